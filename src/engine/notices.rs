@@ -48,7 +48,7 @@ const PAUSE: Duration = Duration::from_hours(1);
 /// How often the state directory and the credentials are looked at.
 const SURVEY_INTERVAL: Duration = Duration::from_mins(10);
 /// Kinds of notices that list files.
-const LISTS: [NoticeKind; 2] = [NoticeKind::Parked, NoticeKind::UploadStuck];
+const LISTS: [NoticeKind; 3] = [NoticeKind::Parked, NoticeKind::UploadStuck, NoticeKind::Replaced];
 /// People need some days to come by another credential.
 const EXPIRY_WARNING: Duration = Duration::from_hours(7 * 24);
 

@@ -41,7 +41,7 @@ words! {
         /// A source is kept, because a destination does not have what was sent.
         GoneAtDestination = "gone-at-destination",
             "a destination does not have a file as it was sent";
-        Replaced = "replaced", "an earlier version was replaced at its destination";
+        Replaced = "replaced", "a file changed after it was sent: its newer version is there";
         Report = "report", "the summary of a day or a week";
     }
 }

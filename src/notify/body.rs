@@ -47,7 +47,7 @@ pub fn body(notice: &Notice) -> Value {
                 })
             });
         }
-        NoticeKind::Parked | NoticeKind::UploadStuck => {
+        NoticeKind::Parked | NoticeKind::UploadStuck | NoticeKind::Replaced => {
             let first = facts.items.first().and_then(|item| item.upload);
             body["destination"] = facts.destinations.first().map(DestinationName::as_str).into();
             body["paths"] = facts.items.iter().map(|item| &*item.name).collect::<Vec<_>>().into();
@@ -65,8 +65,7 @@ pub fn body(notice: &Notice) -> Value {
         | NoticeKind::CredentialExpiring
         | NoticeKind::DiskLow
         | NoticeKind::ReceiptsDamaged
-        | NoticeKind::GoneAtDestination
-        | NoticeKind::Replaced => {}
+        | NoticeKind::GoneAtDestination => {}
     }
     body
 }
@@ -109,7 +108,9 @@ fn text(notice: &Notice) -> String {
     let bytes = |number| ByteCount(facts.number(number));
     match notice.kind {
         NoticeKind::RunCompleted => completed_text(facts, drop),
-        NoticeKind::Parked | NoticeKind::UploadStuck => failed_text(notice.kind, facts, drop),
+        NoticeKind::Parked | NoticeKind::UploadStuck | NoticeKind::Replaced => {
+            failed_text(notice.kind, facts, drop)
+        }
         NoticeKind::Deaf if is_over => {
             format!("drop directory {drop} ({directory}) is readable again")
         }
@@ -149,7 +150,6 @@ fn text(notice: &Notice) -> String {
         NoticeKind::GoneAtDestination => format!("{name} of {drop} is not disposed of: {why}"),
         NoticeKind::RunStale if is_over => format!("{name} of {drop} is open no more"),
         NoticeKind::RunStale => format!("{name} of {drop} is open for long: {why}"),
-        NoticeKind::Replaced => format!("files of {name} of {drop} were replaced: {why}"),
         NoticeKind::Report => report_text(facts),
     }
 }
@@ -194,6 +194,16 @@ fn failed_text(kind: NoticeKind, facts: &NoticeFacts, drop: &str) -> String {
         return format!(
             "{files} of {drop} {waits} for long on the way to {destination}: {named} ({detail}); it is \
              still tried"
+        );
+    }
+    if kind == NoticeKind::Replaced {
+        let how = match reason {
+            Some("kept-both") => "stands beside the earlier one, which could not be replaced",
+            _ => "took the place of the earlier one",
+        };
+        return format!(
+            "{files} of {drop} changed after being sent; at {destination} the newer version {how}: \
+             {named}"
         );
     }
     let is_are = if count == 1 { "is" } else { "are" };

@@ -46,7 +46,11 @@ pub(super) fn subject(kind: NoticeKind, is_over: bool, body: &Value) -> String {
         (NoticeKind::RunCompleted, _) => format!("{name} is complete"),
         (NoticeKind::RunStale, false) => format!("{name} is open for long"),
         (NoticeKind::RunStale, true) => format!("{name} is open no more"),
-        (NoticeKind::Replaced, _) => format!("files of {name} were replaced"),
+        (NoticeKind::Replaced, _) => {
+            let count = count(body, "count");
+            let files = if count == 1 { "file" } else { "files" };
+            format!("{drop}: {count} {files} changed after being sent")
+        }
         (NoticeKind::Parked, _) => {
             let count = count(body, "count");
             format!("{drop}: {count} {} parked", if count == 1 { "file" } else { "files" })

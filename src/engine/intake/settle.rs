@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn a_file_that_changes_after_it_settled_must_be_quiet_for_longer() {
         let mut settle = Settle::new(Duration::from_secs(10));
-        let mut quiet = |settle: &mut Settle, size, begin| {
+        let quiet = |settle: &mut Settle, size, begin| {
             settle.note_change(&path(), at(begin));
             settle.scanned(&path(), version(size), at(begin));
             settle.note_change(&path(), at(begin));

@@ -1,4 +1,5 @@
-//! The files that failed in a turn: parked, or tried in vain for long.
+//! The files that people hear of by a list: those that failed in a turn, parked or tried in vain for long, and
+//! those that changed after they were sent.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -24,6 +25,10 @@ pub(in crate::engine) struct FailingUpload {
     pub(super) path: SourcePath,
     pub(super) size: ByteCount,
     pub(super) failed: FailedAttempts,
+    /// It replaces an earlier version of its file.
+    pub(super) replaces_earlier: bool,
+    /// It has another name, beside an earlier version that could not be replaced.
+    pub(super) is_beside_earlier: bool,
 }
 
 impl FailingUpload {
@@ -35,6 +40,8 @@ impl FailingUpload {
             path: ticket.path.clone(),
             size: ticket.fingerprint.size,
             failed: upload.state().failed,
+            replaces_earlier: upload.state().supersedes.is_some(),
+            is_beside_earlier: upload.is_beside_earlier(),
         }
     }
 }
@@ -68,7 +75,7 @@ impl Stuck {
         failed.into_values().collect()
     }
 
-    /// Returns the file that a record parks or shows to be stuck.
+    /// Returns the file that a record parks, shows to be stuck, or puts in the place of an earlier version.
     fn failed_by(
         &mut self,
         record: &Record,
@@ -86,6 +93,15 @@ impl Stuck {
         if let Fact::Parked { reason, detail, .. } = fact {
             let parked = upload(*id)?;
             return Some(parked.message(NoticeKind::Parked, *id, reason.as_str(), detail));
+        }
+        if matches!(fact, Fact::Verified { .. } | Fact::Renamed { .. }) {
+            let is_replaced = matches!(fact, Fact::Verified { .. });
+            let is_news = |one: &FailingUpload| {
+                if is_replaced { one.replaces_earlier } else { one.is_beside_earlier }
+            };
+            let newer = upload(*id).filter(is_news)?;
+            let reason = if is_replaced { "replaced" } else { "kept-both" };
+            return Some(newer.message(NoticeKind::Replaced, *id, reason, ""));
         }
         let Fact::AttemptFailed { failure, retry_at: Some(retry_at), .. } = fact else {
             return None;
@@ -136,6 +152,8 @@ impl From<&Admission> for FailingUpload {
             path: admission.path.clone(),
             size: admission.fingerprint.size,
             failed: FailedAttempts::default(),
+            replaces_earlier: false,
+            is_beside_earlier: false,
         }
     }
 }

@@ -52,6 +52,8 @@ fn turn(
             path: SourcePath::from_bytes(format!("run/{}", id.0).as_bytes()),
             size: ByteCount(2),
             failed: FailedAttempts { count: 9, since: Some(at(0).wall) },
+            replaces_earlier: false,
+            is_beside_earlier: false,
         })
     };
     notices.end_turn(&mut turn, failing);

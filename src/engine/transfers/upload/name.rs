@@ -29,6 +29,8 @@ pub(super) struct NameMemory {
     /// A damaged file of this upload stands there, with this ETag.
     damaged: Option<ETag>,
     version: u32,
+    /// An earlier version of its file keeps the name, although it was to be replaced.
+    is_beside: bool,
 }
 
 /// What the rows say of the source that a file under the name of an upload belongs to.
@@ -59,6 +61,7 @@ impl NameMemory {
             is_met: false,
             damaged: None,
             version: 1,
+            is_beside: false,
         }
     }
 
@@ -127,6 +130,11 @@ impl Upload {
     pub(crate) fn replaced_file(&self) -> Option<&ETag> {
         let earlier = || self.state.supersedes.as_ref()?.etag.as_ref();
         self.life.name.damaged.as_ref().or_else(earlier)
+    }
+
+    /// Returns whether it got its first other name for an earlier version that was to be replaced and stays.
+    pub(crate) fn is_beside_earlier(&self) -> bool {
+        self.life.name.is_beside && self.life.name.version == 2
     }
 
     pub(crate) fn fill_place(&mut self) {
@@ -237,7 +245,10 @@ impl Upload {
                 }
                 Decision::fact(Fact::Superseding { earlier: Some(earlier) })
             }
-            ChangePolicy::Replace | ChangePolicy::KeepBoth => self.rename(now),
+            ChangePolicy::Replace | ChangePolicy::KeepBoth => {
+                self.life.name.is_beside = policy == ChangePolicy::Replace;
+                self.rename(now)
+            }
             ChangePolicy::Park => {
                 let detail = format!(
                     "file {} is the version of this file that upload {} sent",
