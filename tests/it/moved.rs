@@ -53,6 +53,8 @@ fn a_run_directory_that_is_renamed_after_its_upload_is_not_sent_again() {
     }
     stage.start();
     stage.until_count("completed", 3);
+    // While it is under way it is one run under its first name.
+    until("it is completed", || (stage.status()["runs"][0]["state"] == "completed").then_some(()));
     until_it_runs(&stage);
     let (before, there) = (sent(&stage), objects(&stage));
     fs::rename(stage.drop().join("run"), stage.drop().join("run-renamed")).expect("renamed");

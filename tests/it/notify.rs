@@ -19,7 +19,8 @@ const DROP: &str = "quiet_period = \"50ms\"\nscan_interval = \"300ms\"";
 /// A stage that runs a program for each notice: it keeps what it was given as `try.N`, then does as
 /// `then` says; what is not ended there was accepted.
 fn stage(on: &str, then: &str) -> Stage {
-    let stage = Stage::new(Options { drop: DROP, ..Options::default() });
+    let destination = "when_changed = \"park\"";
+    let stage = Stage::new(Options { drop: DROP, destination, ..Options::default() });
     let (program, told) = (stage.path("program"), stage.path("told"));
     fs::create_dir(&told).expect("made");
     let script = format!(

@@ -389,7 +389,7 @@ mod tests {
         let (file, digests) = (file(root.path()), DigestQueue::default());
         let (_, mut first) = ask(&digests, &file, 0);
         let taken = digests.take(32, 0, LANES);
-        std::fs::write(root.path().join("file"), [2; 125]).unwrap();
+        std::fs::write(root.path().join("file"), [2; 126]).unwrap();
         digest(&digests, taken);
         let failure = first.try_recv().unwrap().unwrap_err();
         assert_eq!(failure.kind, FailureKind::SourceChanged);

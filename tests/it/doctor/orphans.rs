@@ -40,7 +40,8 @@ fn leave_two(stage: &mut Stage, foreign: &str, (put, gone): (&str, &Value)) -> (
         let status = stage.status();
         (status["uploads"][0]["accepted_part_count"].as_u64() >= Some(1)).then_some(())
     });
-    stage.write("run/a", &noise(LENGTH, 2));
+    // Of the same length it would be read again, and go on.
+    stage.write("run/a", &noise(LENGTH - 1, 2));
     stage.until_count("abandoned", 1);
     until("it was removed, as they say", || {
         (stage.ledger()["calls"]["abort"].as_u64() >= Some(1)).then_some(())
