@@ -4,6 +4,7 @@
 
 use std::fs;
 
+use super::run_states::until_run;
 use super::stage::{Stage, noise, until};
 use super::witness::{PART, objects, stage_with, until_it_runs, until_still};
 
@@ -56,6 +57,8 @@ fn a_run_directory_that_is_renamed_after_its_upload_is_not_sent_again() {
     // While it is under way it is one run under its first name.
     until("it is completed", || (stage.status()["runs"][0]["state"] == "completed").then_some(()));
     until_it_runs(&stage);
+    // A run that is renamed before it is completed goes on under its first name.
+    until_run(&stage, "run", "completed");
     let (before, there) = (sent(&stage), objects(&stage));
     fs::rename(stage.drop().join("run"), stage.drop().join("run-renamed")).expect("renamed");
     until_told(&stage, &["run-renamed/Data/1", "run-renamed/Data/2", "run-renamed/Data/3"], before);
