@@ -106,7 +106,8 @@ impl UploadState {
         self.bytes_in_flight = ByteCount(self.bytes_in_flight.0.saturating_sub(sent.0));
     }
 
-    fn attempt_failed(&mut self, retry_at: Option<WallTime>, sent: ByteCount) {
+    fn attempt_failed(&mut self, retry_at: Option<WallTime>, sent: ByteCount, at: WallTime) {
+        self.failed.since.get_or_insert(at);
         self.failed.count = self.failed.count.saturating_add(1);
         self.landed(sent);
         if let (Some(until), Hold::None | Hold::Waiting { .. }) = (retry_at, self.hold) {
@@ -292,8 +293,7 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
             next.export = Some(next_export(state, fact).ok_or_else(|| illegal(state, fact))?);
         }
         Fact::AttemptFailed { retry_at, sent, at, .. } if !state.stage.is_end() => {
-            next.failed.since.get_or_insert(*at);
-            next.attempt_failed(*retry_at, *sent);
+            next.attempt_failed(*retry_at, *sent, *at);
         }
         Fact::InFlight { bytes } if !state.stage.is_end() => next.bytes_in_flight = *bytes,
         Fact::SentInVain { bytes } if !state.stage.is_end() => next.landed(*bytes),

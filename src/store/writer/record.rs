@@ -42,9 +42,7 @@ pub(super) fn write_record(
             files::ignore(connection, drop, path, *reason, *at)?;
         }
         Record::NotIgnored { drop, path } => files::ignore_no_more(connection, drop, path)?,
-        Record::Touched { drop, path, fingerprint } => {
-            files::touch(connection, drop, path, fingerprint)?;
-        }
+        Record::Touched { .. } => write_touched(connection, record)?,
         Record::Absent { drop, path } => files::note_absent(connection, drop, path)?,
         Record::Moved { .. } => write_moved(connection, record)?,
         Record::RunOpened { destination, drop, name, at } => {
@@ -84,13 +82,21 @@ pub(super) fn write_record(
         Record::DestinationLearned { .. } => write_learned(connection, record)?,
         Record::DirectoryHealth(health) => write_drop_health(connection, health)?,
         Record::Configured { .. } => note_configured(connection, record)?,
-        Record::DestinationClock { destination, behind_ns } => {
-            let sql = "UPDATE destination_health SET clock_behind_ns = ?2 WHERE destination = ?1";
-            connection.prepare_cached(sql)?.execute((destination.as_str(), behind_ns))?;
-        }
+        Record::DestinationClock { .. } => write_clock(connection, record)?,
         Record::DestinationHealth { .. } => write_destination_health(connection, record)?,
     }
     Ok(Written::AsItIs)
+}
+
+fn write_touched(connection: &Connection, record: &Record) -> Result<()> {
+    let Record::Touched { drop, path, fingerprint } = record else { return Ok(()) };
+    files::touch(connection, drop, path, fingerprint)
+}
+
+fn write_clock(connection: &Connection, record: &Record) -> Result<()> {
+    let Record::DestinationClock { destination, behind_ns } = record else { return Ok(()) };
+    let sql = "UPDATE destination_health SET clock_behind_ns = ?2 WHERE destination = ?1";
+    connection.prepare_cached(sql)?.execute((destination.as_str(), behind_ns)).map(drop_count)
 }
 
 fn write_moved(connection: &Connection, record: &Record) -> Result<()> {
