@@ -18,7 +18,7 @@ use super::hung::{self, TICK, given_up};
 use super::meters::Meter;
 use super::workers::{ActReply, failed};
 use crate::engine::event::{Outcome, ReadFrom, Sending, Setback};
-use crate::model::{ByteCount, DirectoryName, Failure, FailureKind, Md5, SourcePath};
+use crate::model::{ByteCount, DirectoryName, Failure, FailureKind, Md5, Reply, SourcePath};
 use crate::platform::contract::PartBody;
 use crate::source::{PartBytes, Room, WantedRange};
 use bytes::Bytes;
@@ -71,11 +71,20 @@ pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
         // What the reader says goes before what the network made of it, unless it was merely stopped.
         (_, Some(Err(failure))) if failure.kind != FailureKind::Cancelled => fail(failure.clone()),
         (Err(failure), _) => fail(failure),
+        (Ok(reply), None) if sent.0 == 0 && is_there(&reply, md5) => {
+            Ok(Outcome::Sent { reply, md5, sent })
+        }
         (Ok(_), _) => {
             let message = "the storage took a part before it was sent whole";
             fail(Failure::new(FailureKind::PartRejected, message))
         }
     }
+}
+
+/// Returns whether an earlier request of ours had arrived: of what is there already nothing is read.
+fn is_there(reply: &Reply, md5: Md5) -> bool {
+    let Reply::WholeStored(whole) = reply else { return false };
+    Md5::parse(whole.stored.etag.as_str()) == Some(md5)
 }
 
 /// Digests a part, and returns its bytes: kept in memory, or to be read again.
