@@ -48,7 +48,7 @@ use crate::model::{
 
 /// API calls under way at one destination: each may hold an answer of a few MiB.
 const CALLS_MAX: usize = 8;
-/// A clock that is this much further from ours than was told is worth a row, in nanoseconds.
+/// A clock that is this much further from ours than was reported is worth a row, in nanoseconds.
 const CLOCK_NEWS_NS: u64 = 30_000_000_000;
 /// A configured target. Copies share permits.
 #[derive(Clone)]
@@ -61,8 +61,8 @@ struct Inner {
     account: Option<Account>,
     /// The version of the credential that the daemon was told of.
     seen: Mutex<Option<Version>>,
-    /// What the daemon was told last of the platform's clock.
-    clock_told: AtomicI64,
+    /// How far the platform's clock was behind when that was last reported.
+    clock_reported: AtomicI64,
     permits: Semaphore,
 }
 
@@ -95,7 +95,7 @@ impl Destination {
             credential,
             account,
             seen: Mutex::new(seen),
-            clock_told: AtomicI64::new(i64::MIN),
+            clock_reported: AtomicI64::new(i64::MIN),
             permits: Semaphore::new(CALLS_MAX),
         }))
     }
@@ -111,10 +111,10 @@ impl Destination {
     /// returned last.
     pub(crate) fn clock_news(&self) -> Option<i64> {
         let behind_ns = self.0.account.as_ref()?.clock_behind_ns();
-        let told = self.0.clock_told.load(Ordering::Relaxed);
-        let is_news = behind_ns.abs_diff(told) >= CLOCK_NEWS_NS;
+        let reported = self.0.clock_reported.load(Ordering::Relaxed);
+        let is_news = behind_ns.abs_diff(reported) >= CLOCK_NEWS_NS;
         is_news.then(|| {
-            self.0.clock_told.store(behind_ns, Ordering::Relaxed);
+            self.0.clock_reported.store(behind_ns, Ordering::Relaxed);
             behind_ns
         })
     }

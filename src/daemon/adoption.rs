@@ -6,8 +6,8 @@
 //! no id is given twice.
 //!
 //! *Promises*: a ledger of the length that its row names costs one look at its length; lines are taken only as
-//! far as the chain holds; of a ledger only what is behind its last whole line is set aside. *At a crash* in between, what was written stays, and the rest
-//! is adopted at the next start.
+//! far as the chain holds; of a ledger only what is behind its last whole line is set aside. *At a crash* in
+//! between, what was written stays, and the rest is adopted at the next start.
 
 mod lines;
 
@@ -233,7 +233,7 @@ impl Adoption<'_> {
         Ok(())
     }
 
-    /// Sets aside what is behind the last whole line: nothing may be appended to this ledger any more.
+    /// Sets aside what is behind the last whole line. The next append would; a run that is over has none.
     fn set_tail_aside(&mut self, name: &LedgerName, head: LedgerHead) {
         let at = Clock::real().now().wall;
         if let Err(error) = receipt::set_tail_aside(&name.path(self.state), head.length, at) {

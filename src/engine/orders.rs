@@ -46,7 +46,7 @@ pub enum Order {
     Close {
         drop: DirectoryName,
         run: SourcePath,
-        /// Who orders it, as it stands in the receipt.
+        /// Who orders it, as the receipt names them.
         by: String,
     },
     /// Sends to a destination's target what its former targets hold, as far as the sources are here.

@@ -176,7 +176,7 @@ pub(crate) struct Patience {
 struct Limits {
     /// Nothing moves for this long.
     silence: Duration,
-    /// As long again once the body has left: whoever took it may be passing it on.
+    /// As long again once the body has left: a proxy that took it may be passing it on.
     passing_on: Duration,
     /// From the end of the request's body to the end of the answer.
     answer: Duration,

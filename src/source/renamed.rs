@@ -27,7 +27,7 @@ use crate::model::{Fingerprint, SourcePath};
 pub(crate) struct RenamedRuns(BTreeMap<SourcePath, SourcePath>);
 
 /// What the directory at a listed path is.
-pub(super) enum Listed {
+pub(super) enum ListedAs {
     /// What its path says.
     Itself,
     /// A run with another first name.
@@ -55,11 +55,11 @@ impl RenamedRuns {
         replaced(path, self.0.iter().map(|(first, now)| (now, first)))
     }
 
-    pub(super) fn listed(&self, path: &SourcePath) -> Listed {
+    pub(super) fn listed(&self, path: &SourcePath) -> ListedAs {
         if let Some((first, _)) = self.0.iter().find(|(_, now)| *now == path) {
-            return Listed::Run(first.clone());
+            return ListedAs::Run(first.clone());
         }
-        if self.0.contains_key(path) { Listed::InTheWay } else { Listed::Itself }
+        if self.0.contains_key(path) { ListedAs::InTheWay } else { ListedAs::Itself }
     }
 
     fn is_name_now(&self, path: &SourcePath) -> bool {

@@ -27,7 +27,7 @@ use rustix::io::Errno;
 use super::beneath::{Root, is_exhausted, is_passing, stat_entry};
 use super::dispose::is_private;
 use super::look::{link, regular, special};
-use super::renamed::Listed;
+use super::renamed::ListedAs;
 use super::root::RootMark;
 use super::{DirectoryRoot, Error, Filter};
 use crate::model::{IgnoreReason, Observation, RootIdentity, Seen, SourcePath};
@@ -271,9 +271,9 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> TreeWalk<'_, F> {
     fn find_directory(&mut self) -> ControlFlow<()> {
         let path = SourcePath::from_bytes(&self.path);
         let path = match self.root.renamed().listed(&path) {
-            Listed::Itself => path,
-            Listed::Run(first) => first,
-            Listed::InTheWay => return self.see(path, Seen::Ignored(IgnoreReason::NameInUse)),
+            ListedAs::Itself => path,
+            ListedAs::Run(first) => first,
+            ListedAs::InTheWay => return self.see(path, Seen::Ignored(IgnoreReason::NameInUse)),
         };
         if let Some(reason) = self.filter.pruning(&path) {
             return self.see(path, Seen::Ignored(reason));

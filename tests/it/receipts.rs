@@ -667,13 +667,11 @@ fn disposal_that_meets_a_damaged_line_says_so_at_once() {
     let changed = ledger(&stage, "run1.jsonl").replacen("\"size\":5,", "\"size\":6,", 1);
     fs::write(&path, &changed).expect("written");
     let check = || stage.output("status", &["--check"]).status.code();
-    until("it is noted", || {
-        let attention = stage.status()["attention"].clone();
-        let mut needs = attention.as_array()?.iter();
-        needs
-            .find(|need| need["code"] == "receipts-damaged" && need["what"] == "lab/run1.jsonl")?;
-        Some(())
+    let attention = until("it is noted", || {
+        let first = stage.status()["attention"][0].clone();
+        (first["code"] == "receipts-damaged").then_some(first)
     });
+    assert_eq!(attention["what"], "lab/run1.jsonl", "{attention}");
     assert_eq!(check(), Some(6));
     assert!(stage.drop().join("run1/a").exists(), "its source stays");
     stage.write("run1/late", b"late");

@@ -57,8 +57,8 @@ fn a_directory_is_completed_with_a_receipt_of_all_its_files_and_again_with_late_
     assert_eq!(stage.files().iter().filter(|file| file["name"] == "ALL.json").count(), 1);
 }
 
-#[test]
-fn a_closed_run_that_is_taken_away_before_it_was_sent_is_gone_and_never_completed() {
+/// A daemon that is paused, and a run that is closed.
+fn closed_and_unsent() -> Stage {
     let mut stage = with("quiet_period = \"50ms\"\nscan_interval = \"300ms\"");
     stage.start();
     until("the daemon takes orders", || {
@@ -67,6 +67,12 @@ fn a_closed_run_that_is_taken_away_before_it_was_sent_is_gone_and_never_complete
     stage.write("run1/a.txt", b"hello");
     stage.write("run1/deep/b.bin", &noise(3 << 20, 1));
     until_run(&stage, "run1", "closed");
+    stage
+}
+
+#[test]
+fn a_closed_run_that_is_taken_away_before_it_was_sent_is_gone_and_never_completed() {
+    let stage = closed_and_unsent();
     fs::rename(stage.path("drop/run1"), stage.path("aside")).expect("taken away");
     until_run(&stage, "run1", "gone");
     assert!(stage.output("resume", &["lab"]).status.success());
@@ -83,14 +89,7 @@ fn a_closed_run_that_is_taken_away_before_it_was_sent_is_gone_and_never_complete
 
 #[test]
 fn a_run_that_is_renamed_while_it_is_sent_is_one_run_under_its_first_name() {
-    let mut stage = with("quiet_period = \"50ms\"\nscan_interval = \"300ms\"");
-    stage.start();
-    until("the daemon takes orders", || {
-        stage.output("pause", &["lab"]).status.success().then_some(())
-    });
-    stage.write("run1/a.txt", b"hello");
-    stage.write("run1/deep/b.bin", &noise(3 << 20, 1));
-    until_run(&stage, "run1", "closed");
+    let mut stage = closed_and_unsent();
     let name_now = |stage: &Stage, name: Option<&str>| {
         let is_it = |run: &Value| run["name_now"].as_str() == name;
         until("its directory is known", || run(stage, "run1").filter(is_it));

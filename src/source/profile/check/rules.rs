@@ -20,6 +20,11 @@ const NO_CHANGE: &str = "no change";
 /// Where something may be, as keys of one table.
 type SpotKeys<'a> = [(&'static str, Option<&'a Spanned<String>>); 4];
 
+fn spot_keys(values: [Option<&Spanned<String>>; 4]) -> SpotKeys<'_> {
+    let [xml, json, key, name] = values;
+    [("xml", xml), ("json", json), ("key", key), ("name", name)]
+}
+
 /// Checks and compiles it.
 pub(super) fn reading(raw: &raw::ProfileKeys, markers: &[String]) -> Result<Reading, ProfileError> {
     let closes = raw.closes.as_deref().unwrap_or_default();
@@ -115,12 +120,7 @@ fn wave_rule(one: &Spanned<raw::Wave>, markers: &[String]) -> Result<WaveRule, P
 
 fn skip_rule(one: &Spanned<raw::SkipWhen>) -> Result<SkipRule, ProfileError> {
     let raw = one.as_ref();
-    let keys: SpotKeys<'_> = [
-        ("xml", raw.xml.as_ref()),
-        ("json", raw.json.as_ref()),
-        ("key", raw.key.as_ref()),
-        ("name", None),
-    ];
+    let keys = spot_keys([raw.xml.as_ref(), raw.json.as_ref(), raw.key.as_ref(), None]);
     if raw.reason.is_empty() || raw.is.is_empty() && raw.lacks.is_empty() {
         let message = "[[skip_when]] needs a reason, and is or lacks".to_owned();
         let hint = "reason = \"a wash run\", json = \"RunType\", is = [\"Wash*\"]".to_owned();
@@ -177,12 +177,8 @@ fn required_file(
 
 fn origin(word: &'static str, one: &Spanned<raw::OriginKeys>) -> Result<Origin, ProfileError> {
     let raw = one.as_ref();
-    let keys: SpotKeys<'_> = [
-        ("xml", raw.xml.as_ref()),
-        ("json", raw.json.as_ref()),
-        ("key", raw.key.as_ref()),
-        ("name", raw.name.as_ref()),
-    ];
+    let keys = [raw.xml.as_ref(), raw.json.as_ref(), raw.key.as_ref(), raw.name.as_ref()];
+    let keys = spot_keys(keys);
     match (&raw.path, &raw.file) {
         (Some(path), None) if keys.iter().all(|(_, value)| value.is_none()) => {
             Ok(Origin::Path(named_group(word, path)?))
@@ -244,12 +240,7 @@ fn samples_rule(one: &Spanned<raw::Samples>) -> Result<SamplesRule, ProfileError
 
 fn outcome_rule(one: &Spanned<raw::OutcomeKeys>) -> Result<OutcomeRule, ProfileError> {
     let raw = one.as_ref();
-    let keys: SpotKeys<'_> = [
-        ("xml", raw.xml.as_ref()),
-        ("json", raw.json.as_ref()),
-        ("key", raw.key.as_ref()),
-        ("name", None),
-    ];
+    let keys = spot_keys([raw.xml.as_ref(), raw.json.as_ref(), raw.key.as_ref(), None]);
     if raw.success.is_empty() {
         let hint = "success = [\"RunCompleted\"]".to_owned();
         return Err(refuse(one.span(), "[[outcome]] has no success".into(), hint));
