@@ -22,6 +22,7 @@ mod files;
 mod handed;
 mod headline;
 mod hung;
+mod inputs;
 mod journal;
 mod line;
 mod loader;
@@ -30,6 +31,7 @@ mod metrics;
 mod notices;
 mod parts;
 mod perform;
+mod persistence;
 mod proofs;
 mod pulse;
 mod rates;
@@ -41,6 +43,7 @@ mod renamed;
 mod rows;
 mod runs;
 mod shutdown;
+mod supervisor;
 mod walker;
 mod watches;
 mod web;
@@ -55,41 +58,33 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
 
 use crate::control::Reply;
+use crate::engine::Counts;
 use crate::engine::event::{Act, ActId, Effect, Event, Outcome};
-use crate::model::{Monotonic, Record};
+use crate::model::{Monotonic, Now, Record};
 use crate::platform::Destination;
 use crate::sdnotify;
 use crate::signals::Signal;
-use crate::store::writer::Refused;
 use context::World;
 use desk::Task;
+use inputs::Input;
 use perform::perform;
+use persistence::{Commit, StoreEvent, refused};
 use shutdown::Phase;
+use supervisor::warn_if_refused;
 
 /// How often replaced credentials are looked for while a destination is halted.
 const CREDENTIAL_INTERVAL: Duration = Duration::from_secs(2);
-/// How often it is looked whether the database is still the one that is written to.
-const STATE_INTERVAL: Duration = Duration::from_secs(10);
 /// Events taken in one turn before the loop looks around again.
 const EVENTS_MAX: usize = 256;
 
-/// What the store answers to a transaction; none when it has ended.
-type Commit = Result<Result<Vec<Refused>, crate::store::Error>, oneshot::error::RecvError>;
-
 /// What ended a wait.
 enum Wake {
-    Asked(control::Ready),
-    Pulse(oneshot::Sender<()>),
-    Signal(Signal),
-    Event(Event),
+    Input(Input),
+    Store(StoreEvent),
     Reply(ActId, workers::ActReply),
-    Landed(Commit),
-    Stored(Result<crate::engine::Portion, crate::store::Error>),
-    Cared(care::Ended),
     Deadline,
 }
 
@@ -100,13 +95,11 @@ impl Daemon {
     /// When a commit failed, or the database was removed: what is remembered may be more than what is
     /// on disk, so the process must end and start again from the rows.
     pub(crate) async fn run(mut self) -> Result<(), Error> {
-        let effects = std::mem::take(&mut self.first_effects);
-        self.take_effects(effects);
         self.note_configured();
-        self.start_watches();
+        self.inputs.watch(&self.world);
         self.follow_rates();
-        self.web.serve(self.setup.config.web.clone(), &self.world);
-        told(sdnotify::ready("what is under way is loaded"));
+        self.inputs.web.serve(self.setup.config.web.clone(), &self.world);
+        warn_if_refused(sdnotify::ready("what is under way is loaded"));
         tracing::info!("started");
         loop {
             let wake = self.wait().await;
@@ -115,11 +108,8 @@ impl Daemon {
             self.take_waiting(&mut heard)?;
             self.tell_all(heard);
             self.reload_if_waiting();
-            self.care_for_database();
+            self.look_after(self.clock.now())?;
             let now = self.clock.now().monotonic;
-            self.look_at_state(now)?;
-            self.tell_supervisor(now);
-            self.beat(now);
             self.read_meters(now);
             self.phase = self.phase.at(now);
             match self.phase {
@@ -132,7 +122,7 @@ impl Daemon {
     }
 
     fn is_idle(&self) -> bool {
-        self.engine.view().is_landed() && self.commits.is_empty()
+        self.engine.view().is_landed() && self.persistence.is_clear()
     }
 
     async fn wait(&mut self) -> Wake {
@@ -145,14 +135,9 @@ impl Daemon {
             }
         };
         tokio::select! {
-            signal = self.signals.next() => Wake::Signal(signal),
-            Some(commit) = self.commits.next() => Wake::Landed(commit),
-            asked = self.control.next(), if self.engine.view().is_loaded() => Wake::Asked(asked),
-            portion = self.loader.next() => Wake::Stored(portion),
-            answer = self.web.next() => Wake::Pulse(answer),
-            ended = self.care.next() => Wake::Cared(ended),
+            input = self.inputs.next(self.engine.view().is_loaded()) => Wake::Input(input),
+            stored = self.persistence.next() => Wake::Store(stored),
             (act, reply) = self.workers.next() => Wake::Reply(act, reply),
-            Some(event) = self.events.recv() => Wake::Event(event),
             () = sleep => Wake::Deadline,
         }
     }
@@ -160,45 +145,27 @@ impl Daemon {
     /// The earliest of everything that happens by itself.
     fn deadline(&self) -> Option<Monotonic> {
         let engine = self.engine.next_deadline();
-        let credential = self.watches_credentials().then_some(self.credentials_due);
-        let watchdog = self.watchdog.map(|(_, due)| due);
-        let (rates, care, pulse) =
-            (self.rates.deadline(), self.care.deadline(), self.pulse.next_deadline());
-        let meters = self.engine.view().has_parts_in_flight().then_some(self.meters_due);
-        let state = Some(self.state_due);
-        let own = [credential, meters, watchdog, rates, care, pulse, state, self.phase.deadline()];
-        own.into_iter().chain([engine]).flatten().min()
+        let credential = self.watches_credentials().then_some(self.due.credentials);
+        let meters = self.engine.view().has_parts_in_flight().then_some(self.due.meters);
+        let (rates, signs) = (self.rates.deadline(), self.supervisor.deadline());
+        let rows = Some(self.persistence.deadline());
+        let all = [engine, credential, meters, rates, signs, rows, self.phase.deadline()];
+        all.into_iter().flatten().min()
     }
 
     fn take_wake(&mut self, wake: Wake, heard: &mut Vec<Event>) -> Result<(), Error> {
         match wake {
-            Wake::Signal(Signal::Drain | Signal::Abort) => self.on_stop(),
-            Wake::Signal(Signal::Reload) => self.on_reload(),
-            Wake::Signal(Signal::Dump) => {
-                let counts = self.engine.view().counts();
-                tracing::info!(
-                    "{} going, {} parked, {} not settled",
-                    counts.going,
-                    counts.parked,
-                    counts.settling
-                );
-            }
-            Wake::Event(event) => heard.push(event),
+            Wake::Input(Input::Signal(signal)) => self.on_signal(signal),
+            Wake::Input(Input::Event(event)) => heard.push(event),
+            Wake::Input(Input::Asked(asked)) => self.on_asked(asked),
+            // The page that asked may have closed.
+            Wake::Input(Input::Pulse(answer)) => answer.send(()).unwrap_or(()),
             Wake::Reply(act, reply) => self.on_reply(act, reply, heard),
-            Wake::Landed(commit) => self.on_landed(commit, heard)?,
-            Wake::Stored(portion) => self.on_stored(portion.map_err(Error::Store)?),
-            Wake::Asked(asked) => self.on_asked(asked),
-            // Whoever asked may have gone.
-            Wake::Pulse(answer) => answer.send(()).unwrap_or(()),
-            Wake::Cared(ended) => {
-                let found = self.care.on_ended(ended, self.clock.now());
-                if !found.is_empty() {
-                    if found.iter().any(|finding| finding.damage.is_some()) {
-                        self.world.receipts.reread();
-                    }
-                    self.tell(Event::LedgersChecked(found));
-                }
+            Wake::Store(StoreEvent::Landed(commit)) => self.on_landed(commit, heard)?,
+            Wake::Store(StoreEvent::Read(portion)) => {
+                self.on_stored(portion.map_err(Error::Store)?);
             }
+            Wake::Store(StoreEvent::Cared(ended)) => self.on_cared(ended),
             Wake::Deadline => {
                 self.look_for_credentials();
                 self.look_at_timetable();
@@ -208,8 +175,29 @@ impl Daemon {
         Ok(())
     }
 
+    fn on_signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::Drain | Signal::Abort => self.on_stop(),
+            Signal::Reload => self.on_reload(),
+            Signal::Dump => {
+                let Counts { going, parked, settling } = self.engine.view().counts();
+                tracing::info!("{going} going, {parked} parked, {settling} not settled");
+            }
+        }
+    }
+
+    fn on_cared(&mut self, ended: care::Ended) {
+        let found = self.persistence.care.on_ended(ended, self.clock.now());
+        if found.iter().any(|finding| finding.damage.is_some()) {
+            self.world.receipts.reread();
+        }
+        if !found.is_empty() {
+            self.tell(Event::LedgersChecked(found));
+        }
+    }
+
     fn on_landed(&mut self, commit: Commit, heard: &mut Vec<Event>) -> Result<(), Error> {
-        let tasks = self.desk.landed(&refused(commit)?);
+        let tasks = self.desk.landed(&refused(commit).map_err(Error::Store)?);
         tasks.into_iter().for_each(|task| heard.extend(self.carry_out(task)));
         Ok(())
     }
@@ -217,11 +205,11 @@ impl Daemon {
     /// Takes what has arrived meanwhile, so that what belongs together is decided and committed together.
     fn take_waiting(&mut self, heard: &mut Vec<Event>) -> Result<(), Error> {
         while heard.len() < EVENTS_MAX {
-            if let Some(Some(commit)) = self.commits.next().now_or_never() {
+            if let Some(commit) = self.persistence.try_landed() {
                 self.on_landed(commit, heard)?;
             } else if let Some((act, reply)) = self.workers.try_next() {
                 self.on_reply(act, reply, heard);
-            } else if let Ok(event) = self.events.try_recv() {
+            } else if let Ok(event) = self.inputs.events.try_recv() {
                 heard.push(event);
             } else {
                 break;
@@ -237,7 +225,7 @@ impl Daemon {
         }
         if let Ok(Outcome::Scanned { .. } | Outcome::RowsRead) = &reply {
             // What it saw lies in the other channel, and comes first.
-            while let Ok(event) = self.events.try_recv() {
+            while let Ok(event) = self.inputs.events.try_recv() {
                 heard.push(event);
             }
         }
@@ -278,7 +266,7 @@ impl Daemon {
     }
 
     fn take_effects(&mut self, effects: Vec<Effect>) {
-        let control = &mut self.control;
+        let control = &mut self.inputs.control;
         let answer = |id, answered| control.answered(id, answered);
         for task in self.desk.receive(effects, &self.world, answer) {
             let told = self.carry_out(task);
@@ -296,7 +284,7 @@ impl Daemon {
             Task::Start(world, id, act) => self.begin(world, id, act),
             // Whoever asked may have gone.
             Task::Answer((to, reply)) => to.send(reply).unwrap_or(()),
-            Task::Write(records) => self.write(records),
+            Task::Write(records) => self.persistence.submit(records),
         }
         None
     }
@@ -313,12 +301,7 @@ impl Daemon {
     /// Writes what no act waits for.
     fn submit(&mut self, records: Vec<Record>) {
         self.desk.submitted();
-        self.write(records);
-    }
-
-    fn write(&mut self, records: Vec<Record>) {
-        self.journal.note(&records);
-        self.commits.push_back(self.store.submit(records));
+        self.persistence.submit(records);
     }
 
     fn begin(&mut self, world: Arc<World>, id: ActId, act: Act) {
@@ -331,33 +314,11 @@ impl Daemon {
         let now = self.clock.now().monotonic;
         if self.phase == Phase::Running {
             tracing::info!("draining: nothing starts, what is on its way may land");
-            told(sdnotify::stopping("draining"));
+            warn_if_refused(sdnotify::stopping("draining"));
         }
         self.phase = self.phase.drain(now);
         self.world.drains.store(true, Ordering::Relaxed);
         self.tell(Event::Drain);
-    }
-
-    fn start_watches(&mut self) {
-        for (drop, source) in self.world.sources.iter().filter(|(_, source)| source.is_watched) {
-            let watched = watches::WatchedDirectory {
-                drop: drop.clone(),
-                root: Arc::clone(&source.root),
-                filter: source.filter.clone(),
-                seen: source.seen.subscribe(),
-                events: self.world.events.clone(),
-            };
-            self.watchers.spawn(watched.watch());
-        }
-    }
-
-    /// Ends the daemon when its database was removed or replaced: what it would write is lost.
-    fn look_at_state(&mut self, now: Monotonic) -> Result<(), Error> {
-        if self.state_due <= now {
-            self.state_due = now.after(STATE_INTERVAL);
-            self.thread.look().map_err(Error::Store)?;
-        }
-        Ok(())
     }
 
     fn watches_credentials(&self) -> bool {
@@ -366,10 +327,10 @@ impl Daemon {
 
     fn look_for_credentials(&mut self) {
         let now = self.clock.now().monotonic;
-        if !self.watches_credentials() || now < self.credentials_due {
+        if !self.watches_credentials() || now < self.due.credentials {
             return;
         }
-        self.credentials_due = now.after(CREDENTIAL_INTERVAL);
+        self.due.credentials = now.after(CREDENTIAL_INTERVAL);
         let destinations = self.world.destinations.values();
         let changed: Vec<_> = destinations
             .filter(|destination| destination.credential_has_changed())
@@ -380,18 +341,20 @@ impl Daemon {
             .for_each(|destination| self.tell(Event::CredentialChanged { destination }));
     }
 
-    fn tell_supervisor(&mut self, now: Monotonic) {
-        if let Some((interval, due)) = &mut self.watchdog
-            && *due <= now
-        {
-            told(sdnotify::watchdog());
-            *due = now.after(*interval);
+    /// Does what is due by itself for the database, the supervisor and monitors.
+    ///
+    /// # Errors
+    /// When the database was removed or replaced.
+    fn look_after(&mut self, now: Now) -> Result<(), Error> {
+        if self.phase == Phase::Running {
+            self.persistence.care_for(self.engine.view().is_working(), now);
+            if self.supervisor.headline.is_due(now.monotonic) {
+                let (counts, journal) = (self.engine.view().counts(), &self.persistence.journal);
+                self.supervisor.say(now.monotonic, counts, journal, &self.setup.config);
+            }
         }
-        if self.phase == Phase::Running && self.headline.is_due(now) {
-            let counts = self.engine.view().counts();
-            let line = self.headline.line(now, counts, &self.journal, &self.setup.config);
-            told(sdnotify::status(&line));
-        }
+        self.supervisor.beat(&self.world, now.monotonic);
+        self.persistence.look(now.monotonic).map_err(Error::Store)
     }
 
     /// Cuts what is left, and waits for the writer: everything submitted is written.
@@ -399,30 +362,11 @@ impl Daemon {
         self.world.stop.store(true, Ordering::Relaxed);
         self.world.drains.store(true, Ordering::Relaxed);
         self.workers.abort();
-        self.watchers.abort_all();
-        while let Some(commit) = self.commits.next().await {
-            refused(commit)?;
-        }
-        // It writes through the store, which ends when all have let go of it.
-        self.care.finish();
-        self.loader.finish();
-        drop(self.store);
-        self.world.readers.close();
-        self.thread.look().map_err(Error::Store)?;
-        self.thread.finish();
+        self.inputs.watchers.abort_all();
+        let world = self.world;
+        let stopped = self.persistence.finish(|| world.readers.close());
+        stopped.await.map_err(Error::Store)?;
         tracing::info!("stopped; what is unfinished goes on at the next start");
         Ok(())
-    }
-}
-
-/// Returns what of a commit could not be stored.
-fn refused(commit: Commit) -> Result<Vec<Refused>, Error> {
-    commit.unwrap_or_else(|_| Err(crate::store::Error::poisoned())).map_err(Error::Store)
-}
-
-/// A supervisor that cannot be told is worth a line, and stops nothing.
-fn told(result: std::io::Result<()>) {
-    if let Err(error) = result {
-        tracing::warn!("the supervisor cannot be told: {error}");
     }
 }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use futures_util::stream::FuturesOrdered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -16,25 +15,25 @@ use super::context::{Source, World};
 use super::control::Control;
 use super::desk::Desk;
 use super::digests::DigestPool;
-use super::headline::Headline;
 use super::hung::Hung;
-use super::journal::Journal;
+use super::inputs::Inputs;
 use super::loader::Loader;
 use super::notices::ChannelClient;
-use super::pulse::Pulse;
+use super::persistence::Persistence;
 use super::rates::Rates;
 use super::readers::Readers;
 use super::receipts::Receipts;
 use super::recording::{EngineStart, RecordedEngine, Recording};
 use super::renamed;
 use super::shutdown::Phase;
+use super::supervisor::Supervisor;
 use super::walker::Walker;
 use super::web::{Render, StatusPage};
 use super::workers::Workers;
 use crate::clock::Clock;
 use crate::config::{ChannelConfig, Config, Destination as Target, Drop};
 use crate::control::Reply;
-use crate::engine::event::{Effect, Event};
+use crate::engine::event::Event;
 use crate::engine::settings::{DestinationSettings, DirectorySettings, Settings};
 use crate::engine::{Portion, RunEndKey, Stored, StoredRun, StoredUpload};
 use crate::model::{Call, Channel, DestinationName, Failure, Monotonic, RunRow, StoredRoot};
@@ -42,12 +41,11 @@ use crate::notify::Sender;
 use crate::platform::Destination;
 use crate::platform::contract::RightFound;
 use crate::platform::http::Http;
-use crate::sdnotify;
 use crate::signals::Signals;
 use crate::source::{self, DirectoryRoot, Filter, MEMORY_PER_PART, PartReader};
 use crate::store::rest::{self, Rest};
 use crate::store::writer::Writer;
-use crate::store::{self, Loaded, Runner, Store, Thread};
+use crate::store::{self, Loaded, Runner, Store};
 
 /// Events that wait for the loop; a scan that is ahead of it waits. Each may hold a thousand paths, and
 /// what they take is kept for the next scan: few are enough to keep both busy.
@@ -56,34 +54,26 @@ const EVENTS_MAX: usize = 4;
 /// The daemon. Built by [`Daemon::start`], run by `run`.
 pub(crate) struct Daemon {
     pub(super) engine: RecordedEngine,
-    pub(super) store: Store,
-    pub(super) thread: Thread,
-    pub(super) loader: Loader,
+    pub(super) desk: Desk<Arc<World>, (oneshot::Sender<Reply>, Reply)>,
+    pub(super) persistence: Persistence,
     pub(super) world: Arc<World>,
     pub(super) workers: Workers,
-    pub(super) watchers: JoinSet<()>,
-    pub(super) desk: Desk<Arc<World>, (oneshot::Sender<Reply>, Reply)>,
-    /// Transactions under way, in order.
-    pub(super) commits: FuturesOrdered<store::CommitAnswer>,
-    pub(super) events: mpsc::Receiver<Event>,
-    pub(super) signals: Signals,
-    pub(super) control: Control,
-    pub(super) web: StatusPage,
+    pub(super) inputs: Inputs,
     pub(super) rates: Rates,
-    pub(super) care: DatabaseCare,
+    pub(super) supervisor: Supervisor,
     pub(super) clock: Clock,
     pub(super) phase: Phase,
-    pub(super) journal: Journal,
-    pub(super) first_effects: Vec<Effect>,
-    pub(super) credentials_due: Monotonic,
-    /// When it is looked whether the database is still there.
-    pub(super) state_due: Monotonic,
-    /// When the engine is told again what went.
-    pub(super) meters_due: Monotonic,
-    pub(super) watchdog: Option<(std::time::Duration, Monotonic)>,
-    pub(super) headline: Headline,
-    pub(super) pulse: Pulse,
+    pub(super) due: Due,
     pub(super) setup: Setup,
+}
+
+/// When the loop looks again at what does not report by itself.
+#[derive(Debug)]
+pub(super) struct Due {
+    /// Whether credentials of halted destinations were replaced.
+    pub(super) credentials: Monotonic,
+    /// How much was sent.
+    pub(super) meters: Monotonic,
 }
 
 /// Where the configuration comes from, to read it again.
@@ -154,35 +144,29 @@ impl Daemon {
         }
         let (store, thread) = Store::start(writer, &runner).map_err(Error::Store)?;
         let loader = Loader::start(rest).map_err(Error::Store)?;
-        let watchdog = sdnotify::watchdog_interval().map(|interval| (interval, now.monotonic));
-        Ok(Self {
-            engine,
-            store,
-            thread,
-            loader,
-            world,
-            workers: Workers::default(),
-            watchers: JoinSet::new(),
-            desk: Desk::new(),
-            commits: FuturesOrdered::new(),
+        let inputs = Inputs {
             events,
             signals: Signals::listen().map_err(Error::Signals)?,
             control: Control::listen(config),
             web: StatusPage::new(setup.render),
+            watchers: JoinSet::new(),
+        };
+        let mut daemon = Self {
+            engine,
+            desk: Desk::new(),
+            persistence: Persistence::new(store, thread, loader, care, now.monotonic),
+            world,
+            workers: Workers::default(),
+            inputs,
             rates,
-            care,
+            supervisor: Supervisor::new(config, now.monotonic),
             clock,
             phase: Phase::Running,
-            journal: Journal::default(),
-            first_effects,
-            credentials_due: now.monotonic,
-            state_due: now.monotonic,
-            meters_due: now.monotonic,
-            watchdog,
-            headline: Headline::new(now.monotonic),
-            pulse: Pulse::new(&setup.config.heartbeats, now.monotonic),
+            due: Due { credentials: now.monotonic, meters: now.monotonic },
             setup,
-        })
+        };
+        daemon.take_effects(first_effects);
+        Ok(daemon)
     }
 }
 

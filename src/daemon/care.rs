@@ -17,8 +17,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use self::plan::{CareJob, Plan};
-use super::Daemon;
-use super::shutdown::Phase;
 use crate::config;
 use crate::model::{LedgerFinding, Monotonic, Now, WallTime};
 use crate::store::care::{self, Backups, Cared, CheckVerdict, Halt};
@@ -159,7 +157,7 @@ impl DatabaseCare {
     }
 
     /// Begins what is due, and gives up what has to wait.
-    fn look(&mut self, store: &Store, is_sending: bool, now: Now) {
+    pub(super) fn look(&mut self, store: &Store, is_sending: bool, now: Now) {
         self.idle_since = match is_sending {
             true => None,
             false => self.idle_since.or(Some(now.monotonic)),
@@ -258,15 +256,5 @@ impl Work {
 
     fn tend(&self, tend: Tend) -> Result<Tended, Error> {
         self.store.tend(tend).blocking_recv().unwrap_or_else(|_| Err(Error::poisoned()))
-    }
-}
-
-impl Daemon {
-    /// Looks whether something is due for the database.
-    pub(super) fn care_for_database(&mut self) {
-        if self.phase == Phase::Running {
-            let is_sending = self.engine.view().is_working();
-            self.care.look(&self.store, is_sending, self.clock.now());
-        }
     }
 }

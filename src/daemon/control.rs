@@ -179,9 +179,9 @@ impl Daemon {
     }
 
     fn order(&mut self, order: Order, waiting: WaitingRequest) {
-        let id = OrderId(self.control.next_order);
-        self.control.next_order += 1;
-        self.control.waiting.insert(id, waiting);
+        let id = OrderId(self.inputs.control.next_order);
+        self.inputs.control.next_order += 1;
+        self.inputs.control.waiting.insert(id, waiting);
         self.tell(Event::Ordered { id, order });
     }
 

@@ -62,7 +62,9 @@ impl Daemon {
 
     /// Reads the configuration again when that was asked for while rows were read.
     pub(super) fn reload_if_waiting(&mut self) {
-        if self.engine.view().is_loaded() && std::mem::take(&mut self.loader.reload_waits) {
+        if self.engine.view().is_loaded()
+            && std::mem::take(&mut self.persistence.loader.reload_waits)
+        {
             self.reload();
         }
     }
@@ -71,7 +73,7 @@ impl Daemon {
     pub(super) fn on_reload(&mut self) {
         match self.engine.view().is_loaded() {
             true => self.reload(),
-            false => self.loader.reload_waits = true,
+            false => self.persistence.loader.reload_waits = true,
         }
     }
 }

@@ -134,10 +134,10 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Daemon {
     /// Tells the engine what went, when that is due.
     pub(super) fn read_meters(&mut self, now: Monotonic) {
-        if self.meters_due > now || !self.engine.view().has_parts_in_flight() {
+        if self.due.meters > now || !self.engine.view().has_parts_in_flight() {
             return;
         }
-        self.meters_due = now.after(INTERVAL);
+        self.due.meters = now.after(INTERVAL);
         let sent = self.world.bandwidth.meters.sent();
         self.tell(Event::Sent(sent));
         let in_flight = self.world.bandwidth.meters.in_flight();

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::task::JoinSet;
 
-use super::Daemon;
+use super::context::World;
 use crate::model::Monotonic;
 use crate::notify::heartbeat;
 use crate::telemetry::scrub;
@@ -35,19 +35,17 @@ impl Pulse {
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
         self.due.iter().map(|(_, due, _)| *due).min()
     }
-}
 
-impl Daemon {
-    pub(super) fn beat(&mut self, now: Monotonic) {
-        let Pulse { due, running } = &mut self.pulse;
+    /// Sends the beats that are due.
+    pub(super) fn beat(&mut self, world: &Arc<World>, now: Monotonic) {
+        let Self { due, running } = self;
         while running.try_join_next().is_some() {}
         for (settings, due, fails) in due.iter_mut().filter(|(_, due, _)| *due <= now) {
             *due = now.after(settings.every);
             if running.len() >= RUNNING_MAX {
                 continue;
             }
-            let (world, settings, fails) =
-                (Arc::clone(&self.world), settings.clone(), Arc::clone(fails));
+            let (world, settings, fails) = (Arc::clone(world), settings.clone(), Arc::clone(fails));
             running.spawn(async move {
                 let sent = heartbeat::send(&settings, world.means()).await;
                 let failed_before = fails.swap(sent.is_err(), Ordering::Relaxed);

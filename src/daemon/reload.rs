@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::Daemon;
 use super::build::{Error, engine_settings, world};
 use super::context::World;
 use super::pulse::Pulse;
-use super::{Daemon, told};
+use super::supervisor::warn_if_refused;
 use crate::config::Config;
 use crate::engine::event::Event;
 use crate::sdnotify;
@@ -13,13 +14,13 @@ use crate::sdnotify;
 impl Daemon {
     /// Reads the configuration again and applies it. Acts on their way end under the old one.
     pub(super) fn reload(&mut self) {
-        told(sdnotify::reloading());
+        warn_if_refused(sdnotify::reloading());
         let refusal = self.read_again().err();
         if let Some(reason) = &refusal {
             tracing::error!("the configuration is refused, the old one stays: {reason}");
         }
-        self.headline.is_refused = refusal.is_some();
-        told(sdnotify::ready(match refusal {
+        self.supervisor.headline.is_refused = refusal.is_some();
+        warn_if_refused(sdnotify::ready(match refusal {
             Some(_) => "the configuration is refused, the old one stays",
             None => "the configuration was read again",
         }));
@@ -38,16 +39,15 @@ impl Daemon {
         // A halted destination may have been given another credential.
         let targets = config.destinations.iter().map(|target| target.name.clone());
         targets.for_each(|destination| self.tell(Event::CredentialChanged { destination }));
-        self.watchers.abort_all();
-        self.start_watches();
-        self.pulse = Pulse::new(&config.heartbeats, self.clock.now().monotonic);
-        self.control.configure(&config);
+        self.inputs.watch(&self.world);
+        self.supervisor.pulse = Pulse::new(&config.heartbeats, self.clock.now().monotonic);
+        self.inputs.control.configure(&config);
         self.setup.config = config;
         self.note_configured();
-        self.care.configure(&self.setup.config.care, self.clock.now().monotonic);
+        self.persistence.care.configure(&self.setup.config.care, self.clock.now().monotonic);
         self.rates.configure(&self.setup.config.transfer);
         self.follow_rates();
-        self.web.serve(self.setup.config.web.clone(), &self.world);
+        self.inputs.web.serve(self.setup.config.web.clone(), &self.world);
         tracing::info!("the configuration was read again");
         Ok(())
     }

@@ -1,0 +1,70 @@
+//! Signs of life, given by the loop itself: when it no longer turns, they stop.
+//!
+//! The watchdog and the status line are systemd's, the heartbeats are for monitors elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::context::World;
+use super::headline::Headline;
+use super::journal::Journal;
+use super::pulse::Pulse;
+use crate::config::Config;
+use crate::engine::Counts;
+use crate::model::Monotonic;
+use crate::sdnotify;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    /// How often the watchdog is fed, and when next.
+    watchdog: Option<(Duration, Monotonic)>,
+    pub(super) headline: Headline,
+    pub(super) pulse: Pulse,
+}
+
+impl Supervisor {
+    pub(super) fn new(config: &Config, now: Monotonic) -> Self {
+        Self {
+            watchdog: sdnotify::watchdog_interval().map(|interval| (interval, now)),
+            headline: Headline::new(now),
+            pulse: Pulse::new(&config.heartbeats, now),
+        }
+    }
+
+    /// Returns when the next sign is due.
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        let watchdog = self.watchdog.map(|(_, due)| due);
+        watchdog.into_iter().chain(self.pulse.next_deadline()).min()
+    }
+
+    /// Gives the signs that are due.
+    pub(super) fn beat(&mut self, world: &Arc<World>, now: Monotonic) {
+        if let Some((interval, due)) = &mut self.watchdog
+            && *due <= now
+        {
+            warn_if_refused(sdnotify::watchdog());
+            *due = now.after(*interval);
+        }
+        self.pulse.beat(world, now);
+    }
+
+    /// Writes the status line.
+    pub(super) fn say(
+        &mut self,
+        now: Monotonic,
+        counts: Counts,
+        journal: &Journal,
+        config: &Config,
+    ) {
+        let line = self.headline.line(now, counts, journal, config);
+        warn_if_refused(sdnotify::status(&line));
+    }
+}
+
+/// A supervisor that does not answer is worth a line, and stops nothing.
+pub(super) fn warn_if_refused(result: std::io::Result<()>) {
+    if let Err(error) = result {
+        tracing::warn!("the supervisor cannot be notified: {error}");
+    }
+}
