@@ -50,7 +50,6 @@ mod web;
 mod workers;
 
 pub(crate) use build::{Access, Daemon, Error, Setup, check_destinations, destination_settings};
-pub use build::{portion, stored};
 pub use clients::clients;
 pub use receipts::{LineSubject, append, receipt_of};
 

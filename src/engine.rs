@@ -51,9 +51,7 @@ use claims::Claims;
 use dispatch::{Dispatch, ToIntake, ToTransfers, ToUpload};
 use event::{Act, Effect, Event};
 use flights::Flights;
-pub(crate) use intake::StoredRun;
 use intake::{Askable, Closeness, Intake, IntakeAct, IntakeTurn, Surroundings, UploadEnd};
-pub use load::{Portion, Stored, StoredUpload};
 use loading::Loading;
 use notices::{FailingUpload, Notices};
 use orders::Orders;
@@ -64,13 +62,13 @@ use scene::Scene;
 use settings::Settings;
 use targets::TargetRegistry;
 use ticket::UploadFile;
-pub(crate) use transfers::RunEndKey;
 use transfers::{Around, TransferAct, TransferTurn, Transfers};
 use turn::Turn;
 pub(crate) use view::{Counts, Pace};
 
 use crate::model::{
-    DestinationName, DirectoryName, Monotonic, NoticeId, Now, Record, SourcePath, UploadId,
+    DestinationName, DirectoryName, Monotonic, NoticeId, Now, Record, SourcePath, StoredState,
+    UploadId,
 };
 
 /// The engine. See the module's head.
@@ -119,7 +117,12 @@ enum Flight {
 
 impl Engine {
     /// Starts from what is stored. This is recovery; there is no other start.
-    pub fn load(settings: Settings, mut stored: Stored, now: Now, out: &mut Vec<Effect>) -> Self {
+    pub fn load(
+        settings: Settings,
+        mut stored: StoredState,
+        now: Now,
+        out: &mut Vec<Effect>,
+    ) -> Self {
         let intake = |directory: &settings::DirectorySettings| {
             (directory.name.clone(), Intake::new(directory.clone(), now.monotonic))
         };
@@ -133,7 +136,7 @@ impl Engine {
                 flights: Flights::new(),
                 permits: Permits::new(next_upload),
                 claims: Claims::default(),
-                targets: TargetRegistry::load(&mut stored),
+                targets: TargetRegistry::load(&mut stored.targets),
                 roots: RootRegistry::default(),
                 loading: Some(Loading::new()),
                 next_upload,
@@ -153,13 +156,13 @@ impl Engine {
         engine
     }
 
-    fn take_stored(&mut self, mut stored: Stored, turn: &mut Turn) {
-        for (destination, targets) in std::mem::take(&mut stored.in_force) {
+    fn take_stored(&mut self, mut stored: StoredState, turn: &mut Turn) {
+        for (destination, targets) in std::mem::take(&mut stored.targets.in_force) {
             if let Some(transfers) = self.transfers.get_mut(&destination) {
                 transfers.load_targets(targets);
             }
         }
-        let open_runs = std::mem::take(&mut stored.open_drops).into_iter();
+        let open_runs = std::mem::take(&mut stored.open_runs).into_iter();
         let open_runs = open_runs
             .map(|key| Dispatch::Transfers(key.destination.clone(), ToTransfers::LoadRun(key)));
         self.deliver(open_runs, turn);

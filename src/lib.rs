@@ -163,17 +163,13 @@ pub mod testing {
         pub use crate::control::{ControlRequest, Reply, ask};
     }
     pub mod daemon {
-        pub use crate::daemon::{
-            LineSubject, append, clients, desk, portion, receipt_of, recording, stored,
-        };
+        pub use crate::daemon::{LineSubject, append, clients, desk, receipt_of, recording};
     }
     pub mod digest {
         pub use crate::digest::{Hasher, VectorWidth, advance, digest_many};
     }
     pub mod engine {
-        pub use crate::engine::{
-            Engine, Portion, Stored, StoredUpload, check, event, handed, orders, settings,
-        };
+        pub use crate::engine::{Engine, check, event, handed, orders, settings};
     }
     pub mod model {
         pub use crate::model::*;

@@ -23,6 +23,7 @@ pub mod remote;
 pub mod root;
 pub mod run;
 pub mod shown;
+pub mod stored;
 pub mod target;
 pub mod time;
 pub mod upload;
@@ -68,6 +69,9 @@ pub use run::{
     RunReading, RunRow, RunState, RunTally, SkipVerdict, Start, Unit, WholeDigest,
 };
 pub use shown::{Shown, json_shown, lines_shown, misleads};
+pub use stored::{
+    RunEndKey, StoredIgnored, StoredRows, StoredRun, StoredState, StoredTargets, StoredUpload,
+};
 pub use target::{
     EarlierVersion, FormerTarget, OpenCleanup, PlaceFound, PlaceHolder, PlaceSource, TargetAddress,
     TargetId,

@@ -33,11 +33,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::model::{
-    Admission, DestinationName, DirectoryName, Disposal, IgnoreReason, Learned, OpenCleanup,
-    PartState, PathDigest, Record, RunRow, Scope, SourcePath, Standing, StoredNotices, StoredRoot,
-    TargetAddress, TargetId, UploadId, UploadState, WallTime,
-};
+use crate::model::{Record, StoredState, WallTime};
 
 /// Returns whether a daemon runs on a state directory.
 pub(crate) fn is_in_use(directory: &Path) -> bool {
@@ -67,52 +63,15 @@ pub struct Runner {
     pub started_at: WallTime,
 }
 
-/// What was stored when the store was opened.
+/// What was stored when the store was opened. [`rest::Rest`] reads the uploads that are merely queued, so
+/// that they are never all in memory in full.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// Uploads that have not ended and are more than queued; [`rest::Rest`] reads the others, so that
-    /// they are never all in memory in full.
-    pub uploads: Vec<LoadedUpload>,
-    /// Remote uploads to remove.
-    pub cleanups: Vec<OpenCleanup>,
-    /// Every target that was ever known.
-    pub targets: Vec<(TargetId, TargetAddress)>,
-    /// The targets that each destination had: its own first.
-    pub in_force: Vec<(DestinationName, Vec<TargetId>)>,
-    /// What the answers of destinations have shown of their targets.
-    pub learned: Vec<(TargetId, Learned)>,
-    /// Drops whose end a platform is still to be told.
-    pub open_drops: Vec<(DestinationName, DirectoryName, String)>,
-    /// Drops as runs, with their words; the samples of its sheet are words named `samples`.
-    pub runs: Vec<(RunRow, RunWords)>,
-    pub disposals: Vec<Disposal>,
-    pub ignored: Vec<(DirectoryName, PathDigest, IgnoreReason)>,
-    /// Of these, directories that may not be read.
-    pub unreadable: Vec<(DirectoryName, SourcePath)>,
-    pub roots: Vec<StoredRoot>,
-    /// Notices that are still to be sent.
-    pub notices: StoredNotices,
-    /// What operators ordered, and since when.
-    pub orders: Vec<(Standing, Scope, WallTime)>,
+    /// What the engine starts from.
+    pub state: StoredState,
     /// The rate that was ordered: bytes a second, none is unlimited.
     pub bandwidth: Option<Option<u64>>,
     pub care: care::Cared,
-    /// The id after the last one ever given.
-    pub next_upload: Option<UploadId>,
-}
-
-/// Words of a run and what it says under them.
-pub(crate) type RunWords = Vec<(String, String)>;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoadedUpload {
-    /// What was frozen, with the name in force.
-    pub admission: Admission,
-    pub state: UploadState,
-    /// Its parts in order, when it has a layout.
-    pub parts: Vec<PartState>,
-    /// The upload whose place it waits for.
-    pub waits_for: Option<UploadId>,
 }
 
 /// The answer to a submission, after its commit: what of it could not be stored.

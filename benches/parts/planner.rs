@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use dropferry::testing::engine::Engine;
 use dropferry::testing::engine::event::{Act, ActId, Effect, Event, Outcome};
 use dropferry::testing::engine::settings::{
     DestinationSettings, DirectorySettings, NoticeSettings, PartWish, PartsInFlight, RetrySettings,
     Settings,
 };
-use dropferry::testing::engine::{Engine, Stored, StoredUpload};
 use dropferry::testing::model::{
     ByteCount, Call, ChangePolicy, DestinationName, DirectoryName, ETag, Md5, Monotonic,
     NamePolicies, NamePolicy, Now, PartSize, PartState, Record, RemoteUpload, RemoteUploadId,
-    Reply, SourcePath, Stage, UploadId, UploadState,
+    Reply, SourcePath, Stage, StoredState, StoredUpload, UploadId, UploadState,
 };
 
 use crate::life::{life, now};
@@ -44,10 +44,10 @@ struct Run {
 
 impl Run {
     fn load(uploads: i64, parts: u32) -> Self {
-        let stored = Stored {
+        let stored = StoredState {
             uploads: (1..=uploads).map(|id| upload(id, parts)).collect(),
             next_upload: Some(UploadId(uploads + 1)),
-            ..Stored::default()
+            ..StoredState::default()
         };
         let mut effects = Vec::new();
         let engine = Engine::load(settings(), stored, moment(), &mut effects);

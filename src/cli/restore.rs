@@ -56,7 +56,7 @@ pub(super) fn execute(common: &Common, asked: &RestoreArguments) -> anyhow::Resu
     })?;
     writer.leave();
     let Adopted { ledgers, uploads, runs, faults, .. } = adopted;
-    let next = loaded.next_upload.map_or(1, |id| id.0);
+    let next = loaded.state.next_upload.map_or(1, |id| id.0);
     render::data(&format!(
         "{uploads} uploads and {runs} completed runs of {ledgers} ledgers are known again; ids go on at {next}\n"
     ))?;

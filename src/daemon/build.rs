@@ -35,17 +35,16 @@ use crate::config::{ChannelConfig, Config, Destination as Target, Drop};
 use crate::control::Reply;
 use crate::engine::event::Event;
 use crate::engine::settings::{DestinationSettings, DirectorySettings, Settings};
-use crate::engine::{Portion, RunEndKey, Stored, StoredRun, StoredUpload};
-use crate::model::{Call, Channel, DestinationName, Failure, Monotonic, RunRow, StoredRoot};
+use crate::model::{Call, Channel, DestinationName, Failure, Monotonic, StoredRoot, StoredState};
 use crate::notify::Sender;
 use crate::platform::Destination;
 use crate::platform::contract::RightFound;
 use crate::platform::http::Http;
 use crate::signals::Signals;
 use crate::source::{self, DirectoryRoot, Filter, MEMORY_PER_PART, PartReader};
-use crate::store::rest::{self, Rest};
+use crate::store::rest::Rest;
 use crate::store::writer::Writer;
-use crate::store::{self, Loaded, Runner, Store};
+use crate::store::{self, Runner, Store};
 
 /// Events that wait for the loop; a scan that is ahead of it waits. Each may hold a thousand paths, and
 /// what they take is kept for the next scan: few are enough to keep both busy.
@@ -131,13 +130,13 @@ impl Daemon {
         let rates = Rates::new(&config.transfer, loaded.bandwidth, &clock);
         let (rate, parts) = (rates.in_force().0, config.transfer.parts_in_flight.most());
         let bandwidth = Arc::new(Bandwidth::new(rate, parts, &clock));
-        let world = Arc::new(world(config, &loaded.roots, &clock, sender, bandwidth)?);
-        recall(config, &world.destinations, &loaded);
-        renamed::recall(&world.sources, loaded.runs.iter().map(|(row, _)| row));
+        let world = Arc::new(world(config, &loaded.state.roots, &clock, sender, bandwidth)?);
+        recall(config, &world.destinations, &loaded.state);
+        renamed::recall(&world.sources, loaded.state.runs.iter().map(|run| &run.row));
         let care = DatabaseCare::new(config, &loaded.care, now);
         let recording = setup.recording.as_deref().map(recording).transpose()?;
         let (version, settings) = (runner.version.clone(), engine_settings(config));
-        let start = EngineStart { version, now, settings, stored: stored(loaded) };
+        let start = EngineStart { version, now, settings, stored: loaded.state };
         let (mut engine, mut first_effects) = RecordedEngine::load(recording, start);
         if !found.is_empty() {
             first_effects.extend(engine.handle_all(now, vec![Event::LedgersChecked(found)]));
@@ -171,12 +170,16 @@ impl Daemon {
 }
 
 /// Gives the clients what was found out of their targets.
-fn recall(config: &Config, destinations: &BTreeMap<DestinationName, Destination>, loaded: &Loaded) {
+fn recall(
+    config: &Config,
+    destinations: &BTreeMap<DestinationName, Destination>,
+    stored: &StoredState,
+) {
     for target in &config.destinations {
         let addresses = target.addresses();
-        let ids = loaded.targets.iter().filter(|(_, address)| addresses.contains(address));
+        let ids = stored.targets.known.iter().filter(|(_, address)| addresses.contains(address));
         let ids: Vec<_> = ids.map(|(id, _)| *id).collect();
-        let learned = loaded.learned.iter().filter(|(id, _)| ids.contains(id));
+        let learned = stored.targets.learned.iter().filter(|(id, _)| ids.contains(id));
         if let Some(destination) = destinations.get(&target.name) {
             destination.know(learned.map(|(_, what)| *what));
         }
@@ -305,48 +308,4 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
         channels: config.notify.iter().map(|channel| channel.settings.clone()).collect(),
         notices: config.notices,
     }
-}
-
-/// Turns some of what the store has into what the engine takes.
-pub fn portion(portion: rest::RestPage) -> Portion {
-    match portion {
-        rest::RestPage::Uploads(uploads) => {
-            Portion::Uploads(uploads.into_iter().map(stored_upload).collect())
-        }
-        rest::RestPage::Known(files) => Portion::Known(files),
-    }
-}
-
-/// Turns what the store loaded first into what the engine starts from.
-pub fn stored(loaded: Loaded) -> Stored {
-    let drop_key = |(destination, drop, name)| RunEndKey { destination, drop, name };
-    Stored {
-        uploads: loaded.uploads.into_iter().map(stored_upload).collect(),
-        follows: true,
-        cleanups: loaded.cleanups,
-        targets: loaded.targets,
-        in_force: loaded.in_force,
-        learned: loaded.learned,
-        runs: loaded.runs.into_iter().map(|(row, said)| stored_run(row, said)).collect(),
-        disposals: loaded.disposals,
-        open_drops: loaded.open_drops.into_iter().map(drop_key).collect(),
-        ignored: loaded.ignored,
-        unreadable: loaded.unreadable,
-        roots: loaded.roots,
-        notices: loaded.notices,
-        orders: loaded.orders,
-        next_upload: loaded.next_upload,
-    }
-}
-
-fn stored_run(row: RunRow, said: store::RunWords) -> StoredRun {
-    let (samples, words): (Vec<_>, Vec<_>) =
-        said.into_iter().partition(|(word, _)| word == "samples");
-    let samples = samples.into_iter().map(|(_, sample)| sample).collect();
-    StoredRun { row, words: words.into_iter().collect(), samples }
-}
-
-pub(super) fn stored_upload(upload: store::LoadedUpload) -> StoredUpload {
-    let store::LoadedUpload { admission, state, parts, waits_for } = upload;
-    StoredUpload { admission, state, parts, waits_for }
 }

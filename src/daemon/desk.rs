@@ -9,12 +9,10 @@
 
 use std::collections::VecDeque;
 
-use super::build::stored_upload;
 use super::workers::failed;
 use crate::engine::event::{Act, ActId, Effect, Event, Outcome, Setback, Unstored};
 use crate::engine::orders::{OrderAnswer, OrderId};
 use crate::model::{Failure, FailureKind, Record};
-use crate::store::LoadedUpload;
 use crate::store::writer::{Instead, Refused};
 
 /// See the module's head. `C` is what acts were decided for: another configuration may be in force when
@@ -137,7 +135,7 @@ fn cancelled() -> Result<Outcome, Setback> {
 fn unstored(refused: &[Refused]) -> Option<Event> {
     let unstored = |refused: &Refused| {
         let stored = match &refused.instead {
-            Instead::Parked(row) => Some(Box::new(stored_upload(LoadedUpload::clone(row)))),
+            Instead::Parked(row) => Some(row.clone()),
             Instead::Nothing => None,
             Instead::LeftOut => return None,
         };

@@ -6,9 +6,8 @@
 use tokio::sync::mpsc;
 
 use super::Daemon;
-use super::build::portion;
-use crate::engine::Portion;
 use crate::engine::event::Event;
+use crate::model::StoredRows;
 use crate::store::Error;
 use crate::store::rest::{Rest, RestReader};
 
@@ -20,7 +19,7 @@ const PORTIONS_MAX: usize = 2;
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct Loader {
-    portions: mpsc::Receiver<Result<Portion, Error>>,
+    portions: mpsc::Receiver<Result<StoredRows, Error>>,
     reading: RestReader,
     /// Another configuration was asked for meanwhile.
     reload_waits: bool,
@@ -29,15 +28,12 @@ pub(super) struct Loader {
 impl Loader {
     pub(super) fn start(rest: Rest) -> Result<Self, Error> {
         let (sender, portions) = mpsc::channel(PORTIONS_MAX);
-        let reading = rest.start(ROWS, move |read| {
-            let read = read.map(|rows| rows.map_or(Portion::End, portion));
-            sender.blocking_send(read).is_ok()
-        })?;
+        let reading = rest.start(ROWS, move |read| sender.blocking_send(read).is_ok())?;
         Ok(Self { portions, reading, reload_waits: false })
     }
 
     /// Waits for the next piece; for ever after the last one.
-    pub(super) async fn next(&mut self) -> Result<Portion, Error> {
+    pub(super) async fn next(&mut self) -> Result<StoredRows, Error> {
         match self.portions.recv().await {
             Some(portion) => portion,
             None => std::future::pending().await,
@@ -53,8 +49,8 @@ impl Loader {
 
 impl Daemon {
     /// Takes a piece of what is stored.
-    pub(super) fn on_stored(&mut self, portion: Portion) {
-        self.tell(Event::Stored(portion));
+    pub(super) fn on_stored(&mut self, rows: StoredRows) {
+        self.tell(Event::Stored(rows));
         if self.engine.view().is_loaded() {
             tracing::debug!("all that is stored is in memory");
         }

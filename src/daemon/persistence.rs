@@ -14,8 +14,7 @@ use tokio::sync::oneshot;
 use super::care::{DatabaseCare, Ended};
 use super::journal::Journal;
 use super::loader::Loader;
-use crate::engine::Portion;
-use crate::model::{Monotonic, Now, Record};
+use crate::model::{Monotonic, Now, Record, StoredRows};
 use crate::store::writer::Refused;
 use crate::store::{CommitAnswer, Error, Store, Thread};
 
@@ -45,7 +44,7 @@ pub(super) enum StoreEvent {
     /// The oldest transaction is durable, or failed.
     Landed(Commit),
     /// Some of what a start leaves for later.
-    Read(Result<Portion, Error>),
+    Read(Result<StoredRows, Error>),
     /// A job of the care for the database ended.
     Cared(Ended),
 }

@@ -17,10 +17,10 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::engine::Engine;
 use crate::engine::event::{Effect, Event};
 use crate::engine::settings::Settings;
-use crate::engine::{Engine, Stored};
-use crate::model::{Hex, Now};
+use crate::model::{Hex, Now, StoredState};
 
 /// Paths and names are not for everybody.
 const MODE: u32 = 0o600;
@@ -51,7 +51,7 @@ pub struct EngineStart {
     pub version: String,
     pub now: Now,
     pub settings: Settings,
-    pub stored: Stored,
+    pub stored: StoredState,
 }
 
 impl<Start, Events> RecordedLine<Start, Events> {

@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::build::{portion, stored};
 use super::context::World;
 use super::workers::{ActReply, local, off_the_loop};
 use crate::engine::event::{Event, FindHolder, Outcome};
-use crate::engine::{Portion, Stored};
-use crate::model::{DirectoryName, Failure, FailureKind, KnownFile};
+use crate::model::{DirectoryName, Failure, FailureKind, KnownFile, StoredRows};
 use crate::store;
-use crate::store::rest::{self, Again};
+use crate::store::rest::Again;
 use crate::store::snapshot::Snapshot;
 
 /// Files in one piece.
@@ -29,19 +27,19 @@ pub(super) async fn find_holder(world: Arc<World>, what: FindHolder) -> ActReply
 /// Reads what the rows have of drop directories, and hands it over piece by piece.
 pub(super) async fn read(world: Arc<World>, drops: Vec<(DirectoryName, bool)>) -> ActReply {
     let read = move || {
-        let hand_over = |portion| world.events.blocking_send(Event::Stored(portion)).is_ok();
+        let hand_over = |rows| world.events.blocking_send(Event::Stored(rows)).is_ok();
         let settings = store::Settings { directory: world.state.clone(), is_new: false };
         let again = Again::open(&settings).map_err(local)?;
         let new: BTreeSet<_> =
             drops.iter().filter(|(_, is_new)| *is_new).map(|(drop, _)| drop.clone()).collect();
         let mut is_wanted = true;
         if !new.is_empty() {
-            let stored: Stored = stored(again.drops(&new).map_err(local)?);
-            is_wanted = hand_over(Portion::Drops(Box::new(stored)));
+            let stored = again.drops(&new).map_err(local)?;
+            is_wanted = hand_over(StoredRows::Directories(Box::new(stored)));
         }
         let all = drops.into_iter().map(|(drop, _)| drop).collect();
         let take = |files: Vec<KnownFile>| {
-            is_wanted = is_wanted && hand_over(portion(rest::RestPage::Known(files)));
+            is_wanted = is_wanted && hand_over(StoredRows::Known(files));
             is_wanted
         };
         again.known(&all, ROWS, take).map_err(local)?;

@@ -2,8 +2,7 @@
 //!
 //! Used by the simulation after every step, and by `doctor`. It only reads.
 
-use super::StoredUpload;
-use crate::model::{Hold, PartState, Stage};
+use crate::model::{Hold, PartState, Stage, StoredUpload};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {

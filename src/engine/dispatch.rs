@@ -7,9 +7,9 @@
 use super::claims::PlaceDigest;
 use super::intake::{StoredPart, UploadEnd};
 use super::ticket::UploadFile;
-use super::transfers::{RunEndKey, Sentinel, Settled, Upload};
+use super::transfers::{Sentinel, Settled, Upload};
 use crate::model::{
-    ByteCount, DestinationName, DirectoryName, DisposalDoubt, Fact, OpenCleanup, RunRow,
+    ByteCount, DestinationName, DirectoryName, DisposalDoubt, Fact, OpenCleanup, RunEndKey, RunRow,
     SourcePath, Space, UploadId,
 };
 

@@ -21,8 +21,8 @@ use crate::model::{
     ByteCount, ByteRange, Call, Catalogued, DestinationName, DirectoryName, DisposalDoubt,
     Disposition, Failure, Fingerprint, Learned, LedgerFinding, Md5, Notice, Observation,
     PartNumber, PartSize, PlaceFound, PlaceSource, Provenance, PutRequest, Record, RenamedRun,
-    Reply, RootIdentity, RunReading, SentinelFile, SourcePath, Target, TargetId, UploadId,
-    WatchState, WholeDigest, WrittenLine,
+    Reply, RootIdentity, RunReading, SentinelFile, SourcePath, StoredRows, StoredUpload, Target,
+    TargetId, UploadId, WatchState, WholeDigest, WrittenLine,
 };
 
 /// Tells one act from another within one life of the process.
@@ -81,7 +81,7 @@ pub enum Event {
         detail: String,
     },
     /// Some of what is stored, where not all was there at the start.
-    Stored(super::Portion),
+    Stored(StoredRows),
     Reconfigured(Settings),
     /// An operator gave an order; [`Effect::Answer`] answers it.
     Ordered {
@@ -104,7 +104,7 @@ pub enum Event {
 pub struct Unstored {
     pub upload: UploadId,
     /// What its row says; none where it has none.
-    pub stored: Option<Box<super::StoredUpload>>,
+    pub stored: Option<Box<StoredUpload>>,
     pub why: String,
 }
 

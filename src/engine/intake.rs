@@ -29,7 +29,6 @@ pub(super) use files::Closeness;
 use files::{FileStep, Files};
 use health::Health;
 use run::SeenFile;
-pub(crate) use run::StoredRun;
 use runs::{RunWants, Runs};
 use scans::{RunningScan, ScanSchedule};
 use settle::Settle;

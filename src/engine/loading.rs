@@ -18,11 +18,13 @@ use super::dispatch::{Dispatch, ToIntake, ToUpload};
 use super::event::{Act, ActId};
 use super::intake::{StoredPart, UploadEnd};
 use super::known::KnownFiles;
-use super::load::{self, Portion, Stored};
+use super::load;
 use super::roots::RootRegistry;
 use super::scene::Scene;
 use super::ticket::UploadFile;
-use crate::model::{DestinationName, DirectoryName, KnownFile, Monotonic, UploadId};
+use crate::model::{
+    DestinationName, DirectoryName, KnownFile, Monotonic, StoredRows, StoredState, UploadId,
+};
 
 /// Rows that could not be read are read again after this.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -116,27 +118,27 @@ impl Loading {
     /// Receives some of what is stored.
     pub(super) fn received(
         &mut self,
-        portion: Portion,
+        rows: StoredRows,
         roots: &mut RootRegistry,
         scene: Scene<'_>,
     ) -> Vec<Dispatch> {
-        match portion {
-            Portion::Drops(mut stored) => {
+        match rows {
+            StoredRows::Directories(mut stored) => {
                 // What is in memory of the directories is newer than the rows.
                 let mut all = std::mem::take(&mut stored.roots);
                 all.extend(roots.all(scene.intakes));
                 let said = self.directories(*stored, scene);
                 said.into_iter().chain(roots.load(all, scene.intakes)).collect()
             }
-            Portion::Uploads(uploads) => load::uploads(uploads).collect(),
-            Portion::Known(files) => self.known(files, scene),
-            Portion::End => Vec::new(),
+            StoredRows::Uploads(uploads) => load::uploads(uploads).collect(),
+            StoredRows::Known(files) => self.known(files, scene),
+            StoredRows::End => Vec::new(),
         }
     }
 
     /// Receives what is stored of drop directories that this life does not know. Rows that are read a second
     /// time replace those of the first.
-    fn directories(&self, stored: Stored, scene: Scene<'_>) -> Vec<Dispatch> {
+    fn directories(&self, stored: StoredState, scene: Scene<'_>) -> Vec<Dispatch> {
         let names: Vec<_> = self.unread.keys().filter(|name| self.has_new(name)).collect();
         let forget = names.iter().map(|name| Dispatch::Intake((*name).clone(), ToIntake::Forget));
         let mut said: Vec<_> = forget.collect();

@@ -5,7 +5,7 @@ use super::dispatch::{Dispatch, ToIntake, ToTransfers, ToUpload};
 use super::event::{ActId, Outcome, Setback, Unstored};
 use super::handed::HandedFile;
 use super::intake::{Closeness, Intake, IntakeAct, IntakeTurn, LookReply, StoredPart};
-use super::load::{self, Portion};
+use super::load;
 use super::loading::{self, Loading};
 use super::orders::{Order, OrderAnswer, OrderId};
 use super::scene::Scene;
@@ -15,7 +15,7 @@ use super::turn::Turn;
 use super::{Engine, Flight, Shared, reconfigure};
 use crate::model::{
     Catalogued, DestinationName, DirectoryName, Fact, FailureKind, Learned, Observation,
-    OpenCleanup, ParkReason, Record, SourcePath, UploadId,
+    OpenCleanup, ParkReason, Record, SourcePath, StoredRows, UploadId,
 };
 
 /// How an act came back.
@@ -198,14 +198,14 @@ impl Engine {
         self.deliver([Dispatch::Upload(upload, parks)], turn);
     }
 
-    pub(super) fn on_stored(&mut self, portion: Portion, turn: &mut Turn) {
-        if portion == Portion::End {
+    pub(super) fn on_stored(&mut self, rows: StoredRows, turn: &mut Turn) {
+        if rows == StoredRows::End {
             return self.end_loading(turn);
         }
         let Shared { loading, roots, .. } = &mut self.shared;
         let Some(loading) = loading else { return };
         let scene = Scene { intakes: &self.intakes, transfers: &self.transfers };
-        let said = loading.received(portion, roots, scene);
+        let said = loading.received(rows, roots, scene);
         self.deliver(said, turn);
     }
 

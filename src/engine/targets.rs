@@ -11,9 +11,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::load::Stored;
 use super::turn::Turn;
-use crate::model::{Learned, OpenCleanup, Record, TargetAddress, TargetId};
+use crate::model::{Learned, OpenCleanup, Record, StoredTargets, TargetAddress, TargetId};
 
 /// Every target that was ever known, and what holds for it whichever destination has it.
 #[derive(Debug)]
@@ -28,8 +27,8 @@ pub(super) struct TargetRegistry {
 
 impl TargetRegistry {
     /// Takes what is stored.
-    pub(super) fn load(stored: &mut Stored) -> Self {
-        let known = std::mem::take(&mut stored.targets).into_iter();
+    pub(super) fn load(stored: &mut StoredTargets) -> Self {
+        let known = std::mem::take(&mut stored.known).into_iter();
         Self {
             known: known.map(|(id, address)| (address, id)).collect(),
             learned: std::mem::take(&mut stored.learned).into_iter().collect(),

@@ -34,7 +34,6 @@ pub(super) use admit::{Sentinel, Settled};
 use circuit::{Gate, Purpose};
 use export::{ExportFlight, ExportQueue};
 use queue::Queue;
-pub(crate) use run_end::RunEndKey;
 use run_end::RunEnds;
 pub(super) use upload::Upload;
 use upload::UploadStep;
@@ -48,10 +47,10 @@ use super::orders::Orders;
 use super::settings::{DestinationSettings, PartsInFlight, RetrySettings, Settings};
 use super::ticket::Ticket;
 use super::turn::Turn;
-use super::{Flight, Pace, Shared, StoredUpload, plan};
+use super::{Flight, Pace, Shared, plan};
 use crate::model::{
     DestinationName, DirectoryName, Fact, Hold, Monotonic, Now, PartNumber, Record, RemoteUploadId,
-    UploadId, WholeDigest,
+    RunEndKey, StoredUpload, UploadId, WholeDigest,
 };
 
 #[derive(Debug)]

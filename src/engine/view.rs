@@ -2,8 +2,8 @@
 
 use super::intake::IntakeAct;
 use super::transfers::{TransferAct, Transfers};
-use super::{Engine, Flight, StoredUpload};
-use crate::model::{DestinationName, StoredRoot};
+use super::{Engine, Flight};
+use crate::model::{DestinationName, StoredRoot, StoredUpload};
 
 /// What is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,23 +18,16 @@ use rusqlite::{Connection, InterruptHandle, Row, Rows};
 use super::columns::at;
 use super::rows::{self, IS_OPEN};
 use super::schema::{self, FILE_NAME};
-use super::{Error, Loaded, LoadedUpload, Settings};
-use crate::model::{DestinationName, DirectoryName, KnownFile, PathDigest, UploadId};
+use super::{Error, Loaded, Settings};
+use crate::model::{
+    DestinationName, DirectoryName, KnownFile, PathDigest, StoredRows, StoredState, StoredUpload,
+    UploadId,
+};
 
 /// How long a stop waits between two looks whether the thread has ended.
 const STOP_PAUSE: Duration = Duration::from_millis(1);
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
-
-/// Some of what is stored.
-#[derive(Debug, PartialEq, Eq)]
-pub enum RestPage {
-    /// Uploads for which nothing was begun.
-    Uploads(Vec<LoadedUpload>),
-    /// Versions of files that were uploaded or given up, by destination, where another upload of the file
-    /// is open: of two of one path, the later one is the newer version.
-    Known(Vec<KnownFile>),
-}
 
 /// A view of the rows that a start has not read.
 #[derive(Debug)]
@@ -76,7 +69,7 @@ impl Rest {
     /// See [`super::Kind`].
     pub fn open(settings: &Settings, loaded: &Loaded) -> std::result::Result<Self, Error> {
         let connection = schema::open_for_reading(&settings.directory)?;
-        let loaded = loaded.uploads.iter().map(|upload| upload.admission.id).collect();
+        let loaded = loaded.state.uploads.iter().map(|upload| upload.admission.id).collect();
         let rest = Self { connection, settings: settings.clone(), loaded };
         // The view is that of the first look at it, not of its begin.
         let begin = "BEGIN; SELECT count(*) FROM tallies";
@@ -93,14 +86,14 @@ impl Rest {
     pub fn start(
         self,
         size: usize,
-        mut take: impl FnMut(std::result::Result<Option<RestPage>, Error>) -> bool + Send + 'static,
+        mut take: impl FnMut(std::result::Result<StoredRows, Error>) -> bool + Send + 'static,
     ) -> std::result::Result<RestReader, Error> {
         let path = self.settings.directory.clone();
         let statement = self.connection.get_interrupt_handle();
         let run = move || {
-            let read = self.read(size, |portion| take(Ok(Some(portion))));
+            let read = self.read(size, |rows| take(Ok(rows)));
             let is_wanted = read.is_ok();
-            if take(read.map(|()| None))
+            if take(read.map(|()| StoredRows::End))
                 && is_wanted
                 && let Err(error) = self.check()
             {
@@ -132,12 +125,12 @@ impl Rest {
     pub fn read(
         &self,
         size: usize,
-        mut take: impl FnMut(RestPage) -> bool,
+        mut take: impl FnMut(StoredRows) -> bool,
     ) -> std::result::Result<(), Error> {
         let read = || {
-            let uploads = self.uploads(size, |page| take(RestPage::Uploads(page)))?;
+            let uploads = self.uploads(size, |page| take(StoredRows::Uploads(page)))?;
             if uploads {
-                self.known(size, |page| take(RestPage::Known(page)))?;
+                self.known(size, |page| take(StoredRows::Known(page)))?;
             }
             Ok(())
         };
@@ -150,7 +143,7 @@ impl Rest {
     }
 
     /// Reads the uploads that were not.
-    fn uploads(&self, size: usize, take: impl FnMut(Vec<LoadedUpload>) -> bool) -> Result<bool> {
+    fn uploads(&self, size: usize, take: impl FnMut(Vec<StoredUpload>) -> bool) -> Result<bool> {
         let sql = format!("SELECT * FROM uploads WHERE {IS_OPEN} ORDER BY id");
         let mut statement = self.connection.prepare(&sql)?;
         let mut found = statement.query([])?;
@@ -206,7 +199,10 @@ impl Again {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn drops(&self, drops: &BTreeSet<DirectoryName>) -> std::result::Result<Loaded, Error> {
+    pub fn drops(
+        &self,
+        drops: &BTreeSet<DirectoryName>,
+    ) -> std::result::Result<StoredState, Error> {
         super::writer::load::of_drops(&self.connection, drops).map_err(|source| self.failed(source))
     }
 

@@ -12,7 +12,6 @@ use rusqlite::{Connection, Row, params};
 
 pub(super) use run::read_run;
 
-use super::LoadedUpload;
 use super::columns::at;
 use crate::model::remote::ContentMark;
 use crate::model::{
@@ -20,7 +19,7 @@ use crate::model::{
     EndReason, Export, ExportId, ExportPlace, ExportStep, FailedAttempts, Fingerprint, Hold,
     LedgerPath, LineRef, Md5, ParkReason, PartNote, PartNumber, PartSize, PartState, Provenance,
     RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, RootIdentity, SourcePath, Stage,
-    Target, TargetId, UploadId, UploadState, VersionId, WallTime,
+    StoredUpload, Target, TargetId, UploadId, UploadState, VersionId, WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -271,18 +270,18 @@ fn read_file(row: &Row<'_>) -> Result<RemoteFile> {
 }
 
 /// Reads an upload with its parts, which are all open where they have no row.
-pub(super) fn read_upload(connection: &Connection, row: &Row<'_>) -> Result<LoadedUpload> {
+pub(super) fn read_upload(connection: &Connection, row: &Row<'_>) -> Result<StoredUpload> {
     let (admission, state) = (read_admission(row)?, read_state(row)?);
     let waits_for = row.get::<_, Option<i64>>(at!("waits_for"))?.map(UploadId);
     let count = state.stage.remote().map_or(0, |remote| remote.part_count);
     let mut parts = vec![PartState::Open; count as usize];
     if state.accepted_count == 0 {
-        return Ok(LoadedUpload { admission, state, parts, waits_for });
+        return Ok(StoredUpload { admission, state, parts, waits_for });
     }
     for (number, part) in read_parts(connection, admission.id)? {
         *parts.get_mut(number.index()).ok_or_else(|| damaged("parts.number"))? = part;
     }
-    Ok(LoadedUpload { admission, state, parts, waits_for })
+    Ok(StoredUpload { admission, state, parts, waits_for })
 }
 
 fn read_parts(connection: &Connection, id: UploadId) -> Result<Vec<(PartNumber, PartState)>> {

@@ -2,14 +2,15 @@
 
 use proptest::prelude::*;
 
-use super::rest::{Rest, RestPage};
+use super::rest::Rest;
 use super::snapshot::Snapshot;
 use super::writer::{Applied, Instead, Refused, Writer};
 use super::*;
 use crate::model::{
-    ByteCount, ETag, Fact, Failure, FailureKind, Fingerprint, KnownFile, LedgerHead, LedgerPath,
-    LineRef, Md5, ParkReason, PartNumber, PartSize, Provenance, RemoteFile, RemoteFileId,
-    RemoteUpload, RemoteUploadId, SourcePath, Target, TargetId, WrittenLine,
+    Admission, ByteCount, DestinationName, DirectoryName, ETag, Fact, Failure, FailureKind,
+    Fingerprint, IgnoreReason, KnownFile, LedgerHead, LedgerPath, LineRef, Md5, ParkReason,
+    PartNumber, PartSize, PartState, Provenance, RemoteFile, RemoteFileId, RemoteUpload,
+    RemoteUploadId, SourcePath, StoredRows, Target, TargetId, UploadId, UploadState, WrittenLine,
 };
 
 const AT: WallTime = WallTime(1_800_000_000_000_000_000);
@@ -191,11 +192,11 @@ fn come_back(order: Vec<(usize, usize)>) -> Result<(), TestCaseError> {
     }
     drop(writer);
     let (_writer, loaded) = open(&directory);
-    prop_assert_eq!(loaded.next_upload, Some(UploadId(3)));
-    let mut uploads = loaded.uploads.clone();
+    prop_assert_eq!(loaded.state.next_upload, Some(UploadId(3)));
+    let mut uploads = loaded.state.uploads.clone();
     let settings = Settings { directory: directory.path().to_owned(), is_new: false };
     let read = Rest::open(&settings, &loaded).expect("opens").read(1, |portion| {
-        if let RestPage::Uploads(more) = portion {
+        if let StoredRows::Uploads(more) = portion {
             uploads.extend(more);
         }
         true
@@ -290,11 +291,12 @@ fn rest(
     let (mut pages, mut files) = (Vec::new(), Vec::new());
     let read = Rest::open(&settings, loaded).expect("opens").read(size, |portion| {
         match portion {
-            RestPage::Uploads(page) => {
+            StoredRows::Uploads(page) => {
                 assert!(files.is_empty(), "uploads come first");
                 pages.push(page.iter().map(|upload| upload.admission.id.0).collect());
             }
-            RestPage::Known(page) => files.extend(page),
+            StoredRows::Known(page) => files.extend(page),
+            StoredRows::Directories(_) | StoredRows::End => panic!("another part of a start"),
         }
         true
     });
@@ -306,7 +308,7 @@ fn rest(
 fn what_is_queued_comes_in_pages_and_each_once() {
     let directory = directory();
     let (mut writer, loaded) = open(&directory);
-    assert_eq!(loaded.uploads, []);
+    assert_eq!(loaded.state.uploads, []);
     let admit = |id| Record::Admit(Box::new(admission(id, &id.to_le_bytes(), None)));
     writer.apply(&[(1..=25).map(admit).collect()]).expect("written");
     let begun = [24, 7]
@@ -317,9 +319,9 @@ fn what_is_queued_comes_in_pages_and_each_once() {
     writer.apply(&[[begun, others].concat()]).expect("written");
     drop(writer);
     let (mut writer, loaded) = open(&directory);
-    let first: Vec<_> = loaded.uploads.iter().map(|upload| upload.admission.id.0).collect();
+    let first: Vec<_> = loaded.state.uploads.iter().map(|upload| upload.admission.id.0).collect();
     assert_eq!(first, [7, 9, 24], "what is more than queued comes first");
-    assert_eq!(loaded.next_upload, Some(UploadId(26)));
+    assert_eq!(loaded.state.next_upload, Some(UploadId(26)));
     let (pages, files) = rest(&directory, &loaded, 10);
     assert!(pages.iter().all(|page| page.len() <= 10) && pages.len() == 3, "{pages:?}");
     let others = (1..=25).filter(|id| ![7, 9, 10, 24].contains(id)).collect::<Vec<_>>();
@@ -344,7 +346,7 @@ fn the_rest_is_what_was_there_before_this_life() {
     writer.apply(&[admit(2), vec![begun]]).expect("written");
     let mut ids = Vec::new();
     let read = view.read(1, |portion| {
-        let RestPage::Uploads(page) = portion else { panic!("no file is known") };
+        let StoredRows::Uploads(page) = portion else { panic!("no file is known") };
         ids.extend(page.iter().map(|upload| upload.admission.id.0));
         true
     });
@@ -592,7 +594,7 @@ fn an_admission_that_no_row_can_hold_has_a_row_or_is_ignored() {
     assert_eq!(ignored, [("twice".to_owned(), IgnoreReason::CannotBeStored)]);
     drop(writer);
     let (_, loaded) = open(&directory);
-    assert_eq!(loaded.uploads.len(), 1, "what is parked is loaded");
+    assert_eq!(loaded.state.uploads.len(), 1, "what is parked is loaded");
 }
 
 #[test]

@@ -5,11 +5,10 @@ use std::path::Path;
 use super::lines::{CheckState, Checks};
 use super::{LIMIT, bounded};
 use crate::cli::render;
-use crate::engine::StoredUpload;
 use crate::engine::check::check as lint;
 use crate::model::UploadId;
 use crate::store::snapshot::{FileHealth, Snapshot, Status};
-use crate::store::{Error, Kind, LoadedUpload};
+use crate::store::{Error, Kind};
 
 /// A WAL longer than this was not folded into the database for long: somebody reads without end.
 const WAL_LONG: u64 = 256 * 1024 * 1024;
@@ -106,10 +105,8 @@ fn sick(directory: &Path) -> Result<(usize, Vec<String>), Error> {
         for (id, read) in page {
             match read {
                 Err(why) => sick.push(format!("upload {id} cannot be read: {why}")),
-                Ok(row) => {
-                    let LoadedUpload { admission, state, parts, waits_for } = row;
-                    let broken = lint(&StoredUpload { admission, state, parts, waits_for });
-                    let broken = broken.iter().map(|found| found.invariant);
+                Ok(upload) => {
+                    let broken = lint(&upload).into_iter().map(|found| found.invariant);
                     sick.extend(broken.map(|rule| format!("upload {id} breaks \"{rule}\"")));
                 }
             }

@@ -4,9 +4,7 @@ mod attempts;
 mod markers;
 mod seen;
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 use self::attempts::Attempts;
 use self::markers::{Markers, set_of};
@@ -17,19 +15,11 @@ use crate::engine::event::ActId;
 use crate::engine::settings::DirectorySettings;
 use crate::model::{
     ByteCount, ClosedByHand, Closing, LineRef, Monotonic, Now, Role, RunReading, RunRow, RunState,
-    RunTally, SkipVerdict, SourcePath, Start, UploadId,
+    RunTally, SkipVerdict, SourcePath, Start, StoredRun, UploadId,
 };
 
 /// Why a run that was completed is not any more.
 const CAME_LATE: &str = "files came after it was closed";
-
-/// One run as it was stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredRun {
-    pub row: RunRow,
-    pub words: BTreeMap<String, String>,
-    pub samples: Vec<String>,
-}
 
 /// One run in memory.
 #[derive(Debug)]

@@ -19,7 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::act::IntakeAct;
-use super::run::{RunStep, SeenFile, StoredRun, TrackedRun};
+use super::run::{RunStep, SeenFile, TrackedRun};
 use super::turn::IntakeTurn;
 use crate::engine::dispatch::{Dispatch, ToTransfers};
 use crate::engine::event::{Act, Outcome, Setback};
@@ -28,7 +28,7 @@ use crate::engine::ticket::UploadFile;
 use crate::engine::transfers::Sentinel;
 use crate::model::{
     ByteCount, ClosedByHand, FailureKind, Monotonic, Now, Place, Record, RenamedRun, RunReading,
-    RunRow, RunState, SourcePath, UnchangedFiles,
+    RunRow, RunState, SourcePath, StoredRun, UnchangedFiles,
 };
 
 /// See the module's head.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::act::IntakeAct;
-use super::run::StoredRun;
 use crate::engine::Flight;
 use crate::engine::dispatch::{Dispatch, ToIntake, ToNotices, ToUpload};
 use crate::engine::event::{Act, ActId};
@@ -14,7 +13,7 @@ use crate::engine::settings::RetrySettings;
 use crate::engine::turn::Turn;
 use crate::model::{
     DestinationName, DirectoryName, Disposal, DisposalDoubt, Fingerprint, IgnoreReason, KnownFile,
-    Now, Observation, PathDigest, Place, Record, RootIdentity, SourcePath, UploadId,
+    Now, Observation, PathDigest, Place, Record, RootIdentity, SourcePath, StoredRun, UploadId,
 };
 
 /// Files compared at once: reading them must not slow down what is written beside them.

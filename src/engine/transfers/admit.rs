@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use super::upload::{Tried, Upload};
 use super::{TransferTurn, Transfers};
-use crate::engine::StoredUpload;
 use crate::engine::dispatch::{Dispatch, ToIntake};
 use crate::engine::plan;
 use crate::engine::settings::DirectorySettings;
 use crate::engine::ticket::UploadFile;
 use crate::model::{
     Admission, DirectoryName, Fact, Failure, FailureKind, Fingerprint, Now, ParkReason, Place,
-    Provenance, Record, SentinelFile, SourcePath, Target, UploadId,
+    Provenance, Record, SentinelFile, SourcePath, StoredUpload, Target, UploadId,
 };
 
 /// A file that is admitted, as the admission sees it.

@@ -8,29 +8,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::{TransferAct, TransferTurn};
 use crate::engine::event::{Act, ActId, Outcome, Setback};
 use crate::engine::ticket::Ticket;
 use crate::engine::{failure, plan};
 use crate::model::{
-    Call, DestinationName, DirectoryName, Monotonic, Record, SourcePath, UploadId, WallTime,
+    Call, DestinationName, Monotonic, Record, RunEndKey, SourcePath, UploadId, WallTime,
 };
 
 /// A drop is at its end after this many quiet periods without a change.
 const CLOSING: u32 = 10;
 /// How often a drop is looked at whose drop directory is not configured.
 const CLOSING_UNKNOWN: Duration = Duration::from_hours(1);
-
-/// One drop at one destination.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct RunEndKey {
-    pub destination: DestinationName,
-    pub drop: DirectoryName,
-    /// The drop's own name, which is its top folder there.
-    pub name: String,
-}
 
 #[derive(Debug)]
 struct Open {
@@ -94,7 +83,7 @@ impl RunEnds {
 
     /// Notes that an upload belongs to a run; one that was not open is opened.
     pub(super) fn join(&mut self, ticket: &Ticket, turn: &mut TransferTurn<'_>) {
-        let Some(key) = RunEndKey::of(ticket) else { return };
+        let Some(key) = key_of(ticket) else { return };
         if !self.open.contains_key(&key) {
             let (destination, at) = (ticket.destination.clone(), turn.now().wall);
             let (drop, name) = (key.drop.clone(), key.name.clone());
@@ -110,7 +99,7 @@ impl RunEnds {
         if self.open.is_empty() {
             return;
         }
-        let Some(key) = RunEndKey::of(ticket) else { return };
+        let Some(key) = key_of(ticket) else { return };
         let (now, closing) = (turn.now(), closing_of(&key, turn));
         self.change(&key, |open| {
             open.live.remove(&ticket.id);
@@ -144,7 +133,8 @@ impl RunEnds {
     /// Whether nothing of a run moves, and a scan since it is still would have shown what came.
     fn is_at_its_end(&self, key: &RunEndKey, turn: &TransferTurn<'_>) -> bool {
         let intake = turn.intake(&key.drop).zip(self.open.get(key));
-        intake.is_some_and(|(intake, open)| intake.is_still(open.quiet_since, |path| key.has(path)))
+        intake
+            .is_some_and(|(intake, open)| intake.is_still(open.quiet_since, |path| has(key, path)))
     }
 
     /// Receives the reply to what the platform was told.
@@ -191,17 +181,13 @@ impl Open {
     }
 }
 
-impl RunEndKey {
-    fn of(admission: &Ticket) -> Option<Self> {
-        Some(Self {
-            destination: admission.destination.clone(),
-            drop: admission.drop.clone(),
-            name: admission.top_folder()?.to_owned(),
-        })
-    }
+fn key_of(ticket: &Ticket) -> Option<RunEndKey> {
+    let name = ticket.top_folder()?.to_owned();
+    let (destination, drop) = (ticket.destination.clone(), ticket.drop.clone());
+    Some(RunEndKey { destination, drop, name })
+}
 
-    fn has(&self, path: &SourcePath) -> bool {
-        let first = path.directories().next().unwrap_or_else(|| path.file_name());
-        plan::readable(first) == self.name
-    }
+fn has(key: &RunEndKey, path: &SourcePath) -> bool {
+    let first = path.directories().next().unwrap_or_else(|| path.file_name());
+    plan::readable(first) == key.name
 }

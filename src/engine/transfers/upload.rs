@@ -34,7 +34,6 @@ use std::sync::LazyLock;
 pub(super) use self::answer::{AnswerContext, Decision, Tried};
 pub(super) use self::export::{ExportCall, LINGER};
 use self::life::{Doubt, Life, SourceProof};
-use crate::engine::StoredUpload;
 use crate::engine::event::{ReadFrom, Sending};
 use crate::engine::settings::DestinationSettings;
 use crate::engine::ticket::{AtStart, Sparse, Ticket};
@@ -44,7 +43,7 @@ use crate::model::{
     Admission, BeginRequest, ByteCount, ByteRange, CompleteRequest, Describes, ETagMode, Fact,
     Fingerprint, Hold, IllegalFact, Monotonic, NamePolicy, ParkReason, PartNumber, PartRequest,
     PartSize, PartState, PutRequest, RemoteFile, RemotePart, RemoteUpload, SourcePath, Stage,
-    UploadId, UploadState, WholeDigest, WholeRequest,
+    StoredUpload, UploadId, UploadState, WholeDigest, WholeRequest,
 };
 
 /// One upload in memory. One that is queued is little more than its ticket.

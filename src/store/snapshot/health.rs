@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::Row;
 
 use super::Snapshot;
-use crate::model::{DestinationName, RemoteUploadId, Target, UploadId};
+use crate::model::{DestinationName, RemoteUploadId, StoredUpload, Target, UploadId};
+use crate::store::Error;
 use crate::store::rows::{self, IS_OPEN};
 use crate::store::schema::{self, FILE_NAME};
-use crate::store::{Error, LoadedUpload};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
@@ -24,7 +24,7 @@ pub struct FileHealth {
 }
 
 /// A row that was read, or why it cannot be.
-pub type ReadUpload = (UploadId, std::result::Result<LoadedUpload, String>);
+pub type ReadUpload = (UploadId, std::result::Result<StoredUpload, String>);
 
 /// What the rows know of a remote upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

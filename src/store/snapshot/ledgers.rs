@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use rusqlite::{OptionalExtension, Row};
 
 use super::{RunOfUpload, Snapshot};
-use crate::model::{DamagedLedger, KnownLedger, LedgerHead, LedgerPath, LineRef, UploadId};
+use crate::model::{
+    DamagedLedger, KnownLedger, LedgerHead, LedgerPath, LineRef, StoredUpload, UploadId,
+};
+use crate::store::Error;
 use crate::store::columns::COLUMN_COUNT;
 use crate::store::rows::{self, IS_OPEN};
-use crate::store::{Error, LoadedUpload};
 
 type Result<T> = std::result::Result<T, Error>;
 
@@ -66,7 +68,7 @@ impl Snapshot {
     }
 
     /// Returns an upload as it is stored.
-    pub fn stored_upload(&self, id: UploadId) -> Result<Option<LoadedUpload>> {
+    pub fn stored_upload(&self, id: UploadId) -> Result<Option<StoredUpload>> {
         let sql = "SELECT * FROM uploads WHERE id = ?1";
         let read = |row: &Row<'_>| rows::read_upload(&self.connection, row);
         let found = self.connection.prepare_cached(sql);

@@ -1,16 +1,17 @@
 //! What a start reads first: everything that is in progress, but not what is merely queued or known.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, Row};
 
 use crate::model::{
     DestinationName, DirectoryName, Disposal, IgnoreReason, Learned, PathDigest, RootIdentity,
-    RunRow, SourcePath, StoredRoot, TargetId, UploadId, WallTime,
+    RunEndKey, RunRow, SourcePath, StoredIgnored, StoredRoot, StoredRun, StoredState,
+    StoredTargets, StoredUpload, TargetId, UploadId, WallTime,
 };
+use crate::store::Loaded;
 use crate::store::rest::SharedNames;
 use crate::store::rows::{self, IS_OPEN};
-use crate::store::{Loaded, LoadedUpload, RunWords};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
@@ -23,48 +24,48 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         [],
         |r| r.get(0),
     )?;
-    Ok(Loaded {
+    let state = StoredState {
         uploads: uploads(connection)?,
-        targets: super::targets::load(connection)?,
-        in_force: super::targets::load_in_force(connection)?,
-        cleanups: super::targets::load_cleanups(connection)?,
-        learned: load_learned(connection)?,
-        open_drops: load_open_drops(connection)?,
+        follows: true,
+        targets: StoredTargets {
+            known: super::targets::load(connection)?,
+            in_force: super::targets::load_in_force(connection)?,
+            learned: load_learned(connection)?,
+            cleanups: super::targets::load_cleanups(connection)?,
+        },
+        open_runs: load_open_runs(connection)?,
         runs: load_runs(connection)?,
         disposals: load_disposals(connection)?,
         ignored: load_ignored(connection)?,
-        unreadable: load_unreadable(connection)?,
         roots: load_roots(connection)?,
         notices: super::notices::load(connection)?,
         orders: super::orders::load(connection)?,
-        bandwidth: super::orders::load_bandwidth(connection)?,
-        care: super::tend::load(connection)?,
         next_upload: next.map(UploadId),
-    })
+    };
+    let bandwidth = super::orders::load_bandwidth(connection)?;
+    Ok(Loaded { state, bandwidth, care: super::tend::load(connection)? })
 }
 
 /// Reads what belongs to some drop directories, uploads and files excepted.
 pub(in crate::store) fn of_drops(
     connection: &Connection,
     drops: &BTreeSet<DirectoryName>,
-) -> Result<Loaded> {
+) -> Result<StoredState> {
     let mut runs = load_runs(connection)?;
-    runs.retain(|(run, _)| drops.contains(&run.drop));
+    runs.retain(|run| drops.contains(&run.row.drop));
     let mut disposals = load_disposals(connection)?;
     disposals.retain(|disposal| drops.contains(&disposal.drop));
     let mut ignored = load_ignored(connection)?;
-    ignored.retain(|(drop, _, _)| drops.contains(drop));
-    let mut unreadable = load_unreadable(connection)?;
-    unreadable.retain(|(drop, _)| drops.contains(drop));
+    ignored.retain(|ignored| drops.contains(&ignored.drop));
     let mut roots = load_roots(connection)?;
     roots.retain(|root| drops.contains(&root.drop));
-    Ok(Loaded { runs, disposals, ignored, unreadable, roots, ..Loaded::default() })
+    Ok(StoredState { runs, disposals, ignored, roots, ..StoredState::default() })
 }
 
 /// Reads every unfinished upload that is more than queued: memory must know what was begun before
 /// anything begins. Their number is kept, so that the search ends with the last of them; what was
 /// begun is mostly older than what was not.
-fn uploads(connection: &Connection) -> Result<Vec<LoadedUpload>> {
+fn uploads(connection: &Connection) -> Result<Vec<StoredUpload>> {
     let sql = format!(
         "SELECT * FROM uploads WHERE {IS_OPEN} AND state <> 'queued' ORDER BY id \
             LIMIT (SELECT sum(upload_count) FROM tallies \
@@ -80,14 +81,13 @@ fn uploads(connection: &Connection) -> Result<Vec<LoadedUpload>> {
     statement.query_map([], read)?.collect()
 }
 
-fn load_open_drops(
-    connection: &Connection,
-) -> Result<Vec<(DestinationName, DirectoryName, String)>> {
+fn load_open_runs(connection: &Connection) -> Result<Vec<RunEndKey>> {
     let sql = "SELECT destination, drop_name, name FROM drops WHERE finished_at_ns IS NULL";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([], |row| {
-        let (destination, drop) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
-        Ok((DestinationName::new(destination), DirectoryName::new(drop), row.get(2)?))
+        let destination = DestinationName::new(row.get::<_, String>(0)?);
+        let drop = DirectoryName::new(row.get::<_, String>(1)?);
+        Ok(RunEndKey { destination, drop, name: row.get(2)? })
     })?;
     rows.collect()
 }
@@ -112,42 +112,43 @@ fn load_roots(connection: &Connection) -> Result<Vec<StoredRoot>> {
     rows.collect()
 }
 
-fn load_unreadable(connection: &Connection) -> Result<Vec<(DirectoryName, SourcePath)>> {
-    let sql = "SELECT drop_name, path FROM ignored WHERE reason = ?1";
-    let mut statement = connection.prepare(sql)?;
-    let rows = statement.query_map([IgnoreReason::DirectoryUnreadable.as_str()], |row| {
-        let path = SourcePath::from_bytes(row.get_ref(1)?.as_blob()?);
-        Ok((DirectoryName::new(row.get::<_, String>(0)?), path))
-    })?;
-    rows.collect()
-}
-
-fn load_ignored(connection: &Connection) -> Result<Vec<(DirectoryName, PathDigest, IgnoreReason)>> {
+fn load_ignored(connection: &Connection) -> Result<Vec<StoredIgnored>> {
     let mut statement = connection.prepare("SELECT drop_name, path, reason FROM ignored")?;
     let rows = statement.query_map([], |row| {
-        let reason = IgnoreReason::parse(row.get_ref(2)?.as_str()?);
-        let path = PathDigest::of(row.get_ref(1)?.as_blob()?);
-        Ok(reason.map(|reason| {
-            (DirectoryName::new(row.get::<_, String>(0).unwrap_or_default()), path, reason)
+        let Some(reason) = IgnoreReason::parse(row.get_ref(2)?.as_str()?) else { return Ok(None) };
+        let bytes = row.get_ref(1)?.as_blob()?;
+        let is_unreadable = reason == IgnoreReason::DirectoryUnreadable;
+        Ok(Some(StoredIgnored {
+            drop: DirectoryName::new(row.get::<_, String>(0)?),
+            path: PathDigest::of(bytes),
+            reason,
+            unreadable: is_unreadable.then(|| SourcePath::from_bytes(bytes)),
         }))
     })?;
     rows.filter_map(Result::transpose).collect()
 }
 
-fn load_runs(connection: &Connection) -> Result<Vec<(RunRow, RunWords)>> {
+fn load_runs(connection: &Connection) -> Result<Vec<StoredRun>> {
     let mut statement = connection.prepare("SELECT * FROM runs ORDER BY drop_name, run")?;
     let rows = statement.query_map([], rows::read_run)?.collect::<Result<Vec<_>>>()?;
+    rows.into_iter().map(|row| with_words(row, connection)).collect()
+}
+
+/// Adds what a run's files say of it; the samples of its sheet are words named `samples`.
+fn with_words(row: RunRow, connection: &Connection) -> Result<StoredRun> {
     let sql = "SELECT word, value FROM run_words WHERE drop_name = ?1 AND run = ?2 \
         ORDER BY word, number";
-    let mut words = connection.prepare(sql)?;
-    let mut runs = Vec::with_capacity(rows.len());
-    for run in rows {
-        let key = (run.drop.as_str(), run.name.as_bytes());
-        let said = words.query_map(key, |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let said = said.collect::<Result<Vec<_>>>()?;
-        runs.push((run, said));
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut found = statement.query((row.drop.as_str(), row.name.as_bytes()))?;
+    let (mut words, mut samples) = (BTreeMap::new(), Vec::new());
+    while let Some(said) = found.next()? {
+        let (word, value) = (said.get::<_, String>(0)?, said.get(1)?);
+        match word.as_str() {
+            "samples" => samples.push(value),
+            _ => drop(words.insert(word, value)),
+        }
     }
-    Ok(runs)
+    Ok(StoredRun { row, words, samples })
 }
 
 fn load_disposals(connection: &Connection) -> Result<Vec<Disposal>> {

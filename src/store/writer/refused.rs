@@ -14,10 +14,10 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, Transactio
 use super::moves::Moves;
 use super::{Result, Writer, files, write_record};
 use crate::model::{
-    Admission, ByteCount, Fact, IgnoreReason, IllegalFact, ParkReason, PartSize, Record, UploadId,
-    UploadState, WallTime,
+    Admission, ByteCount, Fact, IgnoreReason, IllegalFact, ParkReason, PartSize, Record,
+    StoredUpload, UploadId, UploadState, WallTime,
 };
-use crate::store::{LoadedUpload, rows};
+use crate::store::rows;
 
 /// The largest part size of a row that stands for an admission which could not be stored.
 const PART_SIZE_MAX: u64 = 1 << 40;
@@ -48,7 +48,7 @@ pub struct Refused {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Instead {
     /// Its upload is parked, and this is its row.
-    Parked(Box<LoadedUpload>),
+    Parked(Box<StoredUpload>),
     /// Nothing; its upload, if there is one, has no row that can be read.
     Nothing,
     /// It follows from an earlier one that was refused.

@@ -4,19 +4,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dropferry::testing::daemon::{portion, stored};
-use dropferry::testing::engine::Portion;
 use dropferry::testing::engine::event::{
     Act, Event, FindHolder, MovedFrom, Outcome, ReadFrom, Sending, Setback, Survey, Walk,
 };
 use dropferry::testing::model::{
     ByteCount, ByteRange, ContentMark, DestinationName, DirectoryName, Failure, FailureKind,
     Fingerprint, Md5, Observation, PartNumber, PartSize, Place, RootIdentity, Seen, SourcePath,
-    Space, UploadId,
+    Space, StoredRows, UploadId,
 };
 use dropferry::testing::platform::{self, contract::PartBody};
 use dropferry::testing::store;
-use dropferry::testing::store::rest::{self, Again};
+use dropferry::testing::store::rest::Again;
 use futures_util::{FutureExt, StreamExt};
 use md5::{Digest, Md5 as Hasher};
 
@@ -284,18 +282,18 @@ impl World {
         let again = Again::open(&settings).expect("the state can be read");
         let new = drops.iter().filter(|(_, is_new)| *is_new).map(|(drop, _)| drop.clone());
         let new: BTreeSet<_> = new.collect();
-        let mut portions = Vec::new();
+        let mut found = Vec::new();
         if !new.is_empty() {
             let rows = again.drops(&new).expect("they can be read");
-            portions.push(Portion::Drops(Box::new(stored(rows))));
+            found.push(StoredRows::Directories(Box::new(rows)));
         }
         let all = drops.into_iter().map(|(drop, _)| drop).collect();
         let known = again.known(&all, 1, |files| {
-            portions.push(portion(rest::RestPage::Known(files)));
+            found.push(StoredRows::Known(files));
             true
         });
         known.expect("they can be read");
-        portions.into_iter().map(Event::Stored).collect()
+        found.into_iter().map(Event::Stored).collect()
     }
 
     /// Asks rows and files which of these were moved, as the daemon does.

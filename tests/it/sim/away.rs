@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use dropferry::testing::engine::Engine;
 use dropferry::testing::engine::event::{Act, ActId, Effect, Event, Outcome, Walk};
-use dropferry::testing::engine::{Engine, Stored};
 use dropferry::testing::model::{
     Catalogued, DirectoryHealth, DirectoryName, FailureKind, Fingerprint, Hold, IgnoreReason, Now,
-    Observation, ParkReason, Place, Record, RootIdentity, Scope, Seen, SourcePath, Stage, Verb,
-    WatchState,
+    Observation, ParkReason, Place, Record, RootIdentity, Scope, Seen, SourcePath, Stage,
+    StoredState, Verb, WatchState,
 };
 
 use super::acts::Fault;
@@ -186,7 +186,7 @@ impl Alone {
         let world = World::new(1);
         let mut effects = Vec::new();
         let engine =
-            Engine::load(world.settings.clone(), Stored::default(), world.now, &mut effects);
+            Engine::load(world.settings.clone(), StoredState::default(), world.now, &mut effects);
         let mut alone = Self { engine, now: world.now, scan: None, health: None };
         alone.take(effects);
         alone.tell(Event::Timer);

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use dropferry::testing::engine::Engine;
 use dropferry::testing::engine::event::{Act, Effect, Event};
-use dropferry::testing::engine::{Engine, Stored};
 use dropferry::testing::model::{
     ByteCount, Catalogued, DirectoryName, Fingerprint, IgnoreReason, Monotonic, Now, Observation,
-    Place, Record, Seen, SourcePath, WallTime,
+    Place, Record, Seen, SourcePath, StoredState, WallTime,
 };
 use proptest::prelude::*;
 
@@ -49,7 +49,7 @@ impl Told {
     fn new() -> Self {
         let now = Now { monotonic: Monotonic(Duration::ZERO), wall: WallTime(0) };
         let (settings, mut effects) = (World::new(0).settings, Vec::new());
-        let engine = Engine::load(settings, Stored::default(), now, &mut effects);
+        let engine = Engine::load(settings, StoredState::default(), now, &mut effects);
         let (records, acts, looks) = Default::default();
         let mut told = Self { engine, now, records, acts, looks };
         told.take(effects);

@@ -1,15 +1,15 @@
 //! A second engine beside that of a life, which receives what a recording would hold: it decides the same.
 
 use dropferry::testing::daemon::recording::{EngineStart, RecordedLine};
+use dropferry::testing::engine::Engine;
 use dropferry::testing::engine::event::{Effect, Event};
 use dropferry::testing::engine::settings::Settings;
-use dropferry::testing::engine::{Engine, Stored};
-use dropferry::testing::model::Now;
+use dropferry::testing::model::{Now, StoredState};
 
 pub(super) struct Twin(Engine);
 
 impl Twin {
-    pub(super) fn load(settings: &Settings, stored: &Stored, now: Now) -> (Self, Vec<Effect>) {
+    pub(super) fn load(settings: &Settings, stored: &StoredState, now: Now) -> (Self, Vec<Effect>) {
         let (settings, stored) = (settings.clone(), stored.clone());
         let start = EngineStart { version: String::new(), now, settings, stored };
         let line = RecordedLine::<_, Vec<Event>>::Start(Box::new(start));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dropferry::testing::daemon::LineSubject;
 use dropferry::testing::daemon::desk::{Desk, Task};
-use dropferry::testing::daemon::{portion, stored};
+use dropferry::testing::engine::Engine;
 use dropferry::testing::engine::check;
 use dropferry::testing::engine::event::{Act, ActId, Effect, Event, Outcome};
 use dropferry::testing::engine::orders::OrderAnswer;
@@ -16,12 +16,11 @@ use dropferry::testing::engine::settings::{
     DestinationSettings, DirectorySettings, ExportSettings, NoticeSettings, PartWish,
     PartsInFlight, RetrySettings, Settings,
 };
-use dropferry::testing::engine::{Engine, Portion, StoredUpload};
 use dropferry::testing::model::{
     ByteCount, Call, ChangePolicy, Closing, Describes, DestinationName, DirectoryName, ETagLaw,
     ExportMode, FailureKind, Fingerprint, Monotonic, NamePolicies, NamePolicy, Notice, Now,
-    PartLimits, PartSize, Record, Reply, RootIdentity, SourcePath, TargetAddress, Traits, UploadId,
-    WallTime, WrittenLine,
+    PartLimits, PartSize, Record, Reply, RootIdentity, SourcePath, StoredRows, StoredUpload,
+    TargetAddress, Traits, UploadId, WallTime, WrittenLine,
 };
 use dropferry::testing::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::testing::store;
@@ -103,7 +102,7 @@ pub(super) struct Life {
     twin: Option<Twin>,
     writer: Writer,
     /// What is stored and not in memory yet, row by row.
-    rest: VecDeque<Portion>,
+    rest: VecDeque<StoredRows>,
     pending: Vec<Pending>,
     desk: Desk<(), OrderAnswer>,
     /// Submitted and not durable, in order.
@@ -403,7 +402,7 @@ impl World {
         let settings = store::Settings { directory: self.state().to_owned(), is_new: false };
         let (writer, loaded) = Writer::open(&settings).expect("the state opens");
         let rest = read_rest(&settings, &loaded);
-        let stored = stored(loaded);
+        let stored = loaded.state;
         let uploads = with_rest(stored.uploads.clone(), &rest);
         for upload in &uploads {
             assert_eq!(check::check(upload), [], "the rows of {}", upload.admission.id);
@@ -738,9 +737,9 @@ fn directory() -> tempfile::TempDir {
 }
 
 /// Adds the uploads that follow.
-fn with_rest(mut uploads: Vec<StoredUpload>, rest: &VecDeque<Portion>) -> Vec<StoredUpload> {
-    for portion in rest {
-        if let Portion::Uploads(more) = portion {
+fn with_rest(mut uploads: Vec<StoredUpload>, rest: &VecDeque<StoredRows>) -> Vec<StoredUpload> {
+    for rows in rest {
+        if let StoredRows::Uploads(more) = rows {
             uploads.extend(more.iter().cloned());
         }
     }
@@ -749,14 +748,14 @@ fn with_rest(mut uploads: Vec<StoredUpload>, rest: &VecDeque<Portion>) -> Vec<St
 }
 
 /// Reads what a start leaves for later, row by row.
-fn read_rest(settings: &store::Settings, loaded: &store::Loaded) -> VecDeque<Portion> {
+fn read_rest(settings: &store::Settings, loaded: &store::Loaded) -> VecDeque<StoredRows> {
     let mut rest = VecDeque::new();
     let read = Rest::open(settings, loaded).expect("the state opens").read(1, |found| {
-        rest.push_back(portion(found));
+        rest.push_back(found);
         true
     });
     read.expect("the rows can be read");
-    rest.push_back(Portion::End);
+    rest.push_back(StoredRows::End);
     rest
 }
 
