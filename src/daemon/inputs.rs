@@ -26,6 +26,7 @@ pub(super) struct Inputs {
 
 /// One thing that came.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one is alive at a time, and is moved on at once")]
 pub(super) enum Input {
     Event(Event),
     Signal(Signal),

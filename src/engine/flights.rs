@@ -2,13 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use super::Flight;
 use super::event::{Act, ActId};
 use super::intake::IntakeAct;
+use super::transfers::TransferAct;
 use super::turn::Turn;
-use crate::model::DirectoryName;
+use crate::model::{DestinationName, DirectoryName, NoticeId};
 
 /// Acts in flight, by their ids. An id is never used again in one life of the process.
+/// An act that was handed out and has not come back.
+#[derive(Debug, Clone)]
+pub(super) enum Flight {
+    /// An act of a drop directory; with the destination that it calls, if it calls one.
+    Intake(DirectoryName, IntakeAct, Option<DestinationName>),
+    Transfers(DestinationName, TransferAct),
+    Notify(NoticeId),
+    Survey,
+    ReadRows,
+}
+
 #[derive(Debug)]
 pub(super) struct Flights {
     flights: BTreeMap<ActId, Flight>,

@@ -42,12 +42,14 @@ use width::Flown;
 use super::dispatch::{Dispatch, ToTransfers, ToUpload};
 use super::event::{Act, ActId};
 use super::failure::WAITING_MAX;
+use super::flights::Flight;
 use super::intake::{Askable, Intake};
 use super::orders::Orders;
 use super::settings::{DestinationSettings, PartsInFlight, RetrySettings, Settings};
+use super::shared::Shared;
 use super::ticket::Ticket;
 use super::turn::Turn;
-use super::{Flight, Pace, Shared, plan};
+use super::{Pace, plan};
 use crate::model::{
     DestinationName, DirectoryName, Fact, Hold, Monotonic, Now, PartNumber, Record, RemoteUploadId,
     RunEndKey, StoredUpload, UploadId, WholeDigest,

@@ -1,8 +1,9 @@
 //! What can be asked of the engine between its turns. It only reads.
 
+use super::flights::Flight;
 use super::intake::IntakeAct;
+use super::machines::Machines;
 use super::transfers::{TransferAct, Transfers};
-use super::{Engine, Flight};
 use crate::model::{DestinationName, StoredRoot, StoredUpload};
 
 /// What is going on.
@@ -29,16 +30,13 @@ pub struct Pace {
 
 /// See the module's head.
 #[derive(Debug, Clone, Copy)]
-pub struct View<'a>(&'a Engine);
-
-impl Engine {
-    /// Returns what can be asked of it.
-    pub fn view(&self) -> View<'_> {
-        View(self)
-    }
-}
+pub struct View<'a>(&'a Machines);
 
 impl<'a> View<'a> {
+    pub(super) fn of(machines: &'a Machines) -> Self {
+        Self(machines)
+    }
+
     /// Tells whether a part is in flight.
     pub fn has_parts_in_flight(self) -> bool {
         self.0.shared.permits.part_count() > 0

@@ -483,8 +483,11 @@ async fn receive(
     Ok(response)
 }
 
+/// Any error of a library.
+type LibraryError = dyn std::error::Error + 'static;
+
 /// Returns the text of the innermost cause; the outer ones only say that something failed.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+fn root_cause(error: &LibraryError) -> String {
     let mut innermost = error;
     while let Some(cause) = innermost.source() {
         innermost = cause;

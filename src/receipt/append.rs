@@ -221,7 +221,7 @@ impl Appender {
                 known.head =
                     if left.head.count > known.head.count { left.head } else { known.head };
             }
-            match LedgerEnd::read(&self.state, name, at, (known.head, rows)) {
+            match LedgerEnd::read(&self.state, name, at, known.head, rows) {
                 Ok(end) => return Ok(LedgerEnd { damaged, ..end }),
                 Err(EndFault::Unreadable(error)) => return Err(error),
                 Err(EndFault::Damaged(why)) => {
@@ -240,7 +240,8 @@ impl LedgerEnd {
         state: &Path,
         name: LedgerName,
         at: WallTime,
-        (known, rows): (LedgerHead, &dyn LedgerRows),
+        known: LedgerHead,
+        rows: &dyn LedgerRows,
     ) -> Result<Self, EndFault> {
         let path = name.path(state);
         let Some(file) = open_file(&path, known)? else {

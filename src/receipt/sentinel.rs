@@ -49,7 +49,7 @@ pub fn write(
     begin(&mut out, run, &line, completed)?;
     let (mut count, mut bytes) = (0_u64, 0_u64);
     each_line(state, first, completed, &mut |number, seq, body| {
-        let Some(upload) = body.upload().filter(|upload| is_newest(&newest, upload, (number, seq)))
+        let Some(upload) = body.upload().filter(|upload| is_newest(&newest, upload, number, seq))
         else {
             return Ok(());
         };
@@ -114,8 +114,8 @@ fn newest_lines(
     Ok((newest, last))
 }
 
-fn is_newest(newest: &Newest, upload: &UploadLine, at: (u32, u64)) -> bool {
-    !upload.source.sentinel && newest.get(&key(upload)) == Some(&at)
+fn is_newest(newest: &Newest, upload: &UploadLine, number: u32, seq: u64) -> bool {
+    !upload.source.sentinel && newest.get(&key(upload)) == Some(&(number, seq))
 }
 
 fn key(upload: &UploadLine) -> PathDigest {

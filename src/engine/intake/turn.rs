@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::act::IntakeAct;
-use crate::engine::Flight;
 use crate::engine::dispatch::{Dispatch, ToIntake, ToNotices, ToUpload};
 use crate::engine::event::{Act, ActId};
 use crate::engine::failure;
+use crate::engine::flights::Flight;
 use crate::engine::flights::Flights;
 use crate::engine::known::KnownFiles;
 use crate::engine::settings::RetrySettings;

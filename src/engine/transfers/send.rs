@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::upload::Upload;
 use super::{PartFlight, TransferAct, TransferTurn, Transfers};
-use crate::engine::Flight;
 use crate::engine::event::Act;
+use crate::engine::flights::Flight;
 use crate::engine::permits::Contender;
 use crate::model::{ETagMode, Fact, Learned, Stage, UploadId};
 

@@ -57,10 +57,7 @@ pub(super) fn refusal(call: S3Call, response: &Response, now: WallTime) -> Optio
     if (200..300).contains(&response.status) && error.is_none() {
         return is_html(&response.body).then(|| page(response));
     }
-    let code = error.as_ref().map_or("", |error| error.code.as_str());
-    let is_foreign = error.is_none() && !response.body.trim_ascii().is_empty();
-    let is_expired = error.as_ref().is_some_and(|error| error.message.contains("expired"));
-    let kind = kind_of(call, response, code, (is_foreign, is_expired), now);
+    let kind = kind_of(call, response, error.as_ref(), now);
     let message = message(call, response, error.as_ref());
     Some(answered(response, kind, message))
 }
@@ -104,10 +101,12 @@ fn message(call: S3Call, response: &Response, error: Option<&wire::Error>) -> St
 fn kind_of(
     call: S3Call,
     response: &Response,
-    code: &str,
-    (is_foreign, is_expired): (bool, bool),
+    error: Option<&wire::Error>,
     now: WallTime,
 ) -> FailureKind {
+    let code = error.map_or("", |error| error.code.as_str());
+    let is_foreign = error.is_none() && !response.body.trim_ascii().is_empty();
+    let is_expired = error.is_some_and(|error| error.message.contains("expired"));
     let after = retry_after(response, now);
     let slower = || FailureKind::Throttled { after };
     match (response.status, code) {

@@ -1,27 +1,217 @@
-//! What the events mean that concern more than one machine: outcomes, observations, orders, what is stored,
-//! other settings.
+//! The machines, and what they say to one another.
+//!
+//! *Owns* every machine. A machine takes a step with what it is lent of the others ([`Machines::with_intake`],
+//! [`Machines::with_transfers`]); what it has to say is a [`Dispatch`], and is delivered here before anything
+//! else happens. Also here is what an event means that concerns more than one of them: outcomes,
+//! observations, orders, rows, another configuration. When each machine takes its turn, `engine.rs` says.
+
+use std::collections::BTreeMap;
 
 use super::dispatch::{Dispatch, ToIntake, ToTransfers, ToUpload};
 use super::event::{ActId, Outcome, Setback, Unstored};
+use super::flights::Flight;
 use super::handed::HandedFile;
-use super::intake::{Closeness, Intake, IntakeAct, IntakeTurn, LookReply, StoredPart};
-use super::load;
+use super::intake::{
+    Askable, Closeness, Intake, IntakeAct, IntakeTurn, LookReply, StoredPart, Surroundings,
+    UploadEnd,
+};
 use super::loading::{self, Loading};
-use super::orders::{Order, OrderAnswer, OrderId};
+use super::notices::Notices;
+use super::orders::{Order, OrderAnswer, OrderId, Orders};
 use super::scene::Scene;
-use super::settings::Settings;
-use super::transfers::Transfers;
+use super::settings::{DirectorySettings, Settings};
+use super::shared::Shared;
+use super::ticket::UploadFile;
+use super::transfers::{Around, TransferTurn, Transfers};
 use super::turn::Turn;
-use super::{Engine, Flight, Shared, reconfigure};
+use super::{load, reconfigure};
 use crate::model::{
-    Catalogued, DestinationName, DirectoryName, Fact, FailureKind, Learned, Observation,
-    OpenCleanup, ParkReason, Record, SourcePath, StoredRows, UploadId,
+    Catalogued, DestinationName, DirectoryName, Fact, FailureKind, Learned, Now, Observation,
+    OpenCleanup, ParkReason, Record, SourcePath, StoredRows, StoredState, UploadId,
 };
 
 /// How an act came back.
 type ActResult = Result<Outcome, Setback>;
 
-impl Engine {
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Machines {
+    pub(super) settings: Settings,
+    pub(super) intakes: BTreeMap<DirectoryName, Intake>,
+    pub(super) transfers: BTreeMap<DestinationName, Transfers>,
+    pub(super) notices: Notices,
+    pub(super) orders: Orders,
+    pub(super) shared: Shared,
+}
+
+impl Machines {
+    /// Makes the machines of a configuration. [`Self::take_stored`] comes next.
+    pub(super) fn new(settings: Settings, stored: &mut StoredState, now: Now) -> Self {
+        let intake = |directory: &DirectorySettings| {
+            (directory.name.clone(), Intake::new(directory.clone(), now.monotonic))
+        };
+        let mut machines = Self {
+            intakes: settings.drops.iter().map(intake).collect(),
+            transfers: BTreeMap::new(),
+            notices: Notices::load(&settings, std::mem::take(&mut stored.notices), now),
+            orders: Orders::load(std::mem::take(&mut stored.orders)),
+            shared: Shared::new(stored),
+            settings,
+        };
+        let Self { settings, transfers, shared, .. } = &mut machines;
+        reconfigure::transfers(settings, transfers, &mut shared.targets, now.monotonic);
+        machines
+    }
+
+    pub(super) fn take_stored(&mut self, mut stored: StoredState, turn: &mut Turn) {
+        for (destination, targets) in std::mem::take(&mut stored.targets.in_force) {
+            if let Some(transfers) = self.transfers.get_mut(&destination) {
+                transfers.load_targets(targets);
+            }
+        }
+        let open_runs = std::mem::take(&mut stored.open_runs).into_iter();
+        let open_runs = open_runs
+            .map(|key| Dispatch::Transfers(key.destination.clone(), ToTransfers::LoadRun(key)));
+        self.deliver(open_runs, turn);
+        self.assign_targets(turn);
+        let roots = std::mem::take(&mut stored.roots);
+        self.shared.roots.begin(&roots, &self.intakes);
+        let uploads = std::mem::take(&mut stored.uploads);
+        let (follows, disposals) = (stored.follows, std::mem::take(&mut stored.disposals));
+        self.deliver(load::directories(stored), turn);
+        let roots = self.shared.roots.load(roots, &self.intakes);
+        self.deliver(roots, turn);
+        self.deliver(load::uploads(uploads), turn);
+        self.deliver(load::disposals(disposals), turn);
+        self.with_all_transfers(turn, Transfers::write_health);
+        if !follows {
+            self.end_loading(turn);
+        }
+    }
+
+    /// Delivers what machines say: each with all that follows from it before the next.
+    pub(super) fn deliver(&mut self, said: impl IntoIterator<Item = Dispatch>, turn: &mut Turn) {
+        for what in said {
+            match what {
+                Dispatch::Intake(name, what) => {
+                    self.with_intake(&name, turn, |intake, turn| intake.receive(what, turn));
+                }
+                Dispatch::Transfers(name, what) => {
+                    let none = || Transfers::new(name.clone());
+                    self.transfers.entry(name.clone()).or_insert_with(none);
+                    self.with_transfers(&name, turn, |t, turn| t.receive(what, turn));
+                }
+                Dispatch::Upload(id, what) => {
+                    if let Some(name) = self.scene().owner(id) {
+                        self.with_transfers(&name, turn, |t, turn| t.receive_for(id, what, turn));
+                    }
+                }
+                Dispatch::Notices(what) => self.notices.receive(what, turn.now),
+                Dispatch::UploadEnded(file, end) => self.on_ended(file, end, turn),
+                Dispatch::UploadGivenUp(id) => {
+                    self.orders.give_up(id, turn);
+                    self.deliver([Dispatch::Upload(id, ToUpload::Place)], turn);
+                }
+                Dispatch::PlaceFreed(place) => {
+                    self.deliver(self.shared.claims.hand_over(place), turn);
+                }
+                Dispatch::PlaceTaken(place) => {
+                    self.deliver(self.shared.claims.name_holder(place), turn);
+                }
+                Dispatch::SourceMissing(id) => {
+                    if let Some(loading) = &mut self.shared.loading {
+                        loading.misses(id);
+                    }
+                }
+                Dispatch::DirectoryBack(drop) => {
+                    self.with_all_transfers(turn, |t, turn| t.release_readers(&drop, turn));
+                }
+            }
+        }
+    }
+
+    /// Lets a drop directory take a step, and delivers what it says.
+    pub(super) fn with_intake<R>(
+        &mut self,
+        name: &DirectoryName,
+        turn: &mut Turn,
+        step: impl FnOnce(&mut Intake, &mut IntakeTurn<'_>) -> R,
+    ) -> Option<R> {
+        let intake = self.intakes.get_mut(name)?;
+        let (orders, transfers) = (&self.orders, &self.transfers);
+        let is_paused = |run: &SourcePath| orders.cover_run(name, run);
+        let destination = |to: &DestinationName| {
+            transfers.get(to).map_or(Askable::Unknown, |t| t.askable(orders.stops(to)))
+        };
+        let around = Surroundings {
+            retry: self.settings.retry,
+            next_upload: self.shared.next_upload,
+            is_loading: self.shared.loading.is_some(),
+            is_paused: &is_paused,
+            destination: &destination,
+        };
+        let mut lent = IntakeTurn::new(name, turn, &mut self.shared.flights, around);
+        let returned = step(intake, &mut lent);
+        let said = lent.into_said();
+        self.deliver(said, turn);
+        Some(returned)
+    }
+
+    /// Lets every drop directory take a step.
+    pub(super) fn with_intakes(
+        &mut self,
+        turn: &mut Turn,
+        step: impl Fn(&mut Intake, &mut IntakeTurn<'_>),
+    ) {
+        let names: Vec<_> = self.intakes.keys().cloned().collect();
+        for name in names {
+            self.with_intake(&name, turn, &step);
+        }
+    }
+
+    /// Lets a destination take a step, and delivers what it says.
+    pub(super) fn with_transfers<R>(
+        &mut self,
+        name: &DestinationName,
+        turn: &mut Turn,
+        step: impl FnOnce(&mut Transfers, &mut TransferTurn<'_>) -> R,
+    ) -> Option<R> {
+        let transfers = self.transfers.get_mut(name)?;
+        let around =
+            Around { settings: &self.settings, intakes: &self.intakes, orders: &self.orders };
+        let mut lent = TransferTurn::new(turn, &mut self.shared, around);
+        let returned = step(transfers, &mut lent);
+        let said = lent.into_said();
+        self.deliver(said, turn);
+        Some(returned)
+    }
+
+    /// Lets every destination take a step.
+    pub(super) fn with_all_transfers(
+        &mut self,
+        turn: &mut Turn,
+        step: impl Fn(&mut Transfers, &mut TransferTurn<'_>),
+    ) {
+        let names: Vec<_> = self.transfers.keys().cloned().collect();
+        for name in names {
+            self.with_transfers(&name, turn, &step);
+        }
+    }
+
+    /// An upload has ended: its orders are over, and its file and run may go on.
+    fn on_ended(&mut self, file: UploadFile, end: UploadEnd, turn: &mut Turn) {
+        self.orders.ended(file.id, turn);
+        if file.is_sentinel {
+            return;
+        }
+        let drop = file.drop.clone();
+        self.deliver([Dispatch::Intake(drop.clone(), ToIntake::Left(file.clone()))], turn);
+        match &mut self.shared.loading {
+            Some(loading) => loading.ended(file, end),
+            None => self.deliver([Dispatch::Intake(drop, ToIntake::Ended(file, end))], turn),
+        }
+    }
+
     pub(super) fn on_outcome(&mut self, act: ActId, reply: ActResult, turn: &mut Turn) {
         let Some(flight) = self.shared.flights.remove(act) else { return };
         match flight {
@@ -288,5 +478,9 @@ impl Engine {
             Dispatch::Transfers(what.destination.clone(), ToTransfers::QueueCleanup(what))
         };
         self.deliver(cleanups.map(queue), turn);
+    }
+
+    pub(super) fn scene(&self) -> Scene<'_> {
+        Scene { intakes: &self.intakes, transfers: &self.transfers }
     }
 }
