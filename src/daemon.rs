@@ -316,7 +316,7 @@ impl Daemon {
             warn_if_refused(sdnotify::stopping("draining"));
         }
         self.phase = self.phase.drain(now);
-        self.world.drains.store(true, Ordering::Relaxed);
+        self.world.stopping.drains.store(true, Ordering::Relaxed);
         self.tell(Event::Drain);
     }
 
@@ -358,8 +358,8 @@ impl Daemon {
 
     /// Cuts what is left, and waits for the writer: everything submitted is written.
     async fn stop(mut self) -> Result<(), Error> {
-        self.world.stop.store(true, Ordering::Relaxed);
-        self.world.drains.store(true, Ordering::Relaxed);
+        self.world.stopping.stop.store(true, Ordering::Relaxed);
+        self.world.stopping.drains.store(true, Ordering::Relaxed);
         self.workers.abort();
         self.inputs.watchers.abort_all();
         let world = self.world;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -11,7 +10,7 @@ use tokio::task::JoinSet;
 use super::adoption;
 use super::bandwidth::Bandwidth;
 use super::care::DatabaseCare;
-use super::context::{Source, World};
+use super::context::{Channels, Source, Stopping, World};
 use super::control::Control;
 use super::desk::Desk;
 use super::digests::DigestPool;
@@ -228,16 +227,17 @@ pub(super) fn world(
         destinations,
         targets: targets.collect(),
         sources,
-        senders: config.notify.iter().map(sender).collect(),
-        channel_client: ChannelClient(Http::new(&config.network).map_err(Error::Configured)?),
+        channels: Channels {
+            senders: config.notify.iter().map(sender).collect(),
+            client: ChannelClient(Http::new(&config.network).map_err(Error::Configured)?),
+        },
         state: config.state_directory.clone(),
         receipts: Receipts::new(config.state_directory.clone()),
         readers: Readers::new(config.state_directory.clone()),
         events,
         parts: PartReader::new(config.transfer.memory),
         bandwidth,
-        stop: AtomicBool::new(false),
-        drains: AtomicBool::new(false),
+        stopping: Stopping::default(),
         clock: clock.clone(),
     })
 }

@@ -29,9 +29,7 @@ pub(crate) struct World {
     /// Each drop directory's destinations.
     pub(crate) targets: BTreeMap<DirectoryName, Vec<DestinationName>>,
     pub(crate) sources: BTreeMap<DirectoryName, Source>,
-    pub(crate) senders: BTreeMap<Channel, Sender>,
-    /// Makes the calls of channels.
-    pub(crate) channel_client: ChannelClient,
+    pub(crate) channels: Channels,
     /// Where the rows and the receipts are.
     pub(crate) state: PathBuf,
     /// Lines of ledgers that wait to be written.
@@ -43,12 +41,26 @@ pub(crate) struct World {
     pub(crate) parts: PartReader,
     /// Bytes a second.
     pub(crate) bandwidth: Arc<Bandwidth>,
-    /// Reading that nobody waits for any more stops.
+    pub(crate) stopping: Stopping,
+    /// For how long things take.
+    pub(crate) clock: Clock,
+}
+
+/// Where notices go.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    pub(crate) senders: BTreeMap<Channel, Sender>,
+    /// Makes their calls.
+    pub(crate) client: ChannelClient,
+}
+
+/// How far the daemon has stopped; acts that read for long look at it.
+#[derive(Debug, Default)]
+pub(crate) struct Stopping {
+    /// Reading that nothing waits for any more stops.
     pub(crate) stop: AtomicBool,
     /// Reading that can as well be done after the next start stops.
     pub(crate) drains: AtomicBool,
-    /// For how long things take.
-    pub(crate) clock: Clock,
 }
 
 /// One drop directory, ready to be looked at.

@@ -79,7 +79,7 @@ fn serve(world: &World, drop: &DirectoryName, together: &Together<For>) {
     let (queue, lanes) = (&source.digests.queue, world.parts.lanes());
     let more = |most, in_progress| queue.take(most, in_progress, lanes);
     let done = |whom, digested| queue.done(whom, digested);
-    world.parts.digest_together(together, more, done, &world.stop);
+    world.parts.digest_together(together, more, done, &world.stopping.stop);
 }
 
 /// Checks that the threads make progress, and relieves or gives up those that do not.

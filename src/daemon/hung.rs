@@ -125,7 +125,7 @@ pub(super) const LOOK_LIMIT: u32 = 3;
 
 /// Returns for how many ticks a read may stand still.
 pub(super) fn limit(world: &World) -> u32 {
-    if world.drains.load(Ordering::Relaxed) { DRAIN_LIMIT } else { LIMIT }
+    if world.stopping.drains.load(Ordering::Relaxed) { DRAIN_LIMIT } else { LIMIT }
 }
 
 /// Waits for something that a read leads to; none when nothing moves for too long.
@@ -184,7 +184,7 @@ pub(super) async fn read<T: Send + 'static>(
     let (counted, reader) = (Arc::clone(&chunks), Arc::clone(world));
     let may_wait = what.may_wait;
     let mut thread = tokio::task::spawn_blocking(move || {
-        let stop = if may_wait { &reader.drains } else { &reader.stop };
+        let stop = if may_wait { &reader.stopping.drains } else { &reader.stopping.stop };
         work(&reader, &Watched { stop, chunks: &counted })
     });
     let progress = || chunks.load(Ordering::Relaxed);

@@ -57,14 +57,15 @@ impl World {
     /// Returns what channels are handed.
     pub(super) fn means(&self) -> Means<'_> {
         let at = self.clock.now().wall;
-        Means { carrier: &self.channel_client, at, keep: telemetry::register_secret }
+        Means { carrier: &self.channels.client, at, keep: telemetry::register_secret }
     }
 }
 
 pub(super) async fn send(world: &World, notice: &Notice) -> Result<Outcome, Failure> {
     let channel = &notice.channel;
     let missing = || Failure::new(FailureKind::Unreachable, format!("{channel} is not configured"));
-    let sent = world.senders.get(channel).ok_or_else(missing)?.send(notice, world.means()).await;
+    let sent =
+        world.channels.senders.get(channel).ok_or_else(missing)?.send(notice, world.means()).await;
     sent.map_err(|failure| {
         let message = format!("{channel}: {}", failure.message);
         Failure { message, ..failure }

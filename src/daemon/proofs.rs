@@ -57,7 +57,7 @@ pub(super) async fn check(world: Arc<World>, check: ProofCheck) -> workers::ActR
         let answers = stream::iter(&files).map(ask).buffered(ASKED_MAX);
         let mut answers = std::pin::pin!(stream::iter(&files).zip(answers));
         while let Some((file, answer)) = answers.next().await {
-            if world.drains.load(Ordering::Relaxed) {
+            if world.stopping.drains.load(Ordering::Relaxed) {
                 return cancelled();
             }
             let found = RemoteStanding::of(&file.sent, answer.or_else(failed)?.as_ref());

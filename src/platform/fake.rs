@@ -48,6 +48,17 @@ pub struct FakeState {
     received: BTreeMap<String, (u64, u64)>,
     pub calls: BTreeMap<&'static str, u64>,
     pub now: WallTimeOrZero,
+    /// Drops that were finished, with how many files were there then.
+    pub finished: Vec<(String, usize)>,
+    /// Export jobs, the oldest first.
+    pub jobs: Vec<FakeJob>,
+    pub faults: FakeFaults,
+    counter: u64,
+}
+
+/// How it differs from a platform that does everything right.
+#[derive(Debug, Clone, Default)]
+pub struct FakeFaults {
     /// It does not answer.
     pub is_down: bool,
     /// It does not take the credential.
@@ -64,15 +75,10 @@ pub struct FakeState {
     pub is_silent: bool,
     /// It cannot say which parts it has.
     pub lists_no_parts: bool,
-    /// Drops that were finished, with how many files were there then.
-    pub finished: Vec<(String, usize)>,
-    /// Export jobs, the oldest first.
-    pub jobs: Vec<FakeJob>,
     /// How the next jobs end, by how their location ends.
     pub bad_jobs: Vec<(String, FailureKind)>,
     /// The part size it settles on, whatever is wished.
     pub part_size: Option<PartSize>,
-    counter: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +156,7 @@ impl Fake {
     fn enter(&self, operation: &'static str) -> Result<MutexGuard<'_, FakeState>> {
         let mut state = self.state();
         *state.calls.entry(operation).or_default() += 1;
-        match (state.is_down, state.is_revoked) {
+        match (state.faults.is_down, state.faults.is_revoked) {
             (true, _) => refuse(FailureKind::Unreachable, "nobody answers"),
             (false, true) => refuse(FailureKind::Unauthorized, "the token is not accepted"),
             (false, false) => Ok(state),
@@ -159,7 +165,9 @@ impl Fake {
 
     fn initiate(&self, request: &BeginRequest) -> Result<RemoteUpload> {
         let mut state = self.enter("begin")?;
-        if let Some((_, kind)) = state.refused.filter(|(name, _)| *name == request.target.name) {
+        if let Some((_, kind)) =
+            state.faults.refused.filter(|(name, _)| *name == request.target.name)
+        {
             return refuse(kind, "files of this name are refused");
         }
         let standing = state.find(&request.target);
@@ -167,7 +175,7 @@ impl Fake {
         if !request.overwrite && is_taken {
             return refuse(FailureKind::NameTaken, "a file of that name is there");
         }
-        let part_size = state.part_size.unwrap_or(request.part_size);
+        let part_size = state.faults.part_size.unwrap_or(request.part_size);
         let Some(part_count) = part_size.count_for(request.size) else {
             return refuse(FailureKind::BadRequest, "too many parts");
         };
@@ -395,7 +403,7 @@ impl Platform for Fake {
 
     fn list_parts<'a>(&'a self, remote: &'a RemoteUpload) -> Answer<'a, Option<Vec<RemotePart>>> {
         let reports = self.traits.reports_parts;
-        let tells = !self.state().lists_no_parts;
+        let tells = !self.state().faults.lists_no_parts;
         if is_whole(&remote.id) {
             return Box::pin(std::future::ready(self.only_part(&remote.id)));
         }

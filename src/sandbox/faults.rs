@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{basespace, gjirafa_vp, s3};
+use super::{basespace, gjirafa_vp, s3, sevenbridges};
 
 /// One thing to do wrong.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -140,24 +140,8 @@ pub struct Switches {
     pub maintenance: bool,
     /// The token is not accepted.
     pub token_revoked: bool,
-    /// A taken name is found out at complete, not at initialise.
-    pub clash_at_complete: bool,
-    /// A taken name is renamed (`_1_name`), not refused.
-    pub clash_renames: bool,
-    /// 8004 and 8005 mean each other.
-    pub swap_8004_8005: bool,
-    /// A second initialisation of one name is refused with 8006.
-    pub second_init_refused: bool,
     /// The part size is this, whatever is wished.
     pub part_size: Option<u64>,
-    /// `iso`, `s`, `ms` or `missing`.
-    pub expires_format: String,
-    /// Success codes stand under `report`.
-    pub success_codes_under_report: bool,
-    /// Headers that the storage answers a part with, and that must be reported with it.
-    pub report_headers: BTreeMap<String, String>,
-    /// Headers that the storage demands.
-    pub put_headers: BTreeMap<String, String>,
     /// `md5`, `none`, `kms` (32 digits that are not the MD5, and the header that says why), `salted`
     /// (such digits without the header) or `unlike` (other digits each time, without the header).
     pub storage_etag: String,
@@ -165,16 +149,7 @@ pub struct Switches {
     pub url_life: u64,
     /// Life of an unfinished upload, seconds.
     pub upload_life: u64,
-    /// Parts must go one at a time.
-    pub sequential: bool,
-    /// `FILE` and `FOLDER`.
-    pub upper_case_types: bool,
-    /// Questions after which an export job has ended.
-    pub export_questions: u64,
-    /// Keys, by how they end, whose first export fails with 9100.
-    pub export_fails_once: Vec<String>,
-    /// Keys, by how they end, that are taken on the volume.
-    pub export_taken: Vec<String>,
+    pub sevenbridges: sevenbridges::Switches,
     pub basespace: basespace::Switches,
     /// Of Gjirafa VP alone.
     pub gjirafa_vp: gjirafa_vp::Switches,
@@ -188,23 +163,11 @@ impl Default for Switches {
             down: false,
             maintenance: false,
             token_revoked: false,
-            clash_at_complete: false,
-            clash_renames: false,
-            swap_8004_8005: false,
-            second_init_refused: false,
             part_size: None,
-            expires_format: "iso".into(),
-            success_codes_under_report: false,
-            report_headers: BTreeMap::new(),
-            put_headers: BTreeMap::new(),
             storage_etag: "md5".into(),
             url_life: 12 * 3600,
             upload_life: 7 * 24 * 3600,
-            sequential: false,
-            upper_case_types: false,
-            export_questions: 1,
-            export_fails_once: Vec::new(),
-            export_taken: Vec::new(),
+            sevenbridges: sevenbridges::Switches::default(),
             basespace: basespace::Switches::default(),
             gjirafa_vp: gjirafa_vp::Switches::default(),
             s3: s3::Switches::default(),

@@ -508,7 +508,7 @@ fn headers_that_are_to_be_reported_outlive_a_kill() {
     let headers = "{\"x-amz-version-id\": \"v7\", \"x-extra\": \"a b\"}";
     for etag in ["md5", "none"] {
         let switches = format!(
-            "{{\"part_size\": 1048576, \"storage_etag\": \"{etag}\", \"report_headers\": {headers}}}"
+            "{{\"part_size\": 1048576, \"storage_etag\": \"{etag}\", \"sevenbridges\": {{\"report_headers\": {headers}}}}}"
         );
         let mut stage = with_switches(Box::leak(switches.into_boxed_str()));
         let refused = json!([{"operation": "report-many", "times": 0, "action": "reset"}]);

@@ -25,7 +25,7 @@ fn exports(stage: &Stage) -> Vec<Value> {
 #[test]
 fn three_hundred_files_are_exported_by_three_starts_and_bulk_questions() {
     let mut stage = exporting(
-        "{\"export_fails_once\": [\"run/7\"], \"export_taken\": [\"run/42\"], \"export_questions\": 2}",
+        "{\"sevenbridges\": {\"exports\": {\"fails_once\": [\"run/7\"], \"taken\": [\"run/42\"], \"questions\": 2}}}",
     );
     for number in 0..300 {
         stage.write(&format!("run/{number}"), number.to_string().as_bytes());
@@ -59,7 +59,7 @@ fn three_hundred_files_are_exported_by_three_starts_and_bulk_questions() {
 
 #[test]
 fn kills_on_the_way_make_no_second_job() {
-    let mut stage = exporting("{\"export_questions\": 3}");
+    let mut stage = exporting("{\"sevenbridges\": {\"exports\": {\"questions\": 3}}}");
     for number in 0..40_usize {
         stage.write(&format!("run/{number}.bin"), &noise(1000 + number, number as u64));
     }

@@ -49,11 +49,7 @@ const HOLD_MAX: Duration = Duration::from_secs(160);
 #[derive(Debug, Clone)]
 pub(crate) struct Width {
     width: u32,
-    flying: u32,
-    /// Time that parts have flown, all of them together, up to `counted_to`.
-    flown: Duration,
-    counted_to: Monotonic,
-    landed_count: u64,
+    traffic: Traffic,
     /// Since when the width is what it is, and parts fly.
     steady_since: Monotonic,
     window: Option<Mark>,
@@ -61,14 +57,30 @@ pub(crate) struct Width {
     is_young: bool,
     trial: Option<Trial>,
     goes_down: bool,
-    hold_until: Monotonic,
-    hold: Duration,
-    taken_off_count: u64,
+    pause: TrialPause,
     /// Parts up to this one were on their way when the width was last halved.
     halved_for: u64,
     found: Option<Goodput>,
     speed: Option<u64>,
     ease: Ease,
+}
+
+/// Parts in flight, and what they have been.
+#[derive(Debug, Clone)]
+struct Traffic {
+    flying: u32,
+    /// Time that parts were in flight, all of them together, up to `counted_to`.
+    flown: Duration,
+    counted_to: Monotonic,
+    taken_off_count: u64,
+    landed_count: u64,
+}
+
+/// When another width may be tried.
+#[derive(Debug, Clone)]
+struct TrialPause {
+    until: Monotonic,
+    next: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -124,18 +136,19 @@ impl Width {
         let zero = Monotonic(Duration::ZERO);
         Self {
             width: WIDTH_START,
-            flying: 0,
-            flown: Duration::ZERO,
-            counted_to: zero,
-            landed_count: 0,
+            traffic: Traffic {
+                flying: 0,
+                flown: Duration::ZERO,
+                counted_to: zero,
+                taken_off_count: 0,
+                landed_count: 0,
+            },
             steady_since: zero,
             window: None,
             is_young: true,
             trial: None,
             goes_down: false,
-            hold_until: zero,
-            hold: HOLD_MIN,
-            taken_off_count: 0,
+            pause: TrialPause { until: zero, next: HOLD_MIN },
             halved_for: 0,
             found: None,
             speed: None,
@@ -153,7 +166,7 @@ impl Width {
     }
 
     pub(crate) fn flying(&self) -> u32 {
-        self.flying
+        self.traffic.flying
     }
 
     pub(crate) fn bytes_per_second(&self) -> u64 {
@@ -167,27 +180,30 @@ impl Width {
 
     pub(crate) fn take_off(&mut self, now: Monotonic) -> Flown {
         // From one part to the next is no pause.
-        if self.flying == 0 && now.since(self.counted_to) >= SETTLE {
+        if self.traffic.flying == 0 && now.since(self.traffic.counted_to) >= SETTLE {
             self.settle(now);
         }
-        self.count(now);
-        self.flying += 1;
-        self.taken_off_count += 1;
-        Flown { number: self.taken_off_count, since: now }
+        self.traffic.count(now);
+        self.traffic.flying += 1;
+        self.traffic.taken_off_count += 1;
+        Flown { number: self.traffic.taken_off_count, since: now }
     }
 
     pub(crate) fn land(&mut self, part: Flown, how: Landing, now: Monotonic) {
-        self.count(now);
+        self.traffic.count(now);
         let failed = if let Landing::Failed(kind) = how { Some(kind) } else { None };
         if how != Landing::Trouble {
-            self.ease.landed(failed, self.flying);
+            self.ease.landed(failed, self.traffic.flying);
         }
-        self.flying = self.flying.saturating_sub(1);
+        self.traffic.flying = self.traffic.flying.saturating_sub(1);
         match how {
             Landing::Arrived => {
-                self.landed_count += 1;
+                self.traffic.landed_count += 1;
                 let is_easy = self.is_young && self.trial.is_none() && self.width < EASY_MAX;
-                if is_easy && now.since(part.since) <= EASY_TIME && self.flying + 1 >= self.width {
+                if is_easy
+                    && now.since(part.since) <= EASY_TIME
+                    && self.traffic.flying + 1 >= self.width
+                {
                     self.change(self.width + 1, now);
                 }
             }
@@ -198,12 +214,12 @@ impl Width {
 
     /// So many bytes have gone over the wire since the beginning of time.
     pub(crate) fn tick(&mut self, sent: u64, now: Monotonic) {
-        self.count(now);
+        self.traffic.count(now);
         // Until enough have landed, nothing can be seen of a width that was narrowed.
-        if self.flying > self.width {
+        if self.traffic.flying > self.width {
             return self.settle(now);
         }
-        if self.flying == 0 {
+        if self.traffic.flying == 0 {
             return;
         }
         let Some(mark) = self.window else {
@@ -213,7 +229,7 @@ impl Width {
             return;
         };
         let (lasted, bytes) = (now.since(mark.at), sent.saturating_sub(mark.sent));
-        let landed_count = self.landed_count - mark.landed_count;
+        let landed_count = self.traffic.landed_count - mark.landed_count;
         let full = WINDOW_BYTES * u64::from(self.width);
         let enough = match (bytes >= full || landed_count >= PARTS_MIN, bytes >= full / 4) {
             (true, _) => WINDOW_MIN,
@@ -223,7 +239,7 @@ impl Width {
         if lasted < enough || bytes == 0 {
             return;
         }
-        let flown = self.flown.saturating_sub(mark.flown);
+        let flown = self.traffic.flown.saturating_sub(mark.flown);
         self.learn_speed(bytes, landed_count, flown);
         let parts = (landed_count >= PARTS_MIN).then(|| per_second(landed_count * 1000, lasted));
         let found = Goodput { bytes_per_second: per_second(bytes, lasted), parts };
@@ -241,19 +257,13 @@ impl Width {
         self.give_up_trial(now);
         self.is_young = true;
         self.goes_down = false;
-        self.hold = HOLD_MIN;
-        self.hold_until = now;
+        self.pause.reset(now);
         self.settle(now);
     }
 
     fn open_window(&mut self, sent: u64, now: Monotonic) {
-        let (landed_count, flown) = (self.landed_count, self.flown);
+        let (landed_count, flown) = (self.traffic.landed_count, self.traffic.flown);
         self.window = Some(Mark { at: now, sent, landed_count, flown });
-    }
-
-    fn count(&mut self, now: Monotonic) {
-        self.flown = self.flown.saturating_add(now.since(self.counted_to) * self.flying);
-        self.counted_to = self.counted_to.max(now);
     }
 
     fn settle(&mut self, now: Monotonic) {
@@ -274,12 +284,11 @@ impl Width {
         if part.number <= self.halved_for {
             return;
         }
-        self.halved_for = self.taken_off_count;
+        self.halved_for = self.traffic.taken_off_count;
         let from = self.trial.take().map_or(self.width, |trial| trial.from.min(self.width));
         self.is_young = false;
         self.goes_down = false;
-        self.hold_until = now.after(HOLD_MIN);
-        self.hold = HOLD_MIN;
+        self.pause.reset(now.after(HOLD_MIN));
         self.change(from / 2, now);
     }
 
@@ -307,8 +316,7 @@ impl Width {
     }
 
     fn win(&mut self, found: Goodput, now: Monotonic) {
-        self.hold = HOLD_MIN;
-        self.hold_until = now;
+        self.pause.reset(now);
         self.go_on(found, now);
     }
 
@@ -318,14 +326,13 @@ impl Width {
         self.goes_down = !was_down;
         // After the first trial in vain the other direction is tried at once.
         if !std::mem::take(&mut self.is_young) {
-            self.hold_until = now.after(self.hold);
-            self.hold = (self.hold * 2).min(HOLD_MAX);
+            self.pause.extend(now);
         }
     }
 
     /// Tries the next width, when it is time.
     fn go_on(&mut self, base: Goodput, now: Monotonic) {
-        if now < self.hold_until {
+        if now < self.pause.until {
             return;
         }
         let is_slow = self.speed.is_some_and(|speed| speed < SLOW);
@@ -336,8 +343,7 @@ impl Width {
         if at_end {
             self.goes_down = !self.goes_down;
             self.is_young = false;
-            self.hold_until = now.after(self.hold);
-            self.hold = (self.hold * 2).min(HOLD_MAX);
+            self.pause.extend(now);
             return;
         }
         let step = (self.width / 4).max(1);
@@ -353,7 +359,7 @@ impl Width {
     /// More were tried than there are to send: not again at once.
     fn go_without(&mut self, now: Monotonic) {
         if self.trial.is_some() {
-            self.hold_until = now.after(HOLD_MIN);
+            self.pause.until = now.after(HOLD_MIN);
         }
         self.give_up_trial(now);
     }
@@ -362,6 +368,26 @@ impl Width {
         if let Some(trial) = self.trial.take() {
             self.change(trial.from, now);
         }
+    }
+}
+
+impl Traffic {
+    fn count(&mut self, now: Monotonic) {
+        self.flown = self.flown.saturating_add(now.since(self.counted_to) * self.flying);
+        self.counted_to = self.counted_to.max(now);
+    }
+}
+
+impl TrialPause {
+    /// The next trial is at `at`, and pauses are short again.
+    fn reset(&mut self, at: Monotonic) {
+        (self.until, self.next) = (at, HOLD_MIN);
+    }
+
+    /// A trial was in vain: the next pause is twice as long.
+    fn extend(&mut self, now: Monotonic) {
+        self.until = now.after(self.next);
+        self.next = (self.next * 2).min(HOLD_MAX);
     }
 }
 

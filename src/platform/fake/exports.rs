@@ -29,8 +29,8 @@ impl Exports for Fake {
         let started = self.enter("start exports").map(|mut state| {
             let start = |item: &ExportItem| {
                 let ends = |(end, _): &(String, FailureKind)| item.place.location.ends_with(end);
-                let end = state.bad_jobs.iter().position(ends);
-                let end = end.map(|index| state.bad_jobs.remove(index).1);
+                let end = state.faults.bad_jobs.iter().position(ends);
+                let end = end.map(|index| state.faults.bad_jobs.remove(index).1);
                 state.jobs.push(FakeJob { item: item.clone(), questions_left: 1, end });
                 Ok(ExportId::new((state.jobs.len() - 1).to_string()))
             };

@@ -73,7 +73,7 @@ impl Fake {
         let file = made.and_then(|made| state.files.get(made.id.as_str()));
         let number = PartNumber::from_index(0);
         let part = |file: &FakeFile| RemotePart { number, etag: file.etag.clone(), note: None };
-        Ok((!state.lists_no_parts).then(|| file.map(part).into_iter().collect()))
+        Ok((!state.faults.lists_no_parts).then(|| file.map(part).into_iter().collect()))
     }
 
     /// Shows a file with the digest of its bytes.
@@ -101,8 +101,8 @@ impl Fake {
 impl FakeState {
     pub(super) fn tell(&mut self, bytes: &[u8]) -> Stored {
         let md5 = Md5(Hasher::digest(bytes).into());
-        let is_keyed = self.is_opaque && !self.is_silent;
-        let text = match (self.is_silent, self.is_opaque, self.is_unlike) {
+        let is_keyed = self.faults.is_opaque && !self.faults.is_silent;
+        let text = match (self.faults.is_silent, self.faults.is_opaque, self.faults.is_unlike) {
             (true, _, _) => String::new(),
             (false, true, _) => Md5(md5.0.map(|byte| !byte)).to_string(),
             (false, false, true) => {
@@ -127,11 +127,11 @@ impl FakeState {
 
     /// Changes a byte, each time in another way, as long as that is planned.
     pub(super) fn damage(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
-        if self.damages > 0
+        if self.faults.damages > 0
             && let Some(byte) = bytes.first_mut()
         {
-            *byte ^= u8::try_from(self.damages % 255 + 1).unwrap_or(1);
-            self.damages -= 1;
+            *byte ^= u8::try_from(self.faults.damages % 255 + 1).unwrap_or(1);
+            self.faults.damages -= 1;
         }
         bytes
     }

@@ -269,7 +269,7 @@ fn show_project(call: &Call, id: &str) -> Value {
 }
 
 fn files(state: &mut Sandbox, call: &Call, operation: &str) -> Outcome {
-    let upper = state.switches.upper_case_types;
+    let upper = state.switches.sevenbridges.upper_case_types;
     if operation == "find" {
         let place = state.world.find_place(call.query("project"), call.query("parent"))?;
         let wanted: Vec<_> = call.query.iter().filter(|(key, _)| key == "name").collect();
@@ -370,7 +370,7 @@ fn make_folder(state: &mut Sandbox, call: &Call) -> Outcome {
         tags: Vec::new(),
         parts: None,
     };
-    let shown = entry.show(&call.base, state.switches.upper_case_types);
+    let shown = entry.show(&call.base, state.switches.sevenbridges.upper_case_types);
     state.world.entries.insert(entry.id.clone(), entry);
     Success::new(201, shown)
 }

@@ -116,7 +116,7 @@ fn start(state: &mut Stand<World>, item: &Value, call: &Call) -> Result<Value, R
         location: location.to_owned(),
         overwrite: item.get("overwrite").and_then(Value::as_bool).unwrap_or(false),
         started_at: unix_time().as_secs(),
-        questions_left: state.switches.export_questions,
+        questions_left: state.switches.sevenbridges.exports.questions,
         end: None,
     };
     let end = judge(state, &job);
@@ -132,13 +132,20 @@ fn start(state: &mut Stand<World>, item: &Value, call: &Call) -> Result<Value, R
 
 /// How a job will end.
 fn judge(state: &mut Stand<World>, job: &Job) -> Result<(), Refusal> {
-    let fails = state.switches.export_fails_once.iter().position(|end| job.location.ends_with(end));
+    let fails = state
+        .switches
+        .sevenbridges
+        .exports
+        .fails_once
+        .iter()
+        .position(|end| job.location.ends_with(end));
     if let Some(index) = fails {
-        state.switches.export_fails_once.remove(index);
+        state.switches.sevenbridges.exports.fails_once.remove(index);
         return Err(Refusal::new(500, 9100, "Volume service is not available."));
     }
-    let is_taken = state.switches.export_taken.iter().any(|end| job.location.ends_with(end))
-        || state.world.exports.objects.contains_key(&job.location);
+    let is_taken =
+        state.switches.sevenbridges.exports.taken.iter().any(|end| job.location.ends_with(end))
+            || state.world.exports.objects.contains_key(&job.location);
     if is_taken && !job.overwrite {
         return Err(Refusal::new(409, 9107, "Location on volume already contains a file."));
     }

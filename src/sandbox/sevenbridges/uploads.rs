@@ -75,16 +75,18 @@ fn initialise(shared: &Shared, state: &mut Sandbox, call: &Call) -> Outcome {
     }
     let overwrite = call.is_set("overwrite");
     let taken = state.world.find(&place, name).is_some();
-    let name = if taken && !overwrite && state.switches.clash_renames {
+    let name = if taken && !overwrite && state.switches.sevenbridges.clash_renames {
         format!("_1_{name}")
     } else {
-        if taken && !overwrite && !state.switches.clash_at_complete {
+        if taken && !overwrite && !state.switches.sevenbridges.clash_at_complete {
             return Err(name_taken(state));
         }
         name.to_owned()
     };
     let in_progress = |upload: &Upload| upload.place == place && upload.name == name;
-    if state.switches.second_init_refused && state.world.uploads.values().any(in_progress) {
+    if state.switches.sevenbridges.second_init_refused
+        && state.world.uploads.values().any(in_progress)
+    {
         return Err(Refusal::new(409, 8006, "Upload already exists."));
     }
     let upload = Upload {
@@ -102,13 +104,13 @@ fn initialise(shared: &Shared, state: &mut Sandbox, call: &Call) -> Outcome {
     let mut shown = show(&upload, &call.base, None);
     shown["size"] = json!(size);
     state.ledger.begun_count += 1;
-    shown["parallel_uploads"] = json!(!state.switches.sequential);
+    shown["parallel_uploads"] = json!(!state.switches.sevenbridges.sequential);
     state.world.uploads.insert(upload.id.clone(), upload);
     Success::new(200, shown)
 }
 
 fn name_taken(state: &Sandbox) -> Refusal {
-    let code = if state.switches.swap_8004_8005 { 8004 } else { 8005 };
+    let code = if state.switches.sevenbridges.swap_8004_8005 { 8004 } else { 8005 };
     Refusal::new(409, code, "File already exists.")
 }
 
@@ -165,20 +167,20 @@ fn sign(shared: &Shared, state: &mut Sandbox, call: &Call, id: &str) -> Outcome 
     let signature = signature(shared, id, &part, expires);
     let host = call.base.trim_end_matches("/v2");
     let codes = json!([200]);
-    let under_report = state.switches.success_codes_under_report;
+    let under_report = state.switches.sevenbridges.success_codes_under_report;
     let etag = (state.switches.storage_etag != "none").then_some("ETag");
-    let others = state.switches.report_headers.keys().map(String::as_str);
+    let others = state.switches.sevenbridges.report_headers.keys().map(String::as_str);
     let wanted: Vec<_> = etag.into_iter().chain(others).collect();
     let mut signed = json!({
         "method": "PUT",
         "url": format!("{host}/storage/{id}/{part}?expires={expires}&signature={signature}"),
-        "expires": match state.switches.expires_format.as_str() {
+        "expires": match state.switches.sevenbridges.expires_format.as_str() {
             "s" => json!(expires),
             "ms" => json!(expires * 1000),
             "missing" => Value::Null,
             _ => json!(time(expires)),
         },
-        "headers": state.switches.put_headers,
+        "headers": state.switches.sevenbridges.put_headers,
         "report": {"headers": wanted, "body": {}},
     });
     if under_report {
@@ -238,12 +240,12 @@ fn check_put(shared: &Shared, head: &Parts, id: &str, number: &str) -> Result<()
         return Err(xml(411, "MissingContentLength"));
     }
     if headers.contains_key("content-type")
-        && !state.switches.put_headers.contains_key("content-type")
+        && !state.switches.sevenbridges.put_headers.contains_key("content-type")
     {
         state.ledger.breach("put: sent with a content type that was not asked for");
         return Err(xml(403, "SignatureDoesNotMatch"));
     }
-    let demanded = state.switches.put_headers.iter();
+    let demanded = state.switches.sevenbridges.put_headers.iter();
     let missing = demanded.filter(|(name, value)| {
         headers.get(name.as_str()).and_then(|found| found.to_str().ok()) != Some(value.as_str())
     });
@@ -273,7 +275,7 @@ fn keep(shared: &Shared, id: &str, number: u32, stored: StoredPart) -> Response 
         _ => stored.md5.clone(),
     };
     let is_keyed = state.switches.storage_etag == "kms";
-    let others = state.switches.report_headers.clone();
+    let others = state.switches.sevenbridges.report_headers.clone();
     state.ledger.arrived(id, number, stored.length, true);
     let Some(upload) = state.world.uploads.get_mut(id) else { return xml(404, "NoSuchUpload") };
     upload.given.insert(number, etag.clone());
@@ -307,7 +309,7 @@ fn report(state: &mut Sandbox, id: &str, parts: &[Value], code: u32) -> Outcome 
         let number = part.get("part_number").and_then(Value::as_u64).ok_or_else(malformed)?;
         let number = u32::try_from(number).map_err(|_| malformed())?;
         let reported = part.pointer("/response/headers").ok_or_else(malformed)?;
-        let others = &state.switches.report_headers;
+        let others = &state.switches.sevenbridges.report_headers;
         let is_told = |(name, value): (&String, &String)| {
             reported.get(name).and_then(Value::as_str) == Some(value)
         };
@@ -358,7 +360,7 @@ fn complete(shared: &Shared, state: &mut Sandbox, call: &Call, id: &str) -> Outc
         tags: Vec::new(),
         parts: Some(upload.stored.into_values().collect()),
     };
-    let shown = entry.show(&call.base, state.switches.upper_case_types);
+    let shown = entry.show(&call.base, state.switches.sevenbridges.upper_case_types);
     state.world.entries.insert(entry.id.clone(), entry);
     state.world.uploads.remove(id);
     Success::new(201, shown)

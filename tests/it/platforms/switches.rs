@@ -69,16 +69,19 @@ fn every_switch_of_sevenbridges_leads_to_the_same_end() {
         &[
             ("{\"storage_etag\": \"kms\", \"part_size\": 1048576}", ""),
             ("{\"storage_etag\": \"none\", \"part_size\": 1048576}", ""),
-            ("{\"expires_format\": \"ms\"}", ""),
-            ("{\"expires_format\": \"s\"}", ""),
-            ("{\"expires_format\": \"missing\"}", ""),
+            ("{\"sevenbridges\": {\"expires_format\": \"ms\"}}", ""),
+            ("{\"sevenbridges\": {\"expires_format\": \"s\"}}", ""),
+            ("{\"sevenbridges\": {\"expires_format\": \"missing\"}}", ""),
             (
-                "{\"success_codes_under_report\": true, \"sequential\": true, \"part_size\": 1048576}",
+                "{\"sevenbridges\": {\"success_codes_under_report\": true, \"sequential\": true}, \"part_size\": 1048576}",
                 "",
             ),
-            ("{\"put_headers\": {\"x-amz-server-side-encryption\": \"AES256\"}}", ""),
-            ("{\"upper_case_types\": true, \"second_init_refused\": true}", ""),
-            ("{\"clash_at_complete\": true, \"swap_8004_8005\": true}", ""),
+            (
+                "{\"sevenbridges\": {\"put_headers\": {\"x-amz-server-side-encryption\": \"AES256\"}}}",
+                "",
+            ),
+            ("{\"sevenbridges\": {\"upper_case_types\": true, \"second_init_refused\": true}}", ""),
+            ("{\"sevenbridges\": {\"clash_at_complete\": true, \"swap_8004_8005\": true}}", ""),
         ],
     );
 }

@@ -92,7 +92,7 @@ fn every_crash_point_on_every_kind_of_platform_loses_nothing() {
             let describes = if lists_no_parts { Describes::Never } else { Describes::AtBegin };
             let traits = Traits { reports_parts, describes, sends_whole, ..traits() };
             let mut world = World::with(seed, NamePolicy::SkipIfSame, traits);
-            world.fake.state().lists_no_parts = lists_no_parts;
+            world.fake.state().faults.lists_no_parts = lists_no_parts;
             world.write("run/large", b"0123456789");
             world.write("run/empty", b"");
             world.write("run/small", b"0123");
@@ -108,13 +108,13 @@ fn every_crash_point_on_every_kind_of_platform_loses_nothing() {
 fn every_crash_point_with_useless_etags_loses_nothing() {
     for seed in seeds_from(300, 3) {
         let mut world = small_world(seed);
-        world.fake.state().is_silent = true;
+        world.fake.state().faults.is_silent = true;
         each_crash_arrives(&mut world, &format!("without ETags, seed {seed}"));
         let mut world = small_world(seed);
-        world.fake.state().is_opaque = true;
+        world.fake.state().faults.is_opaque = true;
         each_crash_arrives(&mut world, &format!("with opaque ETags, seed {seed}"));
         let mut world = small_world(seed);
-        world.fake.state().is_unlike = true;
+        world.fake.state().faults.is_unlike = true;
         // A part goes once more to learn what its ETag is worth; again, when that was not noted.
         world.allowance = 3 * PART;
         each_crash_arrives(&mut world, &format!("with other ETags each time, seed {seed}"));
@@ -129,8 +129,8 @@ fn every_crash_point_with_damage_on_the_way_ends_with_what_was_sent() {
             let describes = Describes::AtBegin;
             let traits = Traits { reports_parts: false, describes, sends_whole, ..traits() };
             let mut world = World::with(seed, NamePolicy::SkipIfSame, traits);
-            world.fake.state().damages = 2;
-            world.fake.state().is_unlike = is_unlike;
+            world.fake.state().faults.damages = 2;
+            world.fake.state().faults.is_unlike = is_unlike;
             // Without digests damage is found when the file is read back: then all of it goes again.
             world.allowance = 12 * 14;
             world.write("run/large", b"0123456789");

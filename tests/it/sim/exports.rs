@@ -87,7 +87,7 @@ fn lost_answers_make_no_second_job() {
 #[test]
 fn a_job_that_fails_in_passing_is_started_anew_and_one_that_is_refused_parks() {
     let mut world = exporting_world(3);
-    world.fake.state().bad_jobs = vec![
+    world.fake.state().faults.bad_jobs = vec![
         ("large".to_owned(), FailureKind::ServerFault),
         ("small".to_owned(), FailureKind::NameTaken),
     ];

@@ -304,7 +304,7 @@ fn a_file_that_changes_while_its_closed_unit_is_sent_holds_the_run_up() {
         status.runs.iter().any(|run| run.row.state == state)
     };
     // The run closes while nothing can be sent.
-    world.fake.state().is_down = true;
+    world.fake.state().faults.is_down = true;
     let mut count = 0;
     while !is(&world, RunState::Closed) {
         world.step(&mut life);
@@ -312,7 +312,7 @@ fn a_file_that_changes_while_its_closed_unit_is_sent_holds_the_run_up() {
         assert!(count < STEPS_MAX, "it is not closed");
     }
     world.write("run/large", b"another version");
-    world.fake.state().is_down = false;
+    world.fake.state().faults.is_down = false;
     while !is(&world, RunState::Completed) {
         if world.step(&mut life) == Step::Quiet {
             world.pass(Duration::from_secs(5));
@@ -485,9 +485,9 @@ fn nothing_of_a_run_goes_while_one_of_its_files_is_not_there_as_it_was_sent() {
 fn a_destination_that_does_not_answer_keeps_the_source() {
     let mut world = world(970);
     let mut life = world.run();
-    world.fake.state().is_down = true;
+    world.fake.state().faults.is_down = true;
     assert!(!any_goes_within(&mut world, &mut life, 900), "it is away");
-    world.fake.state().is_down = false;
+    world.fake.state().faults.is_down = false;
     until_disposed(&mut world, &mut life);
 
     for (seed, unverified) in [(971, false), (972, true)] {

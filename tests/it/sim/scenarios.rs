@@ -78,14 +78,14 @@ fn a_destination_that_refuses_one_name_for_ever_gets_every_other_file() {
         for name in ["run/bad", "run/b", "run/c", "run/d"] {
             world.write(name, TEN);
         }
-        world.fake.state().refused = Some(("bad", kind));
+        world.fake.state().faults.refused = Some(("bad", kind));
         let mut life = world.start();
         while world.fake.state().files.len() < 3 {
             assert_ne!(world.step(&mut life), Step::Quiet, "{kind:?}");
         }
         let waited = world.now.monotonic.0;
         assert!(waited < Duration::from_mins(5), "{kind:?}: the others waited for {waited:?}");
-        world.fake.state().refused = None;
+        world.fake.state().faults.refused = None;
         world.settle(&mut life);
         check::all_arrived(&world, &life);
     }
@@ -95,7 +95,7 @@ fn a_destination_that_refuses_one_name_for_ever_gets_every_other_file() {
 fn a_week_without_network_costs_a_few_probes_and_nothing_else() {
     let mut world = World::new(5);
     world.write("run/large", TEN);
-    world.fake.state().is_down = true;
+    world.fake.state().faults.is_down = true;
     let mut life = world.start();
     let week = world.now.monotonic.after(Duration::from_hours(7 * 24));
     while world.now.monotonic < week {
@@ -106,7 +106,7 @@ fn a_week_without_network_costs_a_few_probes_and_nothing_else() {
     let five_minutes_each = 7 * 24 * 12;
     assert!((five_minutes_each / 2..five_minutes_each * 3).contains(&probes), "{probes} probes");
     assert_eq!(calls(&world, "begin"), 0, "one request at a time");
-    world.fake.state().is_down = false;
+    world.fake.state().faults.is_down = false;
     world.settle(&mut life);
     check::all_arrived(&world, &life);
 }
@@ -115,7 +115,7 @@ fn a_week_without_network_costs_a_few_probes_and_nothing_else() {
 fn a_revoked_token_halts_the_destination_and_a_new_one_lets_it_go_on_at_once() {
     let mut world = World::new(6);
     world.write("run/large", TEN);
-    world.fake.state().is_revoked = true;
+    world.fake.state().faults.is_revoked = true;
     let mut life = world.start();
     while !life.engine.view().has_halted() {
         assert_ne!(world.step(&mut life), Step::Quiet);
@@ -123,7 +123,7 @@ fn a_revoked_token_halts_the_destination_and_a_new_one_lets_it_go_on_at_once() {
     assert!(
         life.engine.view().stored_uploads().iter().all(|upload| upload.state.hold == Hold::None)
     );
-    world.fake.state().is_revoked = false;
+    world.fake.state().faults.is_revoked = false;
     let since = world.now.monotonic;
     let destination = life.engine.view().stored_uploads()[0].admission.destination.clone();
     world.tell(&mut life, Event::CredentialChanged { destination });
@@ -144,7 +144,7 @@ fn what_is_refused_for_ever_parks_and_what_may_pass_is_tried_once_an_hour_and_to
         let mut world = World::new(8);
         world.notify_by_mail();
         world.write("run/bad", TEN);
-        world.fake.state().refused = Some(("bad", kind));
+        world.fake.state().faults.refused = Some(("bad", kind));
         let mut life = world.start();
         let days = world.now.monotonic.after(Duration::from_hours(48));
         while world.now.monotonic < days && world.step(&mut life) != Step::Quiet {}
@@ -160,7 +160,7 @@ fn what_is_refused_for_ever_parks_and_what_may_pass_is_tried_once_an_hour_and_to
         let is_said = status.stuck.iter().any(|stuck| stuck.reason.is_some());
         let is_open = status.destinations.iter().all(|to| to.state == "ok");
         assert_eq!(is_said, !parks && is_open, "{kind:?}: {status:?}");
-        world.fake.state().refused = None;
+        world.fake.state().faults.refused = None;
         world.order(&mut life, Verb::Retry, Scope::All);
         world.settle(&mut life);
         check::all_arrived(&world, &life);
@@ -246,7 +246,7 @@ fn an_upload_that_the_platform_loses_is_begun_again() {
 fn etags_that_the_storage_calls_no_digests_cost_nothing() {
     let mut world = World::new(10);
     world.write("run/large", TEN);
-    world.fake.state().is_opaque = true;
+    world.fake.state().faults.is_opaque = true;
     let life = world.run();
     assert_eq!(world.fake.state().bytes_received_again, 0);
     assert_eq!(world.fake.state().calls.get("read back"), None);
@@ -257,7 +257,7 @@ fn etags_that_the_storage_calls_no_digests_cost_nothing() {
 fn etags_that_are_others_each_time_cost_one_part_and_reading_the_file_back() {
     let mut world = World::new(10);
     world.write("run/large", TEN);
-    world.fake.state().is_unlike = true;
+    world.fake.state().faults.is_unlike = true;
     world.allowance = 4;
     let life = world.run();
     assert_eq!(world.fake.state().bytes_received_again, 4, "one part, once more");

@@ -105,10 +105,10 @@ impl Script {
         let far = vec![DestinationName::new("far")];
         world.settings.drops.push(DirectorySettings::handed_in(far));
         let mut state = world.fake.state();
-        state.lists_no_parts = has("lists-no-parts");
-        state.is_opaque = has("opaque");
-        state.is_silent = has("silent");
-        state.part_size = value("part-size").and_then(|size| PartSize::new(number(size)));
+        state.faults.lists_no_parts = has("lists-no-parts");
+        state.faults.is_opaque = has("opaque");
+        state.faults.is_silent = has("silent");
+        state.faults.part_size = value("part-size").and_then(|size| PartSize::new(number(size)));
         drop(state);
         world
     }
@@ -128,8 +128,8 @@ pub(super) fn happen(line: &str, world: &mut World, mut life: Life, whole: &Sett
         ["stop"] => return stop(world, life),
         ["write", path, length] => write(world, path, number(length)),
         ["remove", path] => drop(world.files.remove(&SourcePath::from_bytes(path.as_bytes()))),
-        ["down"] | ["up"] => world.fake.state().is_down = words[0] == "down",
-        ["revoke"] | ["renew"] => world.fake.state().is_revoked = words[0] == "revoke",
+        ["down"] | ["up"] => world.fake.state().faults.is_down = words[0] == "down",
+        ["revoke"] | ["renew"] => world.fake.state().faults.is_revoked = words[0] == "revoke",
         ["lose-upload"] => lose_upload(world),
         ["clock", seconds] => world.now.wall.0 += 1_000_000_000 * number::<i64>(seconds),
         ["pass", minutes] => {

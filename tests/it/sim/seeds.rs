@@ -187,7 +187,7 @@ fn run(script: &Script, slot: &mut Option<World>) {
 fn come_to_rest(world: &mut World, life: &mut Life) {
     (world.fault_rate, world.delay_rate) = (0, 0);
     let mut state = world.fake.state();
-    (state.is_down, state.is_revoked) = (false, false);
+    (state.faults.is_down, state.faults.is_revoked) = (false, false);
     drop(state);
     let drop_name = DirectoryName::new("drop");
     let run = |name: &str| Scope::Run(drop_name.clone(), SourcePath::from_bytes(name.as_bytes()));

@@ -385,7 +385,7 @@ impl World {
 
     /// Returns the most bytes that are on their way at a time.
     pub(super) fn in_flight_max(&self) -> u64 {
-        let part = self.fake.state().part_size.map_or(PART, |size| size.get().max(PART));
+        let part = self.fake.state().faults.part_size.map_or(PART, |size| size.get().max(PART));
         u64::from(PARTS_IN_FLIGHT) * part * self.settings.destinations.len() as u64
     }
 

@@ -18,7 +18,7 @@ const ENGINE_FILES_MAX: usize = 1;
 /// Fields in `engine/` that other files may write.
 const OPEN_FIELDS_MAX: usize = 149;
 /// Fields of one struct.
-const FIELDS_MAX: usize = 23;
+const FIELDS_MAX: usize = 20;
 /// Names that several modules may define, for they are used with the module's name.
 const SHARED_NAMES: [&str; 4] = ["Error", "Result", "Kind", "Settings"];
 

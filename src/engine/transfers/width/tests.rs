@@ -226,7 +226,7 @@ fn one_refusal_in_twenty_does_not_make_the_width_small() {
         while width.flying() < width.get() {
             width.take_off(now);
         }
-        let part = Flown { number: width.taken_off_count, since: now };
+        let part = Flown { number: width.traffic.taken_off_count, since: now };
         let how = match number % 20 {
             0 => Landing::Failed(FailureKind::ServerFault),
             _ => Landing::Arrived,
