@@ -3,6 +3,7 @@
 //! Standard output is data, standard error is talk. A broken pipe is success: whoever read has read
 //! enough. Errors are printed once, as a chain, with a hint on its own line when there is one.
 
+mod as_user;
 mod ask;
 mod bandwidth;
 mod check_config;
@@ -11,14 +12,19 @@ mod demo;
 mod doctor;
 mod documents;
 mod exports;
+mod init;
 mod log_level;
+mod login;
+mod notify;
 mod orders;
 mod plan;
+mod prompt;
 mod receipts;
 mod render;
 mod restore;
 mod run;
 mod sandbox;
+mod secret_file;
 mod shelf;
 mod show;
 mod status;
@@ -111,6 +117,10 @@ impl From<LogFormat> for Format {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Ask what is needed, write a configuration and its token file, and try it
+    Init(init::InitArguments),
+    /// Take a credential unseen, say what is wrong with it, and store it
+    Login(login::LoginArguments),
     /// Run the daemon in the foreground
     Run(run::RunArguments),
     /// Show the whole thing at work on a local sandbox, with a kill in the middle
@@ -145,6 +155,8 @@ enum Command {
     Bandwidth(bandwidth::BandwidthArguments),
     /// Say or change which lines the running daemon logs
     LogLevel(log_level::LogLevelArguments),
+    /// Send a test message by each channel, or by one, and say what was answered
+    Notify(notify::NotifyArguments),
     /// Ask the platform again about what has arrived, and compare
     Verify(verify::VerifyArguments),
     /// Look at everything that may be wrong, and say how to mend it
@@ -185,6 +197,9 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
             begin_log()?;
             run::execute(common, &arguments)
         }
+        Command::Init(asked) => init::execute(common, &asked),
+        Command::Login(asked) => login::execute(common, &asked),
+        Command::Notify(asked) => notify::execute(common, &asked),
         Command::Demo(demo) => demo::execute(&demo),
         Command::Sandbox(sandbox) => {
             begin_log()?;
@@ -220,11 +235,12 @@ fn report(error: &anyhow::Error) -> Exit {
     }
     let (exit, hint) = judge(error);
     let mut said = String::new();
-    // A configuration has a line for each problem; in anything else a line break belongs to a name.
-    let is_listed = error.is::<crate::config::Problems>();
+    // A configuration has lines for each problem; in anything else a line break belongs to a name.
     for cause in error.chain() {
-        let text = cause.to_string();
-        let text = if is_listed { text } else { on_lines(&text) };
+        let text = match cause.downcast_ref::<crate::config::Problems>() {
+            Some(problems) => problems.shown(),
+            None => on_lines(&cause.to_string()),
+        };
         if !said.ends_with(&text) {
             let joint = if said.is_empty() { "" } else { ": " };
             said = format!("{said}{joint}{text}");

@@ -9,14 +9,18 @@ mod many;
 mod problem;
 mod raw;
 mod resolve;
+mod sources;
 mod units;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::raw::FileKeys;
+use self::sources::Sources;
 pub(crate) use problem::nearest_words;
 pub(crate) use problem::{Problem, Problems};
+pub(crate) use resolve::{CredentialPlace, PLATFORM_WORDS, PlatformWord};
 pub(crate) use units::{parse_duration, parse_rate};
 
 use crate::engine::settings::{
@@ -247,14 +251,15 @@ pub(crate) fn locate(asked: Option<&Path>, environment: Environment<'_>) -> Path
 impl Config {
     /// Reads and checks a configuration file.
     pub fn load(path: &Path, environment: Environment<'_>) -> Result<Self, Problems> {
-        Self::parse(path, &read(path)?, environment)
+        let sources = Sources::read(path)?;
+        resolve::resolve(&sources, FileKeys::of(&sources)?, environment)
     }
 
     /// Reads of a configuration file only where the state and the control socket are, for those who
     /// only look or ask: a drop directory or a credential that is away is what they are asked about.
     pub fn load_places(path: &Path, environment: Environment<'_>) -> Result<Places, Problems> {
-        let text = read(path)?;
-        resolve::places(path, &text, parse_raw(path, &text)?, environment)
+        let sources = Sources::read(path)?;
+        resolve::places(&sources, FileKeys::of(&sources)?, environment)
     }
 
     /// Reads of a configuration file only which drop directories it names, and looks at none: one may
@@ -263,8 +268,38 @@ impl Config {
         path: &Path,
         environment: Environment<'_>,
     ) -> Result<Vec<(String, PathBuf)>, Problems> {
-        let text = read(path)?;
-        Ok(resolve::drop_directories(path, &text, parse_raw(path, &text)?, environment))
+        let sources = Sources::read(path)?;
+        Ok(resolve::drop_directories(&sources, FileKeys::of(&sources)?, environment))
+    }
+
+    /// Reads which file holds a destination's credential, which need not be there yet; `None` where the
+    /// configuration has no such destination.
+    pub(crate) fn load_credential_place(
+        path: &Path,
+        name: &str,
+        environment: Environment<'_>,
+    ) -> Result<Option<CredentialPlace>, Problems> {
+        let sources = Sources::read(path)?;
+        Ok(resolve::credential_place(&sources, FileKeys::of(&sources)?, environment, name))
+    }
+
+    /// Reads and checks one destination, with another file for its credential, and the network; nothing else.
+    pub(crate) fn load_destination(
+        path: &Path,
+        name: &str,
+        credential: &Path,
+        environment: Environment<'_>,
+    ) -> Result<Self, Problems> {
+        let sources = Sources::read(path)?;
+        let keys = FileKeys::of(&sources)?.of_destination(name, credential);
+        resolve::resolve(&sources, keys, environment)
+    }
+
+    /// Tells whether a configuration names no drop directory and no destination yet.
+    pub(crate) fn is_blank(path: &Path) -> Result<bool, Problems> {
+        let sources = Sources::read(path)?;
+        let keys = FileKeys::of(&sources)?;
+        Ok(keys.drops.is_empty() && keys.destinations.is_empty())
     }
 
     /// Returns every file that holds a secret.
@@ -286,19 +321,9 @@ impl Config {
 
     /// Checks the text of a configuration file.
     pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Self, Problems> {
-        resolve::resolve(path, text, parse_raw(path, text)?, environment)
+        let sources = Sources::single(path, text);
+        resolve::resolve(&sources, FileKeys::of(&sources)?, environment)
     }
-}
-
-fn read(path: &Path) -> Result<String, Problems> {
-    std::fs::read_to_string(path).map_err(|error| Problems::unreadable(path, &error))
-}
-
-fn parse_raw<'a>(path: &Path, text: &'a str) -> Result<raw::FileKeys<'a>, Problems> {
-    raw::FileKeys::parse(text).map_err(|error| {
-        let problems = vec![Problem::syntax(text, &error, &[])];
-        Problems { path: path.to_owned(), problems }
-    })
 }
 
 /// The shortest quiet period and scan interval: less would be a busy loop.

@@ -16,6 +16,7 @@
 mod client;
 mod listener;
 mod place;
+mod users;
 mod wire;
 
 use std::io;
@@ -30,6 +31,7 @@ pub use client::ask;
 pub(crate) use client::reach;
 pub(crate) use listener::Listener;
 pub(crate) use place::check_place;
+pub(crate) use users::{LocalUser, user_shown};
 pub(crate) use wire::Descriptors;
 
 /// Files in one request, each with its descriptor. Sixteen conversations at once take no more

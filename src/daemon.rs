@@ -51,6 +51,7 @@ mod workers;
 
 pub(crate) use build::{Access, Daemon, Error, Setup, check_destinations, destination_settings};
 pub use clients::clients;
+pub(crate) use notices::{probe_channel, send_test};
 pub use receipts::{LineSubject, append, receipt_of};
 
 use std::sync::Arc;

@@ -90,12 +90,22 @@ pub struct Means<'a> {
 }
 
 impl Sender {
-    /// Sends a notice, once.
-    pub async fn send(&self, notice: &Notice, means: Means<'_>) -> Result<(), Failure> {
+    /// Sends a notice, once, and returns what its receiver answered.
+    pub async fn send(&self, notice: &Notice, means: Means<'_>) -> Result<String, Failure> {
         match self {
             Self::Command(settings) => command::send(settings, notice).await,
             Self::Webhook(settings) => webhook::send(settings, notice, means).await,
             Self::Mail(settings) => mail::send(settings, notice, means).await,
+        }
+    }
+
+    /// Asks whether its receiver is there, and sends nothing; returns how it shows. A program is not run:
+    /// that it can be is checked with the configuration.
+    pub async fn probe(&self, means: Means<'_>) -> Result<String, Failure> {
+        match self {
+            Self::Command(_) => Ok("its program is there".to_owned()),
+            Self::Webhook(settings) => webhook::probe(settings, means).await,
+            Self::Mail(settings) => mail::probe(settings, means).await,
         }
     }
 }

@@ -31,6 +31,7 @@ pub(crate) mod probe;
 pub(crate) mod s3;
 pub(crate) mod secret;
 pub(crate) mod sevenbridges;
+pub(crate) mod shape;
 mod signature;
 
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -20,8 +20,10 @@ mod sevenbridges;
 mod stand;
 pub(crate) mod storage;
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -249,11 +251,7 @@ impl Sandbox {
 
     /// Returns a configuration that points at it.
     pub fn ready_configuration(&self) -> String {
-        let mut text = format!(
-            "# Beside this file, each with mode 600: sandbox.token holds the token; sandbox.s3 holds\n\
-             # [default], aws_access_key_id = {} and aws_secret_access_key = the token.\n",
-            s3::ACCESS_KEY
-        );
+        let mut text = "[state]\ndirectory = \"state\"\n\n".to_owned();
         for vendor in Vendor::ALL {
             text += &format!(
                 "[destinations.{}]\n{}credential = {{ file = \"{}\" }}\n\n",
@@ -267,6 +265,40 @@ impl Sandbox {
             "[drops.example]\ndirectory = \"drop\"\ndestinations = [{names}]\n\
              quiet_period = \"5s\"\n"
         )
+    }
+}
+
+impl Sandbox {
+    /// Writes that configuration, its credentials and its drop directory into the directory of the
+    /// sandbox, and returns its path. One that points here is left as it is.
+    ///
+    /// # Errors
+    /// When something cannot be written.
+    pub fn write_configuration(&self) -> io::Result<PathBuf> {
+        let settings = &self.shared.settings;
+        let place = |name: &str| settings.directory.join(name);
+        let keys = format!(
+            "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+            s3::ACCESS_KEY,
+            settings.token
+        );
+        for (name, secret) in [("sandbox.token", &settings.token), ("sandbox.s3", &keys)] {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(place(name))?;
+            file.write_all(secret.as_bytes())?;
+        }
+        std::fs::create_dir_all(place("drop"))?;
+        let file = place("config.toml");
+        let is_here = std::fs::read_to_string(&file)
+            .is_ok_and(|text| text.contains(&self.base_url(Vendor::S3)));
+        if !is_here {
+            std::fs::write(&file, self.ready_configuration())?;
+        }
+        Ok(file)
     }
 }
 

@@ -3,8 +3,9 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Common, Exit, render};
-use crate::config::{Config, Destination};
+use super::{Common, Exit, as_user, doctor, render};
+use crate::config::{Config, Destination, Drop, Problem, Problems};
+use crate::control::user_shown;
 use crate::daemon::Access;
 use crate::model::{DestinationName, FormerTarget, Learned, Shown, WallTime};
 use crate::platform::contract::{RightFound, RightState};
@@ -31,8 +32,36 @@ fn former_targets(config: &Config) -> Vec<FormerTarget> {
     config.destinations.iter().filter_map(|to| former(to).ok()).flatten().collect()
 }
 
+/// Returns the drop directories that may not be read. A start does not refuse them: it waits for them.
+fn unreadable(config: &Config) -> Vec<Problem> {
+    let problem = |drop: &Drop| {
+        let directory = drop.source.directory.clone();
+        let shown = directory.display().to_string();
+        let error = doctor::bounded(doctor::LIMIT, move || std::fs::read_dir(directory).err())??;
+        let uid = rustix::process::geteuid().as_raw();
+        let message = format!("{} may not be read by {}: {error}", shown, user_shown(uid));
+        let hint = format!("let that user read it: setfacl -R -m u:{uid}:rX,d:u:{uid}:rX {shown}");
+        Some(Problem { place: None, message, hint: Some(hint) })
+    };
+    config.drops.iter().filter_map(problem).collect()
+}
+
 pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Result<Exit> {
-    let config = common.load()?;
+    // What root may read the daemon may not: it is judged as the daemon's user.
+    let state = common.state_directory().ok();
+    let user = as_user::service(state.as_deref());
+    if let Some(user) = &user {
+        render::talk(&format!("checked as the daemon's user, {} ({})", user.name, user.uid));
+    }
+    let again = common.clone();
+    let (config, unreadable) = as_user::judged_as(user.as_ref(), move || {
+        let config = again.load()?;
+        let unreadable = unreadable(&config);
+        Ok::<_, Problems>((config, unreadable))
+    })??;
+    if !unreadable.is_empty() {
+        return Err(Problems { path: config.path, problems: unreadable }.into());
+    }
     config.warnings.iter().for_each(|warning| render::talk(&warning.message));
     match store::check(&config.state_directory) {
         // Root may look at the state of the daemon's user.

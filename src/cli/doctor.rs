@@ -6,6 +6,7 @@
 //! orphans that are ours when they are to be removed.
 
 mod attention;
+mod channels;
 mod clock;
 mod configuration;
 mod credentials;
@@ -37,7 +38,7 @@ use crate::store::Error;
 use crate::store::snapshot::{Snapshot, Status};
 
 /// What may hang is given up after this time.
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArguments {
@@ -134,6 +135,7 @@ fn online(
         }
     };
     report.add(runtime.block_on(destinations::check(config, &clients, clock)))?;
+    report.add(runtime.block_on(channels::check(config, clock)))?;
     let wish = orphans::Wish {
         abort: arguments.abort_orphans,
         yes: arguments.yes,
@@ -196,7 +198,7 @@ impl Report {
 }
 
 /// Runs what may hang on a thread of its own; `None` when it does, and the thread is left behind.
-fn bounded<T: Send + 'static>(
+pub(super) fn bounded<T: Send + 'static>(
     limit: Duration,
     check: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {

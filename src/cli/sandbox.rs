@@ -63,7 +63,14 @@ pub(super) fn execute(arguments: SandboxArguments) -> anyhow::Result<Exit> {
     runtime.block_on(async {
         let token = settings.token.clone();
         let sandbox = Sandbox::start(settings).await.context("the sandbox cannot listen")?;
-        render::data(&format!("# token: {token}\n{}", sandbox.ready_configuration()))?;
+        let file = sandbox.write_configuration().context("the configuration cannot be written")?;
+        render::data(&format!(
+            "# token: {token}\n# This configuration is {0}, its credentials are beside it. Try it:\n\
+             #   dropferry run --config {0}\n# and copy files into {1}\n{2}",
+            file.display(),
+            file.with_file_name("drop").display(),
+            sandbox.ready_configuration()
+        ))?;
         let mut signals = Signals::listen()?;
         while matches!(signals.next().await, Signal::Reload | Signal::Dump) {}
         Ok(Exit::Fine)

@@ -1,19 +1,38 @@
 //! What is wrong with a configuration, in words that lead to the cure.
 
 use std::fmt;
+use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The line, counted from 1, when it stands on one.
-    pub line: Option<usize>,
+    /// Where it is, when it is on a line.
+    pub place: Option<ProblemPlace>,
     pub message: String,
     /// How to mend it, when we know.
     pub hint: Option<String>,
 }
 
-/// Everything that is wrong with one file.
+/// A line of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProblemPlace {
+    pub path: PathBuf,
+    /// Counted from 1.
+    pub line: usize,
+    excerpt: Option<Excerpt>,
+}
+
+/// A line as far as it can hold no secret, and the part of it that is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Excerpt {
+    text: String,
+    meant: Range<usize>,
+}
+
+/// Everything that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
     pub path: PathBuf,
@@ -25,28 +44,172 @@ impl Problems {
     /// The file cannot be read.
     pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
         let hint = "name another with --config FILE or $DROPFERRY_CONFIG".to_owned();
-        let problem = Problem {
-            line: None,
-            message: format!("the configuration cannot be read: {error}"),
-            hint: Some(hint),
-        };
+        Self::of_file(path, format!("the configuration cannot be read: {error}"), hint)
+    }
+
+    /// The file as a whole cannot be used.
+    pub(super) fn of_file(path: &Path, message: String, hint: String) -> Self {
+        let problem = Problem { place: None, message, hint: Some(hint) };
         Self { path: path.to_owned(), problems: vec![problem] }
+    }
+
+    /// Says all of it, each with the line it is on.
+    pub(crate) fn shown(&self) -> String {
+        let shown = |problem: &Problem| problem.shown(&self.path);
+        self.problems.iter().map(shown).collect::<Vec<_>>().join("\n")
     }
 }
 
 impl Problem {
     /// What is no TOML, or has an unknown key or a wrong type. `more` are keys that are allowed too.
-    pub(super) fn syntax(text: &str, error: &toml::de::Error, more: &[&str]) -> Self {
+    pub(super) fn syntax(
+        path: &Path,
+        text: &str,
+        error: &toml::de::Error,
+        span: Option<Range<usize>>,
+        more: &[&str],
+    ) -> Self {
         let said = error.message().trim().replace('\n', " ");
         let (message, hint) = match (unknown_field(&said), WrongType::of(&said)) {
             (Some((key, mut allowed)), _) => {
                 allowed.extend(more);
-                unknown_key(key, &allowed, text, error.span())
+                unknown_key(key, &allowed, text, span.clone())
             }
-            (None, Some(wrong)) => wrong.told(error.span().and_then(|span| key_at(text, &span))),
+            (None, Some(wrong)) => wrong.told(span.as_ref().and_then(|span| key_at(text, span))),
             (None, None) => (said, None),
         };
-        Self { line: error.span().map(|span| line_of(text, span.start)), message, hint }
+        let place = span.map(|span| ProblemPlace::new(path, text, span));
+        Self { place, message, hint }
+    }
+
+    /// Returns the line, when it is on one.
+    pub fn line(&self) -> Option<usize> {
+        self.place.as_ref().map(|place| place.line)
+    }
+
+    /// Returns the file it is in, when not the one that was named, and the line.
+    pub(crate) fn at(&self, named: &Path) -> String {
+        match &self.place {
+            Some(place) => format!("{}:{}", place.path.display(), place.line),
+            None => named.display().to_string(),
+        }
+    }
+
+    fn shown(&self, named: &Path) -> String {
+        let mut shown = format!("{}: {}", self.at(named), self.message);
+        let place = self.place.as_ref();
+        if let Some((place, excerpt)) = place.and_then(|at| Some((at, at.excerpt.as_ref()?))) {
+            let meant = AnnotationKind::Primary.span(excerpt.meant.clone());
+            let snippet = Snippet::source(&*excerpt.text).line_start(place.line).annotation(meant);
+            let group = Group::with_level(Level::ERROR).element(snippet);
+            write!(shown, "\n{}", Renderer::plain().render(&[group])).ok();
+        }
+        if let Some(hint) = &self.hint {
+            write!(shown, "\nhint: {hint}").ok();
+        }
+        shown
+    }
+}
+
+impl ProblemPlace {
+    pub(super) fn new(path: &Path, text: &str, span: Range<usize>) -> Self {
+        let line = line_of(text, span.start);
+        Self { path: path.to_owned(), line, excerpt: Excerpt::of(text, span) }
+    }
+}
+
+/// Keys whose values hold no secret, also by mistake: what is written there is shown.
+const OPEN_KEYS: [&str; 58] = [
+    "acl",
+    "allow_plain_http",
+    "app_result",
+    "backup_interval",
+    "backups_kept",
+    "bandwidth",
+    "bucket",
+    "calls_per_second",
+    "check_interval",
+    "copy_only",
+    "days",
+    "delay_max",
+    "delay_min",
+    "destinations",
+    "directory",
+    "disk_free_min",
+    "dispose_unverified",
+    "disposition",
+    "disposition_free_space",
+    "disposition_grace",
+    "every",
+    "exclude",
+    "folder",
+    "format",
+    "from",
+    "inactivity_timeout",
+    "include",
+    "keep_parts",
+    "listen",
+    "memory",
+    "move_to",
+    "on",
+    "order",
+    "overwrite",
+    "part_size",
+    "part_size_min",
+    "parts_in_flight",
+    "path_style",
+    "platform",
+    "prefix",
+    "priority",
+    "profile",
+    "project",
+    "quiet_period",
+    "region",
+    "report",
+    "requester_pays",
+    "scan_interval",
+    "sentinel",
+    "stale_after",
+    "start",
+    "storage_class",
+    "stuck_after",
+    "unit",
+    "unreachable_after",
+    "until",
+    "volume",
+    "whole_file_digest",
+];
+
+impl Excerpt {
+    /// Takes the line of a position. A value that may be a secret is left out; so is a line that is no
+    /// key and no table.
+    fn of(text: &str, span: Range<usize>) -> Option<Self> {
+        let start = text.get(..span.start)?.rfind('\n').map_or(0, |at| at + 1);
+        let line = text.get(start..)?.lines().next()?.trim_end();
+        let clip = |at: usize, end: usize| at.saturating_sub(start).min(end);
+        let range = |end: usize| {
+            let from = clip(span.start, end.saturating_sub(1));
+            from..clip(span.end, end).max(from + 1)
+        };
+        if line.is_empty() {
+            return None;
+        }
+        if line.trim_start().starts_with('[') {
+            return Some(Self { text: line.to_owned(), meant: range(line.len()) });
+        }
+        let (key, value) = line.split_once('=')?;
+        let word = key.trim().rsplit('.').next().unwrap_or_default();
+        let is_word = |c: char| c.is_ascii_lowercase() || "_-".contains(c);
+        if word.is_empty() || word.len() > 30 || !word.chars().all(is_word) {
+            return None;
+        }
+        if OPEN_KEYS.contains(&word) && !value.contains('@') {
+            return Some(Self { text: line.to_owned(), meant: range(line.len()) });
+        }
+        let shown = format!("{}= …", key);
+        let is_key = span.start < start + key.len();
+        let meant = if is_key { range(key.trim_end().len()) } else { key.len() + 2..shown.len() };
+        Some(Self { text: shown, meant })
     }
 }
 
@@ -189,11 +352,7 @@ impl fmt::Display for Problems {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{}:", self.path.display())?;
-            if let Some(line) = problem.line {
-                write!(f, "{line}:")?;
-            }
-            write!(f, " {}", problem.message)?;
+            write!(f, "{}: {}", problem.at(&self.path), problem.message)?;
             if let Some(hint) = &problem.hint {
                 write!(f, "\nhint: {hint}")?;
             }

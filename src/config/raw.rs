@@ -1,12 +1,15 @@
 //! The file as `serde` reads it: every key, with its position where a problem may have to name it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::Problems;
 use super::many::Many;
+use super::sources::Sources;
 
 type Text = Option<Spanned<String>>;
 
@@ -28,13 +31,32 @@ pub(super) struct FileKeys<'a> {
 }
 
 impl<'a> FileKeys<'a> {
-    pub(super) fn parse(text: &'a str) -> Result<Self, toml::de::Error> {
-        let root = DeTable::parse(text)?;
-        let tables =
-            root.get_ref().get("destinations").and_then(|value| value.get_ref().as_table());
+    pub(super) fn of(sources: &'a Sources) -> Result<Self, Problems> {
+        let root = sources.parse()?;
+        let tables = root.get("destinations").and_then(|value| value.get_ref().as_table());
         let tables = tables.cloned().unwrap_or_default();
-        let file = FileKeys::deserialize(toml::Deserializer::from(root))?;
-        Ok(Self { tables, ..file })
+        let root = toml::Deserializer::from(Spanned::new(0..0, root));
+        match FileKeys::deserialize(root) {
+            Ok(file) => Ok(Self { tables, ..file }),
+            Err(error) => {
+                let problems = vec![sources.syntax(&error, &[])];
+                Err(Problems { path: sources.main().to_owned(), problems })
+            }
+        }
+    }
+
+    /// Leaves one destination, with another file for its credential, the network and the place of the state.
+    pub(super) fn of_destination(self, name: &str, credential: &Path) -> Self {
+        let Self { state, network, mut destinations, tables, .. } = self;
+        destinations.retain(|found, _| found == name);
+        let file = std::path::absolute(credential).unwrap_or_default().display().to_string();
+        for keys in destinations.values_mut() {
+            let span = keys.get_ref().credential.as_ref().map_or(keys.span(), Spanned::span);
+            let file = Some(Spanned::new(span.clone(), file.clone()));
+            let keys_of_file = CredentialKeys { file, ..CredentialKeys::default() };
+            keys.get_mut().credential = Some(Spanned::new(span, keys_of_file));
+        }
+        Self { state, network, destinations, tables, ..Self::default() }
     }
 
     /// Takes out each destination, with its table.

@@ -18,7 +18,8 @@ use std::time::Duration;
 use toml::Spanned;
 
 use self::apart::Own;
-use super::problem::{line_of, nearest};
+use super::problem::nearest;
+use super::sources::Sources;
 use super::units::{parse_duration, parse_size};
 use super::{Config, Destination, Drop, Environment, Places, Problem, Problems, raw};
 use crate::control;
@@ -26,13 +27,13 @@ use crate::engine::needs_reading;
 use crate::engine::settings::RetrySettings;
 use crate::model::ByteCount;
 use crate::platform::http;
+pub(crate) use destination::{PLATFORM_WORDS, PlatformWord};
 
 const MIB: u64 = 1024 * 1024;
 
 /// Collects problems; every reader returns something usable so that the rest is checked too.
 struct Resolver<'a> {
-    path: &'a Path,
-    text: &'a str,
+    sources: &'a Sources,
     environment: Environment<'a>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
@@ -41,12 +42,11 @@ struct Resolver<'a> {
 }
 
 pub(super) fn resolve(
-    path: &Path,
-    text: &str,
+    sources: &Sources,
     raw: raw::FileKeys<'_>,
     environment: Environment<'_>,
 ) -> Result<Config, Problems> {
-    let mut resolver = Resolver::new(path, text, environment);
+    let mut resolver = Resolver::new(sources, environment);
     let config = resolver.file(raw);
     let warnings = resolver.end()?;
     Ok(Config { warnings, ..config })
@@ -54,22 +54,24 @@ pub(super) fn resolve(
 
 /// Refuses a file that lies in a drop directory.
 pub(super) fn check_apart(config: &Config, what: &str, file: &Path) -> Result<(), Problems> {
-    let mut resolver = Resolver::new(&config.path, "", &|_| None);
+    let sources = Sources::single(&config.path, "");
+    let mut resolver = Resolver::new(&sources, &|_| None);
     resolver.check_apart(&config.drops, vec![Own::secret(what.to_owned(), file)]);
     resolver.end().map(drop)
 }
 
-/// Where the socket of a daemon is that systemd runs.
+/// Where the state of a daemon is that systemd runs.
+const SYSTEM_STATE: &str = "/var/lib/dropferry";
+/// Where its socket is.
 const SYSTEM_SOCKET: &str = "/run/dropferry/control.sock";
 
 /// Resolves where the state and the control socket are, and nothing else.
 pub(super) fn places(
-    path: &Path,
-    text: &str,
+    sources: &Sources,
     raw: raw::FileKeys<'_>,
     environment: Environment<'_>,
 ) -> Result<Places, Problems> {
-    let mut resolver = Resolver::new(path, text, environment);
+    let mut resolver = Resolver::new(sources, environment);
     let state_directory = resolver.state_directory(raw.state.directory);
     let is_configured = raw.control.socket.is_some();
     let mut control_sockets = vec![resolver.control_socket(raw.control.socket, &state_directory)];
@@ -86,23 +88,45 @@ const SOCKET_NAME: &str = "control.sock";
 
 /// Resolves where the drop directories are, and nothing else.
 pub(super) fn drop_directories(
-    path: &Path,
-    text: &str,
+    sources: &Sources,
     raw: raw::FileKeys<'_>,
     environment: Environment<'_>,
 ) -> Vec<(String, PathBuf)> {
-    let resolver = Resolver::new(path, text, environment);
+    let resolver = Resolver::new(sources, environment);
     let place = |(name, drop): (String, Spanned<raw::DropKeys>)| {
         let directory = drop.into_inner().directory?;
-        Some((name, resolver.below(directory.as_ref())))
+        Some((name, resolver.below(&directory)))
     };
     raw.drops.into_iter().filter_map(place).collect()
 }
 
+/// Where a credential is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CredentialPlace {
+    /// The platform, as it is written.
+    pub(crate) platform: String,
+    /// The file; `None` where it is not one of ours.
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Resolves where a destination's credential is kept, and nothing else.
+pub(super) fn credential_place(
+    sources: &Sources,
+    mut raw: raw::FileKeys<'_>,
+    environment: Environment<'_>,
+    name: &str,
+) -> Option<CredentialPlace> {
+    let resolver = Resolver::new(sources, environment);
+    let keys = raw.destinations.remove(name)?.into_inner();
+    let file = keys.credential.and_then(|credential| credential.into_inner().file);
+    let platform = keys.platform.map(Spanned::into_inner).unwrap_or_default();
+    Some(CredentialPlace { platform, file: file.map(|file| resolver.below(&file)) })
+}
+
 impl<'a> Resolver<'a> {
-    fn new(path: &'a Path, text: &'a str, environment: Environment<'a>) -> Self {
+    fn new(sources: &'a Sources, environment: Environment<'a>) -> Self {
         let (problems, warnings) = (Vec::new(), Vec::new());
-        Self { path, text, environment, problems, warnings, has_silence: false }
+        Self { sources, environment, problems, warnings, has_silence: false }
     }
 
     /// Returns the warnings, unless there are problems.
@@ -110,8 +134,12 @@ impl<'a> Resolver<'a> {
         if self.problems.is_empty() {
             return Ok(self.warnings);
         }
-        self.problems.sort_by_key(|problem| problem.line);
-        Err(Problems { path: self.path.to_owned(), problems: self.problems })
+        let path = self.sources.main();
+        self.problems.sort_by_key(|problem| {
+            let place = problem.place.as_ref();
+            place.map(|place| (place.path != path, place.path.clone(), place.line))
+        });
+        Err(Problems { path: path.to_owned(), problems: self.problems })
     }
 }
 
@@ -134,17 +162,17 @@ impl Resolver<'_> {
         let (state_span, socket_span) = (span(&raw.state.directory), span(&raw.control.socket));
         let state_directory = self.state_directory(raw.state.directory.take());
         let control_socket = self.checked_control_socket(raw.control.socket, &state_directory);
-        let mut own = vec![
-            Own {
-                what: "the state directory".to_owned(),
-                path: &state_directory,
-                span: state_span,
-                is_tree: true,
-                hint: "the daemon would upload its own database and receipts: set [state] directory \
+        let mut own = vec![Own {
+            what: "the state directory".to_owned(),
+            path: &state_directory,
+            span: state_span,
+            is_tree: true,
+            hint: "the daemon would upload its own database and receipts: set [state] directory \
                     to one outside of every drop directory",
-            },
-            Own::secret("the configuration".to_owned(), self.path),
-        ];
+        }];
+        own.extend(
+            self.sources.paths().map(|file| Own::secret("the configuration".to_owned(), file)),
+        );
         own.extend(destinations.iter().filter_map(|to| {
             let what = format!("the credential of destination {:?}", to.name.as_str());
             Some(Own::secret(what, to.credential.file()?))
@@ -162,7 +190,7 @@ impl Resolver<'_> {
         let network = self.network(raw.network);
         let notify = self.notify(raw.notify, &network);
         Config {
-            path: self.path.to_owned(),
+            path: self.sources.main().to_owned(),
             care: self.care(&mut raw.state),
             control_socket,
             state_directory,
@@ -180,18 +208,26 @@ impl Resolver<'_> {
     }
 
     fn problem(&mut self, span: Option<Range<usize>>, message: String, hint: Option<String>) {
-        let line = span.map(|span| line_of(self.text, span.start));
-        self.problems.push(Problem { line, message, hint });
+        let place = span.and_then(|span| self.sources.place(&span));
+        self.problems.push(Problem { place, message, hint });
     }
 
     /// Says what is allowed and may not be meant.
     fn warn(&mut self, span: Range<usize>, message: String) {
-        let line = Some(line_of(self.text, span.start));
-        self.warnings.push(Problem { line, message, hint: None });
+        let place = self.sources.place(&span);
+        self.warnings.push(Problem { place, message, hint: None });
     }
 
-    fn below(&self, path: &str) -> PathBuf {
-        let base = self.path.parent().unwrap_or(Path::new("."));
+    /// Returns a path that is written there: it starts at its file.
+    fn below(&self, path: &Spanned<String>) -> PathBuf {
+        self.path_from(self.sources.directory_at(path.span().start), path.as_ref())
+    }
+
+    fn main_directory(&self) -> &Path {
+        self.sources.main().parent().unwrap_or(Path::new("."))
+    }
+
+    fn path_from(&self, base: &Path, path: &str) -> PathBuf {
         match path.strip_prefix("~/").zip((self.environment)("HOME")) {
             Some((rest, home)) => Path::new(&home).join(rest),
             None => base.join(path),
@@ -200,7 +236,7 @@ impl Resolver<'_> {
 
     fn control_socket(&self, asked: Option<Spanned<String>>, state: &Path) -> PathBuf {
         if let Some(asked) = asked {
-            return self.below(asked.as_ref());
+            return self.below(&asked);
         }
         let runtime = (self.environment)("RUNTIME_DIRECTORY").filter(|value| !value.is_empty());
         let runtime = runtime.as_deref().and_then(|value| value.split(':').next());
@@ -221,11 +257,15 @@ impl Resolver<'_> {
 
     fn state_directory(&mut self, asked: Option<Spanned<String>>) -> PathBuf {
         if let Some(asked) = asked {
-            return self.below(asked.as_ref());
+            return self.below(&asked);
         }
         let variable = |name: &str| (self.environment)(name).filter(|value| !value.is_empty());
         if let Some(directory) = variable("STATE_DIRECTORY") {
             return directory.split(':').next().unwrap_or(&directory).into();
+        }
+        // Who asks has not the environment of the service.
+        if self.sources.main().starts_with("/etc") {
+            return SYSTEM_STATE.into();
         }
         let base = variable("XDG_STATE_HOME").map(PathBuf::from);
         let home = || variable("HOME").map(|home| Path::new(&home).join(".local/state"));
@@ -304,7 +344,7 @@ impl Resolver<'_> {
     }
 
     fn network(&mut self, raw: raw::NetworkKeys) -> http::Settings {
-        let ca_file = raw.ca_file.map(|file| (file.span(), self.below(file.as_ref())));
+        let ca_file = raw.ca_file.map(|file| (file.span(), self.below(&file)));
         if let Some((span, file)) = ca_file.as_ref().filter(|(_, file)| !file.is_file()) {
             let message = format!("ca_file {} is not there", file.display());
             self.problem(Some(span.clone()), message, None);

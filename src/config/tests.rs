@@ -282,7 +282,7 @@ fn what_can_never_be_sent_is_refused() {
     }
     assert_eq!(credential("{ source = \"instance\" }"), "fine");
     let token = said(&DESTINATION.replace("good.token", "empty.token"));
-    assert!(token.contains("it holds no token"), "{token}");
+    assert!(token.contains("it is empty"), "{token}");
     let source = said(&DESTINATION.replace("{ file = \"good.token\" }", "{ source = \"chain\" }"));
     assert!(source.contains("source is not possible for \"sevenbridges\""), "{source}");
 }
@@ -519,4 +519,115 @@ fn neither_a_credential_nor_the_configuration_lies_where_it_would_be_uploaded() 
         assert!(told.contains("the configuration, "), "{directory}: {told}");
         assert!(told.contains("the credential of destination \"far\", "), "{directory}: {told}");
     }
+}
+
+/// Checks files beside each other, the first of which is the configuration.
+fn said_of_files(files: &[(&str, u32, &str)]) -> Result<Config, String> {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path();
+    for name in ["conf.d", "drop", "conf.d/inner"] {
+        std::fs::create_dir(place.join(name)).expect("made");
+    }
+    for (name, mode, text) in [&[("conf.d/t.token", 0o600, "t")], files].concat() {
+        std::fs::write(place.join(name), text).expect("written");
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(place.join(name), mode).expect("set");
+    }
+    let environment = |name: &str| (name == "HOME").then(|| "/home/lab".to_owned());
+    let loaded = Config::load(&place.join(files[0].0), &environment);
+    loaded.map_err(|problems| problems.shown().replace(&place.display().to_string(), "DIR"))
+}
+
+#[test]
+fn files_of_conf_d_are_joined_in_the_order_of_their_names() {
+    let main = "[transfer]\nmemory = \"32 MiB\"\n[[transfer.timetable]]\nfrom = \"07:00\"\nuntil = \"08:00\"\n\
+        bandwidth = \"1 MB/s\"\n";
+    let far = "[destinations.far]\nplatform = \"cavatica\"\nproject = \"lab/x\"\nfolder = \"{host}\"\n\
+        credential = { file = \"t.token\" }\n";
+    let more = "[transfer]\nbandwidth = \"5 MB/s\"\n[[transfer.timetable]]\nfrom = \"09:00\"\n\
+        until = \"10:00\"\nbandwidth = \"2 MB/s\"\n\
+        [drops.lab]\ndirectory = \"../drop\"\ndestinations = [\"far\"]\n";
+    let config = said_of_files(&[
+        ("config.toml", 0o644, main),
+        ("conf.d/20-more.toml", 0o644, more),
+        ("conf.d/10-far.toml", 0o644, far),
+        ("conf.d/.hidden.toml", 0o644, "no TOML"),
+        ("conf.d/note.txt", 0o644, "no TOML"),
+    ])
+    .expect("they are joined");
+    let [far] = &config.destinations[..] else { panic!("one destination") };
+    assert_eq!(far.platform.base_url(), "https://cavatica-api.sbgenomics.com/v2");
+    assert!(!far.folder.contains('{'), "{}", far.folder);
+    assert!(far.credential.file().is_some_and(|file| file.ends_with("conf.d/t.token")));
+    assert_eq!(config.drops.len(), 1);
+    assert_eq!(config.transfer.memory, ByteCount(32 * 1024 * 1024));
+    assert_eq!(config.transfer.bandwidth, parse_rate("5 MB/s").expect("a rate"));
+    assert_eq!(format!("{:?}", config.transfer.timetable).matches("Period {").count(), 2);
+}
+
+#[test]
+fn what_stands_twice_or_may_be_written_by_others_is_refused_with_its_file() {
+    let main = "[state]\ndirectory = \"a\"\n";
+    let file =
+        |mode, text| said_of_files(&[("config.toml", 0o644, main), ("conf.d/a.toml", mode, text)]);
+    insta::assert_snapshot!(file(0o644, "\n[state]\ndirectory = \"b\"\n").expect_err("twice"), @r#"
+    DIR/conf.d/a.toml:3: directory stands twice: it is in DIR/config.toml:2 too
+      |
+    3 | directory = "b"
+      | ^^^^^^^^^
+    hint: remove one of the two; only tables and lists of tables are joined
+    "#);
+    insta::assert_snapshot!(file(0o666, "").expect_err("writable"), @"
+    DIR/conf.d/a.toml: others may write this file (mode 666)
+    hint: chmod go-w DIR/conf.d/a.toml
+    ");
+    insta::assert_snapshot!(file(0o644, "[transfr]\n").expect_err("a key"), @r#"
+    DIR/conf.d/a.toml:1: unknown key "transfr"
+      |
+    1 | [transfr]
+      |  ^^^^^^^
+    hint: did you mean "transfer"?
+    "#);
+    insta::assert_snapshot!(file(0o644, "[web]\nlisten = \"here\"\n").expect_err("a value"), @r#"
+    DIR/conf.d/a.toml:2: listen = "here" is no address
+      |
+    2 | listen = "here"
+      |          ^^^^^^
+    hint: an address and a port, such as "127.0.0.1:8377"; or "off"
+    "#);
+}
+
+#[test]
+fn an_excerpt_shows_no_value_that_may_be_a_secret() {
+    let of = |text: &str| {
+        let environment = |_: &str| None;
+        let parsed = Config::parse(Path::new("config.toml"), text, &environment);
+        parsed.expect_err("it is wrong").shown()
+    };
+    for text in [
+        "[destinations.far]\ncredential = \"planted0123\"\n",
+        "[destinations.far]\ntoken = \"planted0123\"\n",
+        "[network]\nproxy = \"http://user:planted0123@proxy\n",
+        "planted0123=\n",
+        "[destinations.far]\nplanted0123\n",
+        "[destinations.far]\ncredential = planted0123\n",
+        "[notify.webhook]\nurl = \"https://hooks.example/planted0123\"\n",
+        "[notify.mail]\nsmtp = \"user:planted0123@host:x\"\n",
+    ] {
+        let said = of(text);
+        assert!(!said.contains("planted0123"), "{said}");
+    }
+}
+
+#[test]
+fn the_state_of_the_system_is_where_its_service_has_it() {
+    let state = |path: &str| {
+        let environment = |name: &str| (name == "HOME").then(|| "/home/lab".to_owned());
+        let sources = Sources::single(Path::new(path), "");
+        let keys = FileKeys::of(&sources).expect("it is empty");
+        resolve::places(&sources, keys, &environment).expect("a place").state_directory
+    };
+    assert_eq!(state("/etc/dropferry/config.toml"), Path::new("/var/lib/dropferry"));
+    assert_eq!(state("/home/lab/config.toml"), Path::new("/home/lab/.local/state/dropferry"));
 }

@@ -9,7 +9,9 @@ use tokio::task::JoinSet;
 use super::Daemon;
 use super::handed::{self, Found, Protected};
 use crate::config::Config;
-use crate::control::{ControlRequest, Handed, Listener, RateOrder, ReceivedRequest, Reply};
+use crate::control::{
+    ControlRequest, Handed, Listener, RateOrder, ReceivedRequest, Reply, user_shown,
+};
 use crate::engine::event::Event;
 use crate::engine::orders::{Order, OrderAnswer, OrderId};
 use crate::limiter::Rate;
@@ -143,17 +145,18 @@ impl Daemon {
             Wanted::Files(Err(why), _) => return self.reply(answer, Reply::Refused(why)),
             Wanted::Request(request) => request,
         };
+        let who = user_shown(user);
         let (verb, of) = match request {
             ControlRequest::Order { verb, of } => (verb, of),
             ControlRequest::Close { drop, run } => {
-                tracing::info!("user {user} orders: close {drop}/{run}");
+                tracing::info!("user {who} orders: close {drop}/{run}");
                 let order = Order::Close { drop, run, by: format!("uid {user}") };
                 return self.order(order, WaitingRequest { answer, left_out: Vec::new() });
             }
             ControlRequest::Resend { to } => {
                 let to = DestinationName::new(to);
                 let destination = Shown(to.as_str());
-                tracing::info!(%destination, "user {user} orders: send again what its former targets hold");
+                tracing::info!(%destination, "user {who} orders: send again what its former targets hold");
                 let waiting = WaitingRequest { answer, left_out: Vec::new() };
                 return self.order(Order::Resend { to }, waiting);
             }
@@ -171,7 +174,7 @@ impl Daemon {
         // What is named twice is ordered once.
         let scopes: BTreeSet<Scope> = of.into_iter().collect();
         let scopes: Vec<Scope> = scopes.into_iter().collect();
-        scopes.iter().for_each(|scope| tracing::info!("user {user} orders: {verb:?} {scope}"));
+        scopes.iter().for_each(|scope| tracing::info!("user {who} orders: {verb:?} {scope}"));
         if verb == Verb::Retry {
             self.lift_pauses(&scopes);
         }
@@ -212,7 +215,8 @@ impl Daemon {
                 RateOrder::Unlimited => Some(None),
                 RateOrder::BytesPerSecond(rate) => Some(Some(rate)),
             };
-            tracing::info!("user {user} orders: bandwidth {set:?}");
+            let who = user_shown(user);
+            tracing::info!("user {who} orders: bandwidth {set:?}");
             let at = self.clock.now().wall;
             let record = OrderRecord::Bandwidth { rate: ordered, at };
             self.submit(vec![Record::Order(record)]);
@@ -247,7 +251,8 @@ fn order_level(set: Option<&str>, user: u32) -> Reply {
     match set.map(str::parse::<telemetry::Level>) {
         Some(Err(unknown)) => Reply::Refused(unknown.to_string()),
         Some(Ok(level)) => {
-            tracing::info!("user {user} orders: log level {}", level.as_str());
+            let (who, word) = (user_shown(user), level.as_str());
+            tracing::info!("user {who} orders: log level {word}");
             match telemetry::set_level(level) {
                 Ok(()) => Reply::LogLevel(level.as_str().into()),
                 Err(error) => Reply::Refused(error.to_string()),

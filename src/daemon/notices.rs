@@ -9,9 +9,12 @@ use jiff::{Timestamp, Zoned};
 
 use super::context::World;
 use super::workers::{ActReply, failed, off_the_loop};
+use crate::clock::Clock;
+use crate::config::{ChannelConfig, Config};
 use crate::engine::event::{Outcome, ReportWanted, Survey};
 use crate::model::{
-    DestinationName, Failure, FailureKind, Notice, NoticeFacts, ReportPeriod, WallTime,
+    DestinationName, Failure, FailureKind, Notice, NoticeFacts, NoticeGroup, NoticeId, NoticeKind,
+    ReportPeriod, WallTime,
 };
 use crate::notify::{Carried, Carrier, ChannelAnswer, Means, Parcel};
 use crate::platform::Destination;
@@ -53,6 +56,49 @@ impl Carrier for ChannelClient {
     }
 }
 
+impl ChannelClient {
+    fn of(config: &Config) -> Result<Self, Failure> {
+        let client = Http::new(&config.network).map(Self);
+        client.map_err(|why| Failure::new(FailureKind::LocalFault, why))
+    }
+
+    fn means(&self, clock: &Clock) -> Means<'_> {
+        Means { carrier: self, at: clock.now().wall, keep: telemetry::register_secret }
+    }
+}
+
+/// Sends a test message by a channel, and returns what its receiver answered.
+pub(crate) async fn send_test(
+    config: &Config,
+    channel: &ChannelConfig,
+    clock: &Clock,
+) -> Result<String, Failure> {
+    let client = ChannelClient::of(config)?;
+    let means = client.means(clock);
+    let (at, kind) = (means.at, NoticeKind::Test);
+    let notice = Notice {
+        id: NoticeId(0),
+        channel: channel.settings.channel.clone(),
+        kind,
+        group: NoticeGroup::of(kind, &[]),
+        is_over: false,
+        facts: NoticeFacts::default(),
+        at,
+        due: at,
+    };
+    channel.sender.send(&notice, means).await
+}
+
+/// Asks whether a channel is there, and sends nothing by it.
+pub(crate) async fn probe_channel(
+    config: &Config,
+    channel: &ChannelConfig,
+    clock: &Clock,
+) -> Result<String, Failure> {
+    let client = ChannelClient::of(config)?;
+    channel.sender.probe(client.means(clock)).await
+}
+
 impl World {
     /// Returns what channels are handed.
     pub(super) fn means(&self) -> Means<'_> {
@@ -66,7 +112,7 @@ pub(super) async fn send(world: &World, notice: &Notice) -> Result<Outcome, Fail
     let missing = || Failure::new(FailureKind::Unreachable, format!("{channel} is not configured"));
     let sent =
         world.channels.senders.get(channel).ok_or_else(missing)?.send(notice, world.means()).await;
-    sent.map_err(|failure| {
+    sent.map(drop).map_err(|failure| {
         let message = format!("{channel}: {}", failure.message);
         Failure { message, ..failure }
     })?;

@@ -113,7 +113,7 @@ pub struct ChannelSettings {
 impl ChannelSettings {
     /// Returns the settings of a channel that gets every kind.
     pub fn plain(channel: Channel) -> Self {
-        Self { channel, on: NoticeKind::ALL.into() }
+        Self { channel, on: NoticeKind::all_told().collect() }
     }
 }
 

@@ -24,7 +24,7 @@ impl Code {
     pub fn all() -> impl Iterator<Item = Self> {
         let parked = ParkReason::ALL.into_iter().map(Self::Parked);
         let ignored = IgnoreReason::ALL.into_iter().map(Self::Ignored);
-        let notices = NoticeKind::ALL.into_iter().map(Self::Notice);
+        let notices = NoticeKind::all_told().map(Self::Notice);
         let others = [Self::NoticesWaiting, Self::DisposalHeld];
         parked.chain(ignored).chain(notices).chain(others)
     }
@@ -144,7 +144,9 @@ fn cure_of_ignored(reason: IgnoreReason) -> Option<&'static str> {
 
 fn cure_of_notice(kind: NoticeKind) -> Option<&'static str> {
     match kind {
-        NoticeKind::RunCompleted | NoticeKind::Replaced | NoticeKind::Report => None,
+        NoticeKind::RunCompleted | NoticeKind::Replaced | NoticeKind::Report | NoticeKind::Test => {
+            None
+        }
         NoticeKind::RunStale => Some(
             "Has the instrument stopped, or a copy broken off? The reason names what the run waits for: \
              bring it, or take the run away. It is closed by itself when that is there.",

@@ -43,10 +43,17 @@ words! {
             "a destination does not have a file as it was sent";
         Replaced = "replaced", "a file changed after it was sent: its newer version is there";
         Report = "report", "the summary of a day or a week";
+        /// It is sent when somebody asks for it, and never stored.
+        Test = "test", "a test message";
     }
 }
 
 impl NoticeKind {
+    /// Returns the kinds that a channel may be told of: all but tests.
+    pub fn all_told() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|kind| *kind != Self::Test)
+    }
+
     /// Conditions: they last, and a second notice says that they are over.
     pub const CONDITIONS: [Self; 8] = [
         Self::RunStale,

@@ -65,7 +65,8 @@ pub fn body(notice: &Notice) -> Value {
         | NoticeKind::CredentialExpiring
         | NoticeKind::DiskLow
         | NoticeKind::ReceiptsDamaged
-        | NoticeKind::GoneAtDestination => {}
+        | NoticeKind::GoneAtDestination
+        | NoticeKind::Test => {}
     }
     body
 }
@@ -93,7 +94,8 @@ fn state(kind: NoticeKind, is_over: bool) -> &'static str {
         | NoticeKind::Parked
         | NoticeKind::UploadStuck
         | NoticeKind::Replaced
-        | NoticeKind::Report => ("stays", "ok"),
+        | NoticeKind::Report
+        | NoticeKind::Test => ("stays", "ok"),
     };
     if is_over { over } else { state }
 }
@@ -151,6 +153,7 @@ fn text(notice: &Notice) -> String {
         NoticeKind::RunStale if is_over => format!("{name} of {drop} is open no more"),
         NoticeKind::RunStale => format!("{name} of {drop} is open for long: {why}"),
         NoticeKind::Report => report_text(facts),
+        NoticeKind::Test => "this is a test message: this channel works".to_owned(),
     }
 }
 

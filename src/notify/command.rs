@@ -51,12 +51,16 @@ const LATER: i32 = 75;
 /// # Errors
 /// When it cannot be run, ends with another code than 0, or does not end in time; `Unreachable` when
 /// it asks to be run later.
-pub(crate) async fn send(settings: &Settings, notice: &Notice) -> Result<(), Failure> {
+pub(crate) async fn send(settings: &Settings, notice: &Notice) -> Result<String, Failure> {
     let line = format!("{}\n", json_shown(&body(notice).to_string()));
     send_within(settings, line, TIME_LIMIT).await
 }
 
-async fn send_within(settings: &Settings, line: String, limit: Duration) -> Result<(), Failure> {
+async fn send_within(
+    settings: &Settings,
+    line: String,
+    limit: Duration,
+) -> Result<String, Failure> {
     let Some((program, arguments)) = settings.run.split_first() else {
         return Err(failed("no program is configured".into()));
     };
@@ -78,7 +82,7 @@ async fn send_within(settings: &Settings, line: String, limit: Duration) -> Resu
     group.0 = None;
     let text = || format!("{program} ended with {status}{}", said(&written));
     match status.code() {
-        Some(0) => Ok(()),
+        Some(0) => Ok(text()),
         Some(LATER) => Err(Failure::new(FailureKind::Unreachable, text())),
         Some(_) | None => Err(failed(text())),
     }
@@ -158,7 +162,7 @@ mod tests {
     async fn shell(script: &str, limit: Duration) -> Result<(), String> {
         let run = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
         let sent = send_within(&Settings { run }, "{\"id\":\"1\"}\n".into(), limit).await;
-        sent.map_err(|failure| failure.message)
+        sent.map(drop).map_err(|failure| failure.message)
     }
 
     #[tokio::test]

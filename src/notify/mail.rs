@@ -60,17 +60,34 @@ pub(crate) async fn send(
     settings: &Settings,
     notice: &Notice,
     means: Means<'_>,
-) -> Result<(), Failure> {
+) -> Result<String, Failure> {
     let message = message(settings, notice)?;
     let transport = transport(settings, means)?;
     match tokio::time::timeout(TIME_LIMIT, transport.send(message)).await {
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(answer)) => {
+            let said = answer.message().collect::<Vec<_>>().join(" ");
+            Ok(format!("{} {}", answer.code(), Shown(&said)))
+        }
         Ok(Err(error)) => Err(failure(settings, &error)),
         Err(_) => Err(unsent(
             settings,
             FailureKind::TimedOut,
             &format!("no end within {} s", TIME_LIMIT.as_secs()),
         )),
+    }
+}
+
+/// Greets the server, and logs in where there is a credential.
+///
+/// # Errors
+/// When it is not reached, or does not let us in.
+pub(crate) async fn probe(settings: &Settings, means: Means<'_>) -> Result<String, Failure> {
+    let transport = transport(settings, means)?;
+    match tokio::time::timeout(TIME_LIMIT, transport.test_connection()).await {
+        Ok(Ok(true)) => Ok(format!("{} answers", settings.host)),
+        Ok(Ok(false)) => Err(unsent(settings, FailureKind::ServerFault, "it is not ready")),
+        Ok(Err(error)) => Err(failure(settings, &error)),
+        Err(_) => Err(unsent(settings, FailureKind::TimedOut, "no answer")),
     }
 }
 

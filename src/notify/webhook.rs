@@ -46,7 +46,7 @@ pub(crate) async fn send(
     settings: &Settings,
     notice: &Notice,
     means: Means<'_>,
-) -> Result<(), Failure> {
+) -> Result<String, Failure> {
     let address = secret::read(&settings.url_file, means)?;
     let body = settings.format.render(&body(notice));
     let id = notice.public_id();
@@ -65,6 +65,21 @@ pub(crate) async fn send(
     judge(&means.carrier.carry(parcel).await?)
 }
 
+/// Asks for the address: whatever answers there is no page that stands before it.
+///
+/// # Errors
+/// When nothing answers, or what does is not the receiver.
+pub(crate) async fn probe(settings: &Settings, means: Means<'_>) -> Result<String, Failure> {
+    let address = secret::read(&settings.url_file, means)?;
+    let parcel = Parcel { address: &address, headers: Vec::new(), body: None };
+    let answer = means.carrier.carry(parcel).await?;
+    match answer.status {
+        // Receivers of messages refuse to be read.
+        400..=499 => Ok(format!("it answers (status {})", answer.status)),
+        _ => judge(&answer),
+    }
+}
+
 fn signature(key: &str, seconds: i64, body: &str) -> String {
     let mut mac =
         Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("a key of any length is taken");
@@ -73,13 +88,14 @@ fn signature(key: &str, seconds: i64, body: &str) -> String {
 }
 
 /// Turns an answer into whether the notice was taken.
-pub(super) fn judge(answer: &ChannelAnswer) -> Result<(), Failure> {
+pub(super) fn judge(answer: &ChannelAnswer) -> Result<String, Failure> {
     let text = answer.text.trim_start();
     let start: String = text.chars().take(9).collect::<String>().to_ascii_lowercase();
     let is_page = start.starts_with("<!doctype") || start.starts_with("<html");
+    let said: String = text.chars().take(ANSWER_MAX).collect();
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
     let failed = |kind, why: &str| {
-        let mut said: String = text.chars().take(ANSWER_MAX).collect();
-        said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut said = said.clone();
         if is_page || said.is_empty() {
             said = "nothing that can be repeated".into();
         }
@@ -95,7 +111,7 @@ pub(super) fn judge(answer: &ChannelAnswer) -> Result<(), Failure> {
         200..=299 if text.starts_with("Webhook message delivery failed") => {
             failed(FailureKind::ServerFault, "failed")
         }
-        200..=299 => Ok(()),
+        200..=299 => Ok(format!("status {} {}", answer.status, Shown(&said)).trim_end().to_owned()),
         300..=399 => failed(FailureKind::Unreachable, "leads elsewhere, and is not followed"),
         408 | 425 => failed(FailureKind::ServerFault, "asks to be called later"),
         429 => failed(FailureKind::Throttled { after: answer.retry_after }, "asks for a pause"),
@@ -157,7 +173,7 @@ mod tests {
     fn taken_is_what_the_receiver_itself_takes() {
         let answer = |status, text: &str| {
             let answer = ChannelAnswer { status, retry_after: None, text: text.into() };
-            judge(&answer).map_err(|failure| failure.kind)
+            judge(&answer).map(drop).map_err(|failure| failure.kind)
         };
         for (status, text) in [(200, "ok"), (202, ""), (204, ""), (200, "1"), (201, "{}")] {
             assert_eq!(answer(status, text), Ok(()), "{status} {text}");

@@ -81,6 +81,7 @@ pub(super) fn subject(kind: NoticeKind, is_over: bool, body: &Value) -> String {
             format!("{name} is at every destination as it was sent")
         }
         (NoticeKind::Report, _) => format!("report: {}", text(body, "text")),
+        (NoticeKind::Test, _) => "test message".to_owned(),
     };
     let cut: String = subject.chars().take(SUBJECT_MAX).collect();
     format!("[dropferry] {cut}")

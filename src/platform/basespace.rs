@@ -200,6 +200,10 @@ impl Platform for BaseSpace {
         Box::pin(self.check())
     }
 
+    fn account(&self) -> Answer<'_, Option<String>> {
+        Box::pin(self.owner())
+    }
+
     fn check_rights(&self) -> Answer<'_, Vec<RightFound>> {
         Box::pin(ready(Ok(vec![RightFound::untried()])))
     }

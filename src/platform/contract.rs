@@ -81,6 +81,14 @@ pub trait Platform: Send + Sync {
     /// Failures: any but those of parts and uploads.
     fn check_access(&self) -> Answer<'_, ()>;
 
+    /// Returns whose credential it is, where the platform says so.
+    ///
+    /// Repeatable: yes. If the answer is lost: nothing happened. Failures: as [`Self::check_access`].
+    /// By default it is not known.
+    fn account(&self) -> Answer<'_, Option<String>> {
+        Box::pin(ready(Ok(None)))
+    }
+
     /// Tries each right that uploads use, and leaves nothing behind.
     ///
     /// Repeatable: yes. If the answer is lost: an unfinished upload of the check may be there, which no

@@ -21,7 +21,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::BoxFuture;
 
 use super::answer::parse_time;
-use super::secret::read_secret;
+use super::secret::read_secret_bytes;
+use super::shape::{text_of, token_of};
 use crate::model::{Failure, FailureKind, WallTime};
 
 /// Keys under which tools write when temporary keys end.
@@ -308,27 +309,21 @@ impl Credential {
     fn text(&self) -> Result<String, Failure> {
         let is_private = !matches!(self.source, CredentialSource::Given(_));
         let Some(file) = self.source.file() else { return Err(self.failure("it is no file")) };
-        read_secret(file, is_private).map_err(|error| {
-            if error.kind() == io::ErrorKind::InvalidData {
-                return self.failure("it is not text");
-            }
-            self.failure(&error.to_string())
-        })
+        let bytes = read_secret_bytes(file, is_private)
+            .map_err(|error| self.failure(&error.to_string()))?;
+        text_of(&bytes).map(str::to_owned).map_err(|why| self.failure(why))
     }
 
     fn token_in(&self, text: &str) -> Result<Token, Failure> {
         let token = match &self.source {
-            CredentialSource::File(_) | CredentialSource::Given(_) => text.trim(),
+            CredentialSource::File(_) | CredentialSource::Given(_) => text,
             CredentialSource::Profile { section, key, .. } => ini_value(text, section, key)
                 .ok_or_else(|| self.failure(&missing(text, section, key)))?,
             CredentialSource::Aws(_) => return Err(self.failure("it holds keys, and no token")),
         };
-        let is_sendable = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-        if is_sendable {
-            crate::telemetry::register_secret(token);
-            return Ok(Token(token.to_owned()));
-        }
-        Err(self.failure("it holds no token: one line of printable characters is expected"))
+        let token = token_of(token).map_err(|why| self.failure(why))?;
+        crate::telemetry::register_secret(token);
+        Ok(Token(token.to_owned()))
     }
 
     fn keys_in(&self, text: &str) -> Result<Keys, Failure> {
@@ -389,7 +384,7 @@ pub(crate) fn ini_value<'a>(text: &'a str, section: &str, key: &str) -> Option<&
 }
 
 /// Returns the `exp` of a JSON web token.
-fn end_of_web_token(token: &str) -> Option<WallTime> {
+pub(crate) fn end_of_web_token(token: &str) -> Option<WallTime> {
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     let mut pieces = token.split('.');

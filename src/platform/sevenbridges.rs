@@ -193,6 +193,10 @@ impl Platform for SevenBridges {
         Box::pin(self.check())
     }
 
+    fn account(&self) -> Answer<'_, Option<String>> {
+        Box::pin(self.owner())
+    }
+
     fn locate<'a>(&'a self, target: &'a Target) -> Answer<'a, Option<RemoteFile>> {
         Box::pin(self.locate_file(target))
     }

@@ -10,8 +10,9 @@ use std::process::Command;
 
 use super::stage::{Options, Stage, noise, until};
 
-/// Commands that go on until they are stopped, and one that needs a run which waits.
-const ONLY_HELP: [&str; 5] = ["run", "sandbox", "demo", "--watch", "close"];
+/// Commands that go on until they are stopped, that ask a person, and one that needs a run which waits.
+const ONLY_HELP: [&str; 8] =
+    ["run", "sandbox", "demo", "--watch", "close", "init", "login", "notify"];
 
 struct Line {
     place: String,

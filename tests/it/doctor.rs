@@ -162,11 +162,7 @@ fn a_credential_is_refused_by_mode_by_owner_and_by_content() {
     fs::write(&token, "").expect("written");
     let found = doctor(&stage, &["--offline"]);
     found.assert_code(1);
-    found.assert_says(
-        ("configuration", "fail"),
-        "it holds no token",
-        "write a valid credential into ",
-    );
+    found.assert_says(("configuration", "fail"), "it is empty", "write a valid credential into ");
     // {"alg":"none"} . {"exp":1000000000}
     fs::write(&token, "eyJhbGciOiJub25lIn0.eyJleHAiOjEwMDAwMDAwMDB9.c2ln").expect("written");
     let found = doctor(&stage, &["--offline"]);
@@ -190,7 +186,9 @@ fn a_credential_is_refused_by_mode_by_owner_and_by_content() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("belongs to user 0, and the daemon's user 65534 may not read it"),
+        said.contains(
+            "belongs to user root (0), and the daemon's user nobody (65534) may not read it"
+        ),
         "{said}"
     );
     assert!(said.contains("cure: chown 65534 "), "{said}");

@@ -10,6 +10,7 @@ mod disposal;
 mod docs;
 mod doctor;
 mod exports;
+mod first_use;
 mod fuse;
 mod halfway;
 mod handed;

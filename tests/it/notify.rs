@@ -161,3 +161,27 @@ fn with_head(stage: &Stage, run: &str, sentence: &str) -> String {
     let sha256 = line["sha256"].as_str().expect("a text");
     format!("{sentence}; head of its ledger: line {}, {sha256}", line["seq"])
 }
+
+#[test]
+fn a_test_message_is_sent_on_request_and_what_was_answered_is_said() {
+    let stage = stage("\"parked\"", ":");
+    let receiver = receiver::Receiver::new(|_, _| receiver::Reply::Status(403));
+    write_secret(&stage, "hook.url", &format!("http://127.0.0.1:{}/hook", receiver.port));
+    add(&stage, "[notify.webhook]\nurl_file = \"hook.url\"\non = [\"parked\"]\n");
+    let tried = |channel: &[&str]| {
+        let output = stage.output("notify", &[&["--test"], channel].concat());
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let (code, said) = tried(&["command"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("command: accepted (") && said.contains("exit status: 0"), "{said}");
+    let [message] = &kept(&stage, "accepted")[..] else { panic!("one message") };
+    assert_eq!(message["kind"], "test");
+    let (code, said) = tried(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("webhook: not accepted: the webhook refuses the notice"), "{said}");
+    let (code, said) = tried(&["webhok"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("there is no channel webhok") && said.contains("\"webhook\"?"), "{said}");
+}

@@ -22,7 +22,7 @@ pub(crate) struct Stage {
     directory: tempfile::TempDir,
     sandbox: Option<Child>,
     daemon: Option<Child>,
-    address: String,
+    pub(crate) address: String,
     options: Options,
     /// Runs the daemon as somebody else, from a copy of the program that he may run.
     owner: Option<u32>,

@@ -37,7 +37,7 @@ pub(super) fn check(common: &Common, is_silent: bool) -> Configured {
             let found = format!("{path} is fine ({drops} drops, {destinations} destinations)");
             checks.ok("file", found);
             for warning in &config.warnings {
-                let line = warning.line.map_or("file".to_owned(), |line| format!("line {line}"));
+                let line = warning.line().map_or("file".to_owned(), |line| format!("line {line}"));
                 let cure = warning.hint.clone();
                 checks.add(&line, CheckState::Warn, warning.message.clone(), cure);
             }
@@ -48,11 +48,8 @@ pub(super) fn check(common: &Common, is_silent: bool) -> Configured {
 }
 
 fn tell(checks: &mut Checks, problems: &Problems, problem: &Problem) {
-    let path = problems.path.display();
-    let (name, place) = match problem.line {
-        Some(line) => (format!("line {line}"), format!("{path}:{line}")),
-        None => ("file".to_owned(), path.to_string()),
-    };
+    let name = problem.line().map_or("file".to_owned(), |line| format!("line {line}"));
+    let place = problem.at(&problems.path);
     let cure = problem.hint.clone().unwrap_or_else(|| {
         "correct it; drop directories and destinations are looked at once it is right".to_owned()
     });

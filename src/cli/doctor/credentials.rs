@@ -8,6 +8,7 @@ use super::drops::owner_of;
 use super::lines::Checks;
 use crate::cli::render;
 use crate::config::{Config, Destination, Platform};
+use crate::control::user_shown;
 use crate::model::WallTime;
 use crate::platform::aws;
 use crate::platform::credential::{Credential, CredentialSource};
@@ -59,9 +60,10 @@ fn one(
     let Ok(meta) = std::fs::metadata(file) else { return };
     if let Some(user) = unable(user, file, &meta) {
         let found = format!(
-            "{} belongs to user {}, and the daemon's user {user} may not read it",
+            "{} belongs to user {}, and the daemon's user {} may not read it",
             file.display(),
-            meta.uid()
+            user_shown(meta.uid()),
+            user_shown(user)
         );
         let cure = format!("chown {user} {}, or hand it over by LoadCredential=", file.display());
         return checks.fail(name, found, cure);

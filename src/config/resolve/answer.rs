@@ -41,11 +41,13 @@ impl Resolver<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::sources::Sources;
 
     #[test]
     fn silence_is_waited_for_once() {
         let environment = |_: &str| None;
-        let mut resolver = Resolver::new(Path::new("config.toml"), "", &environment);
+        let sources = Sources::single(Path::new("config.toml"), "");
+        let mut resolver = Resolver::new(&sources, &environment);
         assert_eq!(resolver.ask(Path::new("/"), Path::is_dir), Some(true));
         assert!(!resolver.has_silence);
         // Senders that are kept, for as long as the test lasts, make no answer.

@@ -3,8 +3,9 @@
 mod platforms;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::ops::Range;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -12,14 +13,50 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::Resolver;
-use crate::config::problem::{line_of, nearest};
-use crate::config::{Destination, Platform, Problem, raw};
+use crate::config::problem::nearest;
+use crate::config::{Destination, Platform, raw};
+use crate::control::user_shown;
 use crate::engine::settings::ExportSettings;
 use crate::model::{
     ChangePolicy, DestinationName, NamePolicies, NamePolicy, PartSize, TargetAddress,
 };
 use crate::platform::credential::{AwsSource, Credential, CredentialSource, KeyOrigin};
 use crate::platform::{aws, http};
+
+/// What a file of keys holds.
+const S3_LINES: &str =
+    "[default], aws_access_key_id = …, aws_secret_access_key = …, each on a line of its own";
+
+/// A word for a platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PlatformWord {
+    pub(crate) word: &'static str,
+    /// The name of the platform.
+    pub(crate) platform: &'static str,
+    /// Its address, where it has one only.
+    pub(crate) base_url: Option<&'static str>,
+}
+
+impl PlatformWord {
+    const fn new(word: &'static str, platform: &'static str, base_url: &'static str) -> Self {
+        Self { word, platform, base_url: Some(base_url) }
+    }
+
+    const fn plain(word: &'static str) -> Self {
+        Self { word, platform: word, base_url: None }
+    }
+}
+
+/// The words for platforms: their own names, and those of Seven Bridges' kin.
+pub(crate) const PLATFORM_WORDS: [PlatformWord; 7] = [
+    PlatformWord::plain("sevenbridges"),
+    PlatformWord::plain("basespace"),
+    PlatformWord::plain("gjirafa-vp"),
+    PlatformWord::plain("s3"),
+    PlatformWord::new("cavatica", "sevenbridges", "https://cavatica-api.sbgenomics.com/v2"),
+    PlatformWord::new("cgc", "sevenbridges", "https://cgc-api.sbgenomics.com/v2"),
+    PlatformWord::new("bdc", "sevenbridges", "https://api.sb.biodatacatalyst.nhlbi.nih.gov/v2"),
+];
 
 /// What words in braces stand for in folders, prefixes, metadata and tags.
 const TEMPLATE_WORDS: [&str; 8] =
@@ -65,11 +102,15 @@ impl Resolver<'_> {
         let (span, mut raw) = (raw.span(), raw.into_inner());
         self.check_name("destination", &name, &span);
         self.required("platform", ("destination", &name), raw.platform.as_ref(), &span)?;
-        let words = ["sevenbridges", "basespace", "gjirafa-vp", "s3"].map(|word| (word, word));
-        let platform = self.choice("platform", raw.platform.as_ref(), &words)?;
+        let words = PLATFORM_WORDS.map(|known| (known.word, known));
+        let PlatformWord { platform, base_url, .. } =
+            self.choice("platform", raw.platform.as_ref(), &words)?;
         let credential = self.credential(&name, platform, raw.credential.take(), &span);
         let allow_plain_http = self.plain_http(platform, raw.allow_plain_http.as_ref());
-        let base_url = self.base_url(&name, raw.base_url.as_ref(), &span, allow_plain_http)?;
+        let base_url = match base_url.filter(|_| raw.base_url.is_none()) {
+            Some(known) => known.to_owned(),
+            None => self.base_url(&name, raw.base_url.as_ref(), &span, allow_plain_http)?,
+        };
         let of = Of { name: &name, base_url, allow_plain_http, span: span.clone() };
         let target = match platform {
             "sevenbridges" => self.keys(table).and_then(|keys| self.sevenbridges(of, keys)),
@@ -103,8 +144,9 @@ impl Resolver<'_> {
             table.remove(key);
         }
         let keys = T::deserialize(toml::Deserializer::from(Spanned::new(0..0, table)));
-        let refuse = |error| Problem::syntax(self.text, &error, &raw::DestinationKeys::KEYS);
-        keys.map_err(|error| self.problems.push(refuse(error))).ok()
+        let refuse = |error| self.sources.syntax(&error, &raw::DestinationKeys::KEYS);
+        let keys = keys.map_err(refuse);
+        keys.map_err(|problem| self.problems.push(problem)).ok()
     }
 
     fn base_url(
@@ -253,7 +295,7 @@ impl Resolver<'_> {
         let inner = raw.into_inner();
         let found = self.problems.len();
         let source = match (inner.file, inner.systemd, inner.profile, inner.source) {
-            (Some(file), None, None, None) => CredentialSource::File(self.below(file.as_ref())),
+            (Some(file), None, None, None) => CredentialSource::File(self.below(&file)),
             (None, Some(systemd), None, None) => self.given(systemd.as_ref(), span.clone())?,
             (None, None, Some(profile), None) => {
                 self.profile(platform, profile.into_inner(), span.clone())?
@@ -313,8 +355,11 @@ impl Resolver<'_> {
         };
         if let Err(message) = refused {
             let file = source.file().filter(|_| !matches!(source, CredentialSource::Aws(_)));
-            let hint = file.map(|file| {
-                format!("write a valid credential into {} (chmod 600)", file.display())
+            let hint = file.map(|file| match platform {
+                "s3" => {
+                    format!("write these lines into {} (chmod 600): {S3_LINES}", file.display())
+                }
+                _ => format!("write a valid credential into {} (chmod 600)", file.display()),
             });
             self.problem(Some(span), message, hint);
         }
@@ -345,7 +390,7 @@ impl Resolver<'_> {
     fn aws(&self, origin: KeyOrigin) -> CredentialSource {
         let file = |variable: &str, usual: &str| {
             let named = (self.environment)(variable).filter(|name| !name.is_empty());
-            self.below(named.as_deref().unwrap_or(usual))
+            self.path_from(self.main_directory(), named.as_deref().unwrap_or(usual))
         };
         CredentialSource::Aws(AwsSource {
             config: file("AWS_CONFIG_FILE", "~/.aws/config"),
@@ -369,12 +414,13 @@ impl Resolver<'_> {
         let is_plain = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
         match platform {
             "sevenbridges" => {
-                let file = self.below("~/.sevenbridges/credentials");
+                let file = self.path_from(self.main_directory(), "~/.sevenbridges/credentials");
                 Some(profile(file, &name, "auth_token"))
             }
             "s3" => Some(self.aws(KeyOrigin::Profile(name))),
             "basespace" if is_plain => {
-                let file = self.below(&format!("~/.basespace/{name}.cfg"));
+                let file = format!("~/.basespace/{name}.cfg");
+                let file = self.path_from(self.main_directory(), &file);
                 Some(profile(file, "DEFAULT", "accessToken"))
             }
             _ => {
@@ -393,8 +439,7 @@ impl Resolver<'_> {
         let Err(error) = std::fs::metadata(file) else { return };
         let message = format!("the credential{} cannot be read: {error}", self.named(file, &span));
         if error.kind() == std::io::ErrorKind::PermissionDenied {
-            let line = Some(line_of(self.text, span.start));
-            self.warnings.push(Problem { line, message, hint: None });
+            self.warn(span, message);
         } else {
             let hint = "name it in LoadCredential= of the unit".to_owned();
             self.problem(Some(span), message, Some(hint));
@@ -404,7 +449,7 @@ impl Resolver<'_> {
     /// Returns the name of a secret's file that is not there, where it is one for certain: it was written
     /// with its directory, which is there. Else it may be the secret itself, and is not repeated.
     fn named(&self, file: &Path, span: &Range<usize>) -> String {
-        let is_written = self.text.get(span.clone()).is_some_and(|text| text.contains('/'));
+        let is_written = self.sources.written(span).is_some_and(|text| text.contains('/'));
         match is_written && file.parent().is_some_and(Path::is_dir) {
             true => format!(" {}", file.display()),
             false => String::new(),
@@ -434,7 +479,21 @@ impl Resolver<'_> {
                 );
                 self.problem(Some(span), message, Some(format!("chmod 600 {}", file.display())));
             }
-            Ok(_) => {}
+            Ok(found) => {
+                let denied = |error: std::io::Error| error.kind() == ErrorKind::PermissionDenied;
+                if std::fs::File::open(file).is_err_and(denied) {
+                    let (owner, us) = (found.uid(), rustix::process::geteuid().as_raw());
+                    let message = format!(
+                        "the credential {} belongs to {}, and {} may not read it",
+                        file.display(),
+                        user_shown(owner),
+                        user_shown(us)
+                    );
+                    let hint =
+                        format!("chown {us} {}, or LoadCredential= of a unit", file.display());
+                    self.problem(Some(span), message, Some(hint));
+                }
+            }
         }
     }
 }

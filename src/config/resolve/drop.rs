@@ -149,7 +149,7 @@ impl Resolver<'_> {
             self.problem(Some(to.span()), message, None);
             return if found == Some("delete") { Disposition::Delete } else { Disposition::Keep };
         }
-        let place = self.below(to.as_ref());
+        let place = self.below(&to);
         if place.starts_with(directory) || directory.starts_with(&place) {
             let message = format!("move_to {} overlaps the directory", place.display());
             let hint = "what is moved there would be seen again";
@@ -167,8 +167,8 @@ impl Resolver<'_> {
         value: Option<&Spanned<String>>,
         span: &Range<usize>,
     ) -> Option<PathBuf> {
-        let directory = self.required("directory", ("drop", name), value, span)?;
-        let directory = self.below(&directory);
+        self.required("directory", ("drop", name), value, span)?;
+        let directory = self.below(value?);
         // One that is there and does not answer, as a share may, is no mistake: the daemon waits for it.
         let is_missing = match self.ask(&directory, |directory| std::fs::metadata(directory)) {
             None => false,

@@ -207,7 +207,7 @@ impl Resolver<'_> {
     }
 
     fn secret_file(&mut self, file: &Spanned<String>) -> PathBuf {
-        let path = self.below(file.as_ref());
+        let path = self.below(file);
         self.check_secret(&path, file.span());
         path
     }
@@ -247,11 +247,14 @@ impl Resolver<'_> {
     fn kinds(&mut self, on: raw::WordList, is_mail: bool) -> BTreeSet<NoticeKind> {
         let Some(on) = on else {
             let is_usual = |kind: &NoticeKind| is_mail || *kind != NoticeKind::Report;
-            return NoticeKind::ALL.into_iter().filter(is_usual).collect();
+            return NoticeKind::all_told().filter(is_usual).collect();
         };
-        let words = NoticeKind::ALL.map(|kind| (kind.as_str(), kind));
+        let words: Vec<_> = NoticeKind::all_told().map(|kind| (kind.as_str(), kind)).collect();
         if on.as_ref().is_empty() {
-            let hint = format!("allowed: {}", NoticeKind::ALL.map(NoticeKind::as_str).join(", "));
+            let hint = format!(
+                "allowed: {}",
+                words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ")
+            );
             self.problem(Some(on.span()), "on = [] notifies of nothing".into(), Some(hint));
         }
         on.as_ref().iter().filter_map(|word| self.choice("on", Some(word), &words)).collect()

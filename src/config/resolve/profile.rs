@@ -6,7 +6,7 @@ use std::sync::Arc;
 use toml::Spanned;
 
 use super::Resolver;
-use crate::config::problem::{Problem, line_of, nearest};
+use crate::config::problem::{Problem, ProblemPlace, nearest};
 use crate::model::Unit;
 use crate::source::profile::{NAMES, Profile, ProfileError};
 
@@ -49,8 +49,8 @@ impl Resolver<'_> {
         };
         let parsed = Profile::parse(asked.as_ref(), &text).map(Arc::new);
         Some(parsed.unwrap_or_else(|error| {
-            let wrong = problem(&text, error);
-            let line = wrong.line.map_or(String::new(), |line| format!(":{line}"));
+            let wrong = problem(&file, &text, error);
+            let line = wrong.line().map_or(String::new(), |line| format!(":{line}"));
             let message = format!("profile {}{line}: {}", file.display(), wrong.message);
             self.problem(Some(asked.span()), message, wrong.hint);
             Profile::plain()
@@ -58,7 +58,7 @@ impl Resolver<'_> {
     }
 
     fn profiles(&self) -> PathBuf {
-        self.path.parent().unwrap_or(Path::new(".")).join(DIRECTORY)
+        self.main_directory().join(DIRECTORY)
     }
 
     fn unknown_profile(&mut self, asked: &Spanned<String>) {
@@ -93,11 +93,12 @@ fn own_names(directory: &Path) -> Vec<String> {
 }
 
 /// Says what is wrong with a profile's file, as of the configuration.
-fn problem(text: &str, error: ProfileError) -> Problem {
+fn problem(file: &Path, text: &str, error: ProfileError) -> Problem {
     match error {
-        ProfileError::Syntax(error) => Problem::syntax(text, &error, &[]),
+        ProfileError::Syntax(error) => Problem::syntax(file, text, &error, error.span(), &[]),
         ProfileError::Value { span, message, hint } => {
-            Problem { line: span.map(|span| line_of(text, span.start)), message, hint }
+            let place = span.map(|span| ProblemPlace::new(file, text, span));
+            Problem { place, message, hint }
         }
     }
 }

@@ -28,7 +28,7 @@ impl Resolver<'_> {
         for (index, names) in all.iter().enumerate() {
             for other in all.iter().skip(index + 1).filter(|other| names.are_as(other)) {
                 self.warnings.push(Problem {
-                    line: None,
+                    place: None,
                     message: names.warning(other),
                     hint: None,
                 });

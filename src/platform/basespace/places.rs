@@ -292,9 +292,14 @@ impl BaseSpace {
 
     /// Asks whether the token is good: what is refused to a good one is not there.
     pub(super) async fn check_token(&self) -> Result<(), Failure> {
-        let user: Result<wire::BaseSpaceUser, _> =
-            self.ask(BaseSpaceRequest::get(BaseSpaceCall::General, "users/current")).await;
-        user.map(drop)
+        self.owner().await.map(drop)
+    }
+
+    /// Returns the name of the token's owner.
+    pub(super) async fn owner(&self) -> Result<Option<String>, Failure> {
+        let ask = BaseSpaceRequest::get(BaseSpaceCall::General, "users/current");
+        let user: wire::BaseSpaceUser = self.ask(ask).await?;
+        Ok(user.name.as_deref().map(answer::clip))
     }
 
     /// Judges what was refused in an AppResult: `UploadGone` when that is the AppResult's end, so

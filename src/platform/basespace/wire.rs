@@ -78,12 +78,13 @@ pub(super) struct BaseSpacePage<T> {
     pub(super) total_count: Option<usize>,
 }
 
-/// The account: nothing of it is of use but that it is shown.
+/// The account of a token.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct BaseSpaceUser {
     #[serde(rename = "Id", deserialize_with = "id")]
     _id: String,
+    pub(super) name: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -88,12 +88,17 @@ impl SevenBridges {
         Ok(())
     }
 
-    pub(super) async fn check(&self) -> Result<(), Failure> {
+    /// Returns the user name of the token's owner.
+    pub(super) async fn owner(&self) -> Result<Option<String>, Failure> {
         let user = self.get(SevenBridgesCall::General, "user", &[]).await?;
         let user: wire::TokenOwner = answer::parse(&user)?;
+        Ok(user.username.as_deref().map(answer::clip))
+    }
+
+    pub(super) async fn check(&self) -> Result<(), Failure> {
+        let user = self.owner().await?;
         if self.project_details().await?.forbids_writing() {
-            let who = user.username.as_deref().unwrap_or("the owner of this credential");
-            let who = answer::clip(who);
+            let who = user.as_deref().unwrap_or("the owner of this credential");
             let message = format!("{who} may not write to project {}", self.project);
             return Err(Failure::new(FailureKind::Forbidden, message));
         }

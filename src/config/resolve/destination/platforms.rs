@@ -195,11 +195,10 @@ impl Resolver<'_> {
 
     fn customer_key(&mut self, of: &Of<'_>, key: Option<Spanned<String>>) -> Encryption {
         let at = ("destination", of.name);
-        let Some(file) = self.required("customer_key_file", at, key.as_ref(), &of.span) else {
-            return Encryption::Bucket;
-        };
-        let file = self.below(&file);
-        self.check_secret(&file, key.map_or(of.span.clone(), |key| key.span()));
+        let found = self.required("customer_key_file", at, key.as_ref(), &of.span);
+        let Some(key) = key.filter(|_| found.is_some()) else { return Encryption::Bucket };
+        let file = self.below(&key);
+        self.check_secret(&file, key.span());
         Encryption::Customer(file)
     }
 

@@ -104,7 +104,7 @@ impl Resolver<'_> {
         let inner = raw.into_inner();
         let is_other = inner.profile.is_some() || inner.source.is_some();
         let file = match (inner.file, inner.systemd) {
-            (Some(file), None) if !is_other => Some(self.below(file.as_ref())),
+            (Some(file), None) if !is_other => Some(self.below(&file)),
             (None, Some(name)) if !is_other => (self.environment)("CREDENTIALS_DIRECTORY")
                 .map(|directory| Path::new(&directory).join(name.as_ref())),
             _ => None,

@@ -1,0 +1,187 @@
+//! The files of a configuration: the one that is named, and those of `conf.d` beside it.
+//!
+//! Each text is kept behind as many blanks as the files before it are long. So a position that a parser
+//! gives is of one file, and says of which.
+
+use std::ops::Range;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Problem, ProblemPlace, Problems, line_of};
+
+/// Files beside a configuration that are read with it, in the order of their names.
+const DIRECTORY: &str = "conf.d";
+
+#[derive(Debug)]
+struct ConfigFile {
+    path: PathBuf,
+    /// Where its own text begins.
+    start: usize,
+    padded: String,
+}
+
+impl ConfigFile {
+    fn text(&self) -> &str {
+        self.padded.get(self.start..).unwrap_or_default()
+    }
+}
+
+/// A configuration's files, the one that was named first.
+#[derive(Debug)]
+pub(super) struct Sources {
+    files: Vec<ConfigFile>,
+}
+
+impl Sources {
+    /// Makes a configuration of one text.
+    pub(super) fn single(path: &Path, text: &str) -> Self {
+        let mut sources = Self { files: Vec::new() };
+        sources.push(path.to_owned(), text);
+        sources
+    }
+
+    /// Reads the files of a configuration.
+    pub(super) fn read(path: &Path) -> Result<Self, Problems> {
+        let unreadable = |file: &Path, error: &std::io::Error| Problems::unreadable(file, error);
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+        let mut sources = Self::single(path, &text);
+        let directory = path.parent().unwrap_or(Path::new(".")).join(DIRECTORY);
+        for file in names(&directory).map_err(|error| unreadable(&directory, &error))? {
+            let text = std::fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
+            let mode = std::fs::metadata(&file).map_err(|error| unreadable(&file, &error))?;
+            let mode = mode.permissions().mode() & 0o777;
+            if mode & 0o022 != 0 {
+                let message = format!("others may write this file (mode {mode:o})");
+                let hint = format!("chmod go-w {}", file.display());
+                return Err(Problems::of_file(&file, message, hint));
+            }
+            sources.push(file, text.strip_prefix('\u{feff}').unwrap_or(&text));
+        }
+        Ok(sources)
+    }
+
+    fn push(&mut self, path: PathBuf, text: &str) {
+        let start = self.files.last().map_or(0, |last| last.padded.len());
+        self.files.push(ConfigFile { path, start, padded: " ".repeat(start) + text });
+    }
+
+    /// Returns the file that was named.
+    pub(super) fn main(&self) -> &Path {
+        self.files.first().map_or(Path::new(""), |file| &file.path)
+    }
+
+    /// Returns every file.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|file| file.path.as_path())
+    }
+
+    fn file_at(&self, position: usize) -> Option<&ConfigFile> {
+        self.files.iter().rev().find(|file| file.start <= position)
+    }
+
+    /// Returns the directory that paths start at which are written there.
+    pub(super) fn directory_at(&self, position: usize) -> &Path {
+        let file = self.file_at(position).and_then(|file| file.path.parent());
+        file.unwrap_or(Path::new("."))
+    }
+
+    /// Returns what is written there.
+    pub(super) fn written(&self, span: &Range<usize>) -> Option<&str> {
+        self.file_at(span.start)?.padded.get(span.clone())
+    }
+
+    /// Returns where that is, for people.
+    pub(super) fn place(&self, span: &Range<usize>) -> Option<ProblemPlace> {
+        let file = self.file_at(span.start)?;
+        let local = |at: usize| at.saturating_sub(file.start);
+        Some(ProblemPlace::new(&file.path, file.text(), local(span.start)..local(span.end)))
+    }
+
+    /// Says what is no TOML, or has an unknown key or a wrong type, in one of the files.
+    pub(super) fn syntax(&self, error: &toml::de::Error, more: &[&str]) -> Problem {
+        let file = error.span().and_then(|span| self.file_at(span.start));
+        let Some(file) = file.or(self.files.first()) else {
+            return Problem { place: None, message: error.message().to_owned(), hint: None };
+        };
+        let local = |span: Range<usize>| {
+            span.start.saturating_sub(file.start)..span.end.saturating_sub(file.start)
+        };
+        let span = error.span().map(local);
+        Problem::syntax(&file.path, file.text(), error, span, more)
+    }
+
+    /// Parses all files, and joins them.
+    pub(super) fn parse(&self) -> Result<DeTable<'_>, Problems> {
+        let mut whole = DeTable::new();
+        let mut problems = Vec::new();
+        for file in &self.files {
+            match DeTable::parse(&file.padded) {
+                Ok(table) => self.join(&mut whole, table.into_inner(), &mut problems),
+                Err(error) => problems.push(self.syntax(&error, &[])),
+            }
+        }
+        match problems.is_empty() {
+            true => Ok(whole),
+            false => Err(Problems { path: self.main().to_owned(), problems }),
+        }
+    }
+
+    /// Adds the keys of a later file: tables are joined, lists of tables are appended; nothing else may
+    /// stand twice.
+    fn join<'a>(&self, whole: &mut DeTable<'a>, more: DeTable<'a>, problems: &mut Vec<Problem>) {
+        for (key, value) in more {
+            let Some((first, mut found)) = whole.remove_entry(key.get_ref().as_ref()) else {
+                whole.insert(key, value);
+                continue;
+            };
+            let span = key.span();
+            match (found.get_mut(), value.into_inner()) {
+                (DeValue::Table(table), DeValue::Table(more)) => self.join(table, more, problems),
+                (DeValue::Array(list), DeValue::Array(more))
+                    if is_of_tables(list) && is_of_tables(&more) =>
+                {
+                    more.into_iter().for_each(|item| list.push(item));
+                }
+                _ => problems.push(self.twice(key.get_ref(), &first.span(), &span)),
+            }
+            whole.insert(first, found);
+        }
+    }
+
+    fn twice(&self, key: &str, first: &Range<usize>, second: &Range<usize>) -> Problem {
+        let at = self.file_at(first.start).map_or(String::new(), |file| {
+            let line = line_of(file.text(), first.start.saturating_sub(file.start));
+            format!(": it is in {}:{line} too", file.path.display())
+        });
+        let message = format!("{key} stands twice{at}");
+        let hint = "remove one of the two; only tables and lists of tables are joined".to_owned();
+        Problem { place: self.place(second), message, hint: Some(hint) }
+    }
+}
+
+fn is_of_tables(list: &[Spanned<DeValue<'_>>]) -> bool {
+    list.iter().all(|item| item.get_ref().as_table().is_some())
+}
+
+/// Returns the files of a directory that may not be there, in the order of their names.
+fn names(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let is_hidden =
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if path.extension().is_some_and(|end| end == "toml") && !is_hidden {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
