@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
+use jiff::{Timestamp, ZonedDateTime};
 
 use super::context::World;
 use super::workers::{ActReply, failed, off_the_loop};
@@ -139,7 +139,7 @@ pub(super) async fn survey(world: Arc<World>, wanted: Option<ReportWanted>) -> A
 /// next survey.
 fn report(world: &World, wanted: ReportWanted) -> Option<NoticeFacts> {
     let now = Timestamp::from_nanosecond(i128::from(world.clock.now().wall.0)).ok()?;
-    let (from, until) = last_period(now.to_zoned(TimeZone::system()), wanted.period)?;
+    let (from, until) = last_period(now.to_zoned_datetime(TimeZone::system()), wanted.period)?;
     // A clock that was set back repeats no period.
     if wanted.reported_until.is_some_and(|reported| reported >= until) {
         return None;
@@ -148,8 +148,9 @@ fn report(world: &World, wanted: ReportWanted) -> Option<NoticeFacts> {
 }
 
 /// Returns the beginning and the end of the last day or week that ended by a moment.
-fn last_period(now: Zoned, period: ReportPeriod) -> Option<(WallTime, WallTime)> {
-    let end_of = |date: Date| date.at(REPORT_HOUR, 0, 0, 0).to_zoned(now.time_zone().clone());
+fn last_period(now: ZonedDateTime, period: ReportPeriod) -> Option<(WallTime, WallTime)> {
+    let end_of =
+        |date: Date| date.at(REPORT_HOUR, 0, 0, 0).to_zoned_datetime(now.time_zone().clone());
     let mut day = now.date();
     let (is_end, day_count): (fn(Date) -> bool, _) = match period {
         ReportPeriod::Day => (|_| true, 1),
@@ -159,7 +160,8 @@ fn last_period(now: Zoned, period: ReportPeriod) -> Option<(WallTime, WallTime)>
         day = day.yesterday().ok()?;
     }
     let from = day.checked_sub(jiff::Span::new().days(day_count)).ok()?;
-    let wall = |end: Zoned| i64::try_from(end.timestamp().as_nanosecond()).ok().map(WallTime);
+    let wall =
+        |end: ZonedDateTime| i64::try_from(end.timestamp().as_nanosecond()).ok().map(WallTime);
     Some((wall(end_of(from).ok()?)?, wall(end_of(day).ok()?)?))
 }
 
@@ -172,7 +174,7 @@ mod tests {
         let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").expect("a rule");
         let ends = |now: &str, period| {
             let now: jiff::civil::DateTime = now.parse().expect("a time");
-            let now = now.to_zoned(zone.clone()).expect("it exists");
+            let now = now.to_zoned_datetime(zone.clone()).expect("it exists");
             let (from, until) = last_period(now, period).expect("representable");
             [from, until].map(|at| {
                 Timestamp::from_nanosecond(at.0.into()).expect("representable").to_string()

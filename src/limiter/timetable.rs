@@ -144,10 +144,10 @@ mod tests {
         for (day, hours) in
             [(date(2026, 3, 28), 3), (date(2026, 3, 29), 2), (date(2026, 10, 25), 4)]
         {
-            let start = day.to_zoned(rule.clone()).expect("midnight").timestamp();
+            let start = day.to_zoned_datetime(rule.clone()).expect("midnight").timestamp();
             let covered = (0..24 * 60).filter(|minute| {
                 let at = start + SignedDuration::from_mins(*minute);
-                table.rate_at(at.to_zoned(rule.clone()).datetime()).is_some()
+                table.rate_at(at.to_zoned_datetime(rule.clone()).datetime()).is_some()
             });
             assert_eq!(covered.count(), hours * 60, "{day}");
         }

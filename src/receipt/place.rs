@@ -35,7 +35,7 @@ impl LedgerName {
     /// Returns the ledger of files that are their own runs: one for each month, in UTC.
     pub fn of_files(drop: &str, at: WallTime) -> Self {
         let at = jiff::Timestamp::from_nanosecond(i128::from(at.0)).unwrap_or_default();
-        let month = at.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y-%m");
+        let month = at.to_zoned_datetime(jiff::tz::TimeZone::UTC).strftime("%Y-%m");
         Self(format!("{}/{FILES}{month}{SUFFIX}", escaped(drop.as_bytes())))
     }
 
@@ -171,7 +171,8 @@ pub fn unescaped(name: &str) -> Option<Vec<u8>> {
 /// Returns where the torn tail of a ledger is kept.
 pub fn torn_path(ledger: &Path, at: WallTime) -> PathBuf {
     let at = jiff::Timestamp::from_nanosecond(i128::from(at.0)).unwrap_or_default();
-    let at = at.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y%m%dT%H%M%S.%9fZ").to_string();
+    let at =
+        at.to_zoned_datetime(jiff::tz::TimeZone::UTC).strftime("%Y%m%dT%H%M%S.%9fZ").to_string();
     let mut name = ledger.file_name().unwrap_or(OsStr::from_bytes(b"ledger")).to_owned();
     name.push(".torn-");
     name.push(at);

@@ -59,7 +59,7 @@ fn date(seconds: u64) -> String {
 
 fn parse_date(text: &str) -> Option<u64> {
     let at = jiff::civil::DateTime::strptime(DATE, text).ok()?;
-    let at = at.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    let at = at.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok()?;
     u64::try_from(at.timestamp().as_second()).ok()
 }
 

@@ -146,7 +146,7 @@ fn hex(bytes: &[u8]) -> String {
 /// Seconds since 1970 of a time such as `20261121T070000Z`.
 fn seconds(text: &str) -> Option<i64> {
     let civil = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()?;
-    Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
+    Some(civil.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
 }
 
 /// The pairs of a query; a plus sign stays one, as AWS takes it.

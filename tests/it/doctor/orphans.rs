@@ -129,7 +129,7 @@ fn at_s3_ours_is_removed_and_a_foreign_and_an_owned_one_are_left_alone() {
 fn signed_create(key: &str) -> String {
     let url = reqwest::Url::parse(&format!("http://sandbox/lab-demo/{key}")).expect("a URL");
     let url = rusty_s3::signing::sign(
-        &jiff::Timestamp::now(),
+        &jiff_02::Timestamp::now(),
         rusty_s3::Method::Post,
         url,
         "SANDBOX",
