@@ -107,6 +107,8 @@ CREATE TABLE uploads (
     supersedes INTEGER,
     superseded_file_id TEXT,
     superseded_etag TEXT,
+    -- The rename that comes next, where the platform replaces no file in one step.
+    superseding_step TEXT CHECK (superseding_step IN ('beside', 'aside', 'in', 'alone', 'out')),
     -- Its source was to be disposed of, or its path was seen empty: what comes under its path does not
     -- replace what was sent.
     source_was_absent INTEGER NOT NULL DEFAULT 0,
@@ -115,6 +117,7 @@ CREATE TABLE uploads (
     -- The law, as far as SQL can say it.
     CHECK ((source_owner IS NULL) = (source_file_system IS NULL)),
     CHECK ((supersedes IS NULL) = (superseded_file_id IS NULL)),
+    CHECK (superseding_step IS NULL OR (supersedes IS NOT NULL AND stage <> 'receipted')),
     CHECK (hold <> 'waiting' OR retry_at_ns IS NOT NULL),
     CHECK (hold <> 'parked' OR park_reason IS NOT NULL),
     CHECK (stage <> 'beginning' OR begin_intended_at_ns IS NOT NULL),

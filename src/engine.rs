@@ -257,11 +257,12 @@ impl Engine {
         };
         let transfers = self.machines.transfers.values();
         let transfers = transfers.filter_map(|t| t.next_deadline(around, &self.machines.shared));
-        let has_run_slot = self.machines.shared.flights.has_run_slot();
+        let flights = &self.machines.shared.flights;
         let intakes = match &self.machines.shared.loading {
             Some(loading) => loading.next_deadline(),
             None => {
-                self.machines.intakes.values().filter_map(|i| i.next_deadline(has_run_slot)).min()
+                let intakes = self.machines.intakes.iter();
+                intakes.filter_map(|(of, i)| i.next_deadline(flights.has_run_slot(of))).min()
             }
         };
         transfers.chain(self.machines.notices.next_deadline()).chain(intakes).min()

@@ -65,6 +65,7 @@
 //! | read back | the completed row, and that its ETags are no digests | nothing to lose | read back again |
 //! | replace a file of ours that was read back and differs | that it is gone, before it is | it stands there, damaged | found under its name by its token, and replaced while it has that ETag |
 //! | replace our own earlier version | which version that is (its upload, id and ETag); its place was looked at just before | the newer one is there, we do not know | found under its name by its token, or asked for as any complete; what is there is replaced while it has that ETag, else it is a stranger's |
+//! | have a newer version and the earlier one change places, where files are renamed by their ids | the newer one is verified under a name of its own; each step: the earlier one gets another name, the newer one gets the name, the earlier one is removed | it has that name, or is gone | done again: the same name again; what is not there counts as removed |
 //! | note that nothing is at a path | – (a look shows it) | nothing happened | a path that is empty only between two looks counts as one that always held a file |
 //! | learn what a destination's answers show | – (with the checkpoint that showed it) | nothing happened | shown again by the next answer |
 //! | fetch keys | – (they are kept in memory alone) | keys were given out that nobody uses | others are fetched |

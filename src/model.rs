@@ -61,7 +61,7 @@ pub use proof::{ArrivedFile, DisposalDoubt, RemoteStanding, SentFile};
 pub use record::{Admission, Record};
 pub use remote::{
     ChangePolicy, Completion, ContentMark, Describes, Description, Maker, NamePolicies, NamePolicy,
-    OpenUpload, RemoteFile, RemotePart, RemoteUpload, Target, Traits,
+    OpenUpload, RemoteFile, RemotePart, RemoteUpload, Replaces, Target, Traits,
 };
 pub use root::{RootIdentity, StoredRoot};
 pub use run::{
@@ -73,8 +73,8 @@ pub use stored::{
     RunEndKey, StoredIgnored, StoredRows, StoredRun, StoredState, StoredTargets, StoredUpload,
 };
 pub use target::{
-    EarlierVersion, FormerTarget, OpenCleanup, PlaceFound, PlaceHolder, PlaceSource, TargetAddress,
-    TargetId,
+    EarlierVersion, FormerTarget, OpenCleanup, PlaceFound, PlaceHolder, PlaceSource, RenameStep,
+    Supersession, TargetAddress, TargetId,
 };
 pub use time::{Monotonic, Now, WallTime};
 pub use upload::{EndReason, FailedAttempts, Hold, IllegalFact, PartState, Stage, UploadState};

@@ -176,6 +176,8 @@ impl Destination {
             | Call::FindCompleted(_)
             | Call::Inspect(_)
             | Call::Describe { .. }
+            | Call::Rename { .. }
+            | Call::Remove(_)
             | Call::FindExports(_)
             | Call::StartExports { .. }
             | Call::PollExports(_)
@@ -228,6 +230,11 @@ pub async fn call(platform: &dyn Platform, call: &Call) -> Result<Reply, Failure
             platform.describe(file, description).await?;
             Reply::Described
         }
+        Call::Rename { file, name } => Reply::Renamed(platform.rename(file, name).await?),
+        Call::Remove(file) => {
+            platform.remove(file).await?;
+            Reply::Removed
+        }
         Call::FindExports(items) => Reply::ExportsFound(exports()?.find(items).await?),
         Call::StartExports { items, mode } => {
             Reply::ExportsStarted(exports()?.start(items, *mode).await?)
@@ -267,7 +274,7 @@ mod tests {
     use crate::model::{
         BeginRequest, ByteCount, CompleteRequest, Completion, Describes, ETag, ETagLaw, PartLimits,
         PartNumber, PartRequest, PartSize, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
-        RemoteUploadId, Stored,
+        RemoteUploadId, Replaces, Stored,
     };
     use crate::platform::contract::Answer;
     use crate::platform::credential::CredentialSource;
@@ -302,7 +309,6 @@ mod tests {
             let describes = Describes::Never;
             let (reports_parts, finishes_drops) = (false, false);
             let (wants_md5_first, sends_whole, can_inspect) = (false, false, true);
-            let replaces_by_etag = false;
             Traits {
                 limits,
                 reports_parts,
@@ -313,7 +319,7 @@ mod tests {
                 wants_md5_first,
                 sends_whole,
                 can_inspect,
-                replaces_by_etag,
+                replaces: Replaces::Never,
                 etags: ETagLaw::Mostly { reads_back: false },
             }
         }

@@ -328,7 +328,7 @@ fn proof_of(detail: &Detail, file: &RemoteFile) -> Option<LineProof> {
     Some(LineProof {
         etag_mode: Some(mode).filter(|mode| *mode != ETagMode::Unknown),
         wave: detail.run.as_ref().map(|run| run.generation),
-        supersedes: detail.upload.state.supersedes.as_ref().map(|earlier| earlier.upload),
+        supersedes: detail.upload.state.supersedes.as_ref().map(|by| by.earlier.upload),
         forced_by: None,
         part_size: if detail.parts.is_empty() { part_size_told } else { part_size }.get(),
         parts: detail.parts.iter().map(part).collect(),

@@ -94,6 +94,14 @@ impl Permits {
         self.load.by_destination.values().sum()
     }
 
+    /// Tells whether one more part of a drop directory may be in flight.
+    pub(super) fn has_place(&self, drop: &DirectoryName, max: PartsInFlight) -> bool {
+        match max {
+            PartsInFlight::Auto => true,
+            PartsInFlight::Fixed(max) => self.load.by_drop.get(drop).is_none_or(|n| *n < max),
+        }
+    }
+
     pub(super) fn take_part(&mut self, destination: &DestinationName, drop: &DirectoryName) {
         *self.load.by_destination.entry(destination.clone()).or_default() += 1;
         *self.load.by_drop.entry(drop.clone()).or_default() += 1;
@@ -166,6 +174,21 @@ mod tests {
         permits.take_part(&DestinationName::new("d"), &DirectoryName::new("busy"));
         let both = [contender(1, "busy", 0), contender(2, "idle", 0)];
         assert_eq!(chosen(&permits, &both), Some(2));
+    }
+
+    #[test]
+    fn a_drop_directory_has_no_more_parts_in_flight_than_its_places() {
+        let mut permits = permits();
+        let (far, lab) = (DestinationName::new("d"), DirectoryName::new("lab"));
+        for _ in 0..2 {
+            assert!(permits.has_place(&lab, PartsInFlight::Fixed(2)));
+            permits.take_part(&far, &lab);
+        }
+        assert!(!permits.has_place(&lab, PartsInFlight::Fixed(2)));
+        assert!(permits.has_place(&lab, PartsInFlight::Auto));
+        assert!(permits.has_place(&DirectoryName::new("other"), PartsInFlight::Fixed(1)));
+        permits.return_part(&far, &lab);
+        assert!(permits.has_place(&lab, PartsInFlight::Fixed(2)));
     }
 
     #[test]

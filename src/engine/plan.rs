@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use crate::model::{
         ChangePolicy, Describes, DestinationName, DirectoryName, NamePolicies, NamePolicy,
-        PartNumber, Traits,
+        PartNumber, Replaces, Traits,
     };
     use proptest::prelude::*;
 
@@ -325,7 +325,7 @@ mod tests {
                 wants_md5_first: false,
                 sends_whole: false,
                 can_inspect: true,
-                replaces_by_etag: true,
+                replaces: Replaces::ByETag,
                 etags: crate::model::ETagLaw::Mostly { reads_back: true },
             },
             part_size: PartWish::Auto,

@@ -142,6 +142,8 @@ pub struct DirectorySettings {
     pub scan_interval: Duration,
     /// Higher goes first.
     pub priority: i32,
+    /// Parts of its files that may be in flight, to all destinations.
+    pub places_max: PartsInFlight,
     pub start: Start,
     pub closing: Closing,
     /// Names or metadata at a destination are made of what a run says of itself.
@@ -183,6 +185,7 @@ impl DirectorySettings {
             is_scanned: true,
             scan_interval: Duration::from_mins(5),
             priority: 0,
+            places_max: PartsInFlight::Auto,
             start: Start::AsFilesSettle,
             closing: Closing {
                 reads_runs: false,

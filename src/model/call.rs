@@ -44,6 +44,12 @@ pub enum Call {
         file: RemoteFileId,
         description: Description,
     },
+    /// Gives a file another name in its folder.
+    Rename {
+        file: RemoteFileId,
+        name: String,
+    },
+    Remove(RemoteFileId),
     FindExports(Vec<ExportItem>),
     StartExports {
         items: Vec<ExportItem>,
@@ -153,6 +159,9 @@ pub enum Reply {
     /// The file with that id, or none; where it was read back, with the digest of what was read.
     Inspected(Option<RemoteFile>),
     Described,
+    /// Whether the file was there.
+    Renamed(bool),
+    Removed,
     /// A job for each item, or none; in order.
     ExportsFound(Vec<Option<ExportJob>>),
     /// A job for each item, or why there is none; in order.
@@ -191,6 +200,8 @@ impl Call {
             Self::Inspect(_) => "inspect",
             Self::ReadBack { .. } => "read back",
             Self::Describe { .. } => "describe",
+            Self::Rename { .. } => "rename",
+            Self::Remove(_) => "remove",
             Self::FindExports(_) => "find exports",
             Self::StartExports { .. } => "start exports",
             Self::PollExports(_) => "poll exports",
@@ -206,6 +217,8 @@ impl Call {
             | Self::ReportParts { .. }
             | Self::Complete(_)
             | Self::Describe { .. }
+            | Self::Rename { .. }
+            | Self::Remove(_)
             | Self::StartExports { .. }
             | Self::FinishRun(_)
             | Self::Abort(_) => true,

@@ -11,7 +11,7 @@ use super::file::Fingerprint;
 use super::id::ExportId;
 use super::ledger::WrittenLine;
 use super::remote::{ContentMark, RemoteFile, RemoteUpload};
-use super::target::{EarlierVersion, TargetId};
+use super::target::{Supersession, TargetId};
 use super::time::WallTime;
 
 /// Something that happened to one upload.
@@ -78,9 +78,12 @@ pub enum Fact {
     Retouched {
         fingerprint: Fingerprint,
     },
-    /// What is there is our own earlier version, which this one replaces; or is that no more.
+    /// What is there is our own earlier version, which this one replaces, and how far that is; or is that no
+    /// more.
     Superseding {
-        earlier: Option<EarlierVersion>,
+        by: Option<Supersession>,
+        /// The name that the newer file got at the platform.
+        name: Option<String>,
     },
     Described,
     /// The platform's file was compared with what we sent.

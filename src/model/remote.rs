@@ -159,6 +159,16 @@ pub enum Completion {
     Unknown(String),
 }
 
+/// How a platform replaces one known file by another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Replaces {
+    Never,
+    /// In one step, on the condition that it has a given ETag.
+    ByETag,
+    /// Files are renamed and removed by their ids.
+    ByRenaming,
+}
+
 /// How a platform differs from the others, as data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traits {
@@ -178,7 +188,6 @@ pub struct Traits {
     pub sends_whole: bool,
     /// It can be asked about a file by its id.
     pub can_inspect: bool,
-    /// A file is replaced in one step, on the condition that it has a given ETag.
-    pub replaces_by_etag: bool,
+    pub replaces: Replaces,
     pub etags: ETagLaw,
 }

@@ -12,6 +12,7 @@ use super::digest::ETag;
 use super::file::SourcePath;
 use super::id::{DestinationName, RemoteFileId, RemoteUploadId, UploadId};
 use super::remote::RemoteFile;
+use super::words::words;
 
 /// Names one target for as long as the database lives.
 #[derive(
@@ -117,6 +118,31 @@ impl EarlierVersion {
     pub fn is(&self, found: &RemoteFile) -> bool {
         let is_other = self.etag.as_ref().zip(found.etag.as_ref()).is_some_and(|(a, b)| a != b);
         self.file == found.id && !is_other
+    }
+}
+
+/// How an upload replaces an earlier version of its file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Supersession {
+    pub earlier: EarlierVersion,
+    /// The rename that comes next, where the platform replaces no file in one step.
+    pub renames: Option<RenameStep>,
+}
+
+words! {
+    /// The steps by which two files change places, each durable before its act.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum RenameStep {
+        /// The newer one is sent under a name of its own.
+        Beside = "beside";
+        /// The earlier one gets another name.
+        Aside = "aside";
+        /// The newer one gets the name.
+        In = "in";
+        /// The newer one gets the name, at which nothing was found.
+        Alone = "alone";
+        /// The earlier one is removed.
+        Out = "out";
     }
 }
 

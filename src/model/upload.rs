@@ -25,7 +25,7 @@ use super::export::{Export, ExportStep};
 use super::fact::Fact;
 use super::failure::ParkReason;
 use super::remote::{RemoteFile, RemoteUpload};
-use super::target::EarlierVersion;
+use super::target::{RenameStep, Supersession};
 use super::time::WallTime;
 
 /// What is durable about one upload, its parts excepted.
@@ -50,7 +50,7 @@ pub struct UploadState {
     /// Its export, once one was intended.
     pub export: Option<Export>,
     /// The earlier version that it replaces.
-    pub supersedes: Option<Box<EarlierVersion>>,
+    pub supersedes: Option<Box<Supersession>>,
 }
 
 /// The attempts of an upload that failed.
@@ -113,6 +113,16 @@ impl UploadState {
         if let (Some(until), Hold::None | Hold::Waiting { .. }) = (retry_at, self.hold) {
             self.hold = Hold::Waiting { until };
         }
+    }
+
+    /// Returns the rename that comes next, before the earlier version of its file is replaced.
+    pub fn rename_step(&self) -> Option<RenameStep> {
+        self.supersedes.as_ref()?.renames
+    }
+
+    /// Tells whether its file is whole and has not taken the place of the earlier version yet.
+    pub fn is_renaming(&self) -> bool {
+        matches!(self.stage, Stage::Verified { .. }) && self.rename_step().is_some()
     }
 
     /// Tells whether an export was intended that is not done.
@@ -278,8 +288,15 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         }
         Fact::Renamed { .. } if state.stage.is_before_completed() => next.supersedes = None,
         Fact::Retouched { .. } if state.stage.is_before_completed() => {}
-        Fact::Superseding { earlier } if state.stage == Stage::Queued => {
-            next.supersedes = earlier.clone().map(Box::new);
+        Fact::Superseding { by, .. } if state.stage == Stage::Queued => {
+            next.supersedes = by.clone().map(Box::new);
+        }
+        Fact::Superseding { by: Some(by), name } if state.is_renaming() => {
+            let Stage::Verified { file, .. } = &mut next.stage else {
+                return Err(illegal(state, fact));
+            };
+            name.iter().for_each(|name| file.name.clone_from(name));
+            next.supersedes = Some(Box::new(by.clone()));
         }
         Fact::PartSizeChanged { .. } if state.stage == Stage::Queued => {}
         Fact::Described if matches!(state.stage, Stage::Completed { .. }) => next.described = true,
@@ -410,7 +427,9 @@ fn next_stage(state: &UploadState, fact: &Fact) -> Option<Stage> {
             let file = RemoteFile { mark: there.or(file.mark), etag, ..file.clone() };
             Verified { file, remote: remote.clone() }
         }
-        (Verified { file, .. }, Fact::ReceiptWritten { .. }) if !state.is_exporting() => {
+        (Verified { file, .. }, Fact::ReceiptWritten { .. })
+            if !state.is_exporting() && !state.is_renaming() =>
+        {
             Receipted { file: file.clone() }
         }
         (Beginning { .. } | Sending { .. } | Completing { .. }, Fact::RemoteGone) => Queued,

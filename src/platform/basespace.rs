@@ -45,7 +45,7 @@ use super::contract::{
 use super::http::{COMPLETE_LIMIT, Patience, Request, Response, header_map};
 use crate::model::{
     ByteCount, Completion, Describes, ETagLaw, Failure, PartLimits, RemoteFile, RemoteFileId,
-    RemotePart, RemoteUpload, RemoteUploadId, Stored, Target, Traits, WallTime,
+    RemotePart, RemoteUpload, RemoteUploadId, Replaces, Stored, Target, Traits, WallTime,
 };
 
 /// Sizes that are valid by every reading of the vendor's "5MB" and "25MB".
@@ -64,7 +64,7 @@ pub(crate) const TRAITS: Traits = Traits {
     wants_md5_first: true,
     sends_whole: false,
     can_inspect: true,
-    replaces_by_etag: false,
+    replaces: Replaces::Never,
     etags: ETagLaw::Md5s,
 };
 

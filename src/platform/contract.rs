@@ -231,6 +231,24 @@ pub trait Platform: Send + Sync {
         Box::pin(ready(Ok(())))
     }
 
+    /// Gives a file another name in its folder; returns whether the file is there.
+    ///
+    /// Repeatable: yes. If the answer is lost: it may have the name. Failures: also `NameTaken`.
+    /// By default it is refused: for platforms without [`Replaces::ByRenaming`](crate::model::Replaces).
+    fn rename<'a>(&'a self, _file: &'a RemoteFileId, _name: &'a str) -> Answer<'a, bool> {
+        let message = "the platform renames no file";
+        Box::pin(ready(Err(Failure::new(FailureKind::BadRequest, message))))
+    }
+
+    /// Removes a file. "Not found" is success.
+    ///
+    /// Repeatable: yes. If the answer is lost: it may be gone.
+    /// By default it is refused, as [`Self::rename`] is.
+    fn remove<'a>(&'a self, _file: &'a RemoteFileId) -> Answer<'a, ()> {
+        let message = "the platform removes no file";
+        Box::pin(ready(Err(Failure::new(FailureKind::BadRequest, message))))
+    }
+
     /// Says that all of a drop is there, where [`Traits::finishes_drops`]; by the name of its top
     /// folder. "Not found" and "finished before" are success.
     ///

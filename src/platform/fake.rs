@@ -473,6 +473,17 @@ impl Platform for Fake {
         Box::pin(std::future::ready(said))
     }
 
+    fn rename<'a>(&'a self, file: &'a RemoteFileId, name: &'a str) -> Answer<'a, bool> {
+        Box::pin(std::future::ready(self.give_name(file, name)))
+    }
+
+    fn remove<'a>(&'a self, file: &'a RemoteFileId) -> Answer<'a, ()> {
+        let removed = self.enter("remove").map(|mut state| {
+            state.files.remove(file.as_str());
+        });
+        Box::pin(std::future::ready(removed))
+    }
+
     fn finish_drop<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
         let told = self.enter("finish drop").map(|mut state| {
             let count = state.files.len();

@@ -27,7 +27,7 @@ use super::account::Link;
 use super::api::{Api, json_headers};
 use super::http::Request;
 use super::s3;
-use crate::model::{ByteCount, Describes, ETagLaw, Failure, PartLimits, Traits};
+use crate::model::{ByteCount, Describes, ETagLaw, Failure, PartLimits, Replaces, Traits};
 
 /// A listing of more parts may be cut off without a word.
 const PART_COUNT_MAX: u32 = 1000;
@@ -49,7 +49,7 @@ pub(crate) const TRAITS: Traits = Traits {
     wants_md5_first: false,
     sends_whole: false,
     can_inspect: false,
-    replaces_by_etag: false,
+    replaces: Replaces::Never,
     etags: ETagLaw::Mostly { reads_back: false },
     ..s3::TRAITS
 };

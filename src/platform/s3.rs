@@ -53,7 +53,7 @@ use super::signature::{Signing, UNSIGNED};
 use crate::model::{
     ByteCount, Completion, Describes, ETagLaw, Failure, FailureKind, Learned, OpenUpload,
     PartLimits, PartSize, RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId,
-    Stored, Target, Traits, WallTime,
+    Replaces, Stored, Target, Traits, WallTime,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -74,7 +74,7 @@ pub const TRAITS: Traits = Traits {
     wants_md5_first: true,
     sends_whole: true,
     can_inspect: true,
-    replaces_by_etag: true,
+    replaces: Replaces::ByETag,
     etags: ETagLaw::Mostly { reads_back: true },
 };
 

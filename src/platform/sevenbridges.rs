@@ -38,8 +38,8 @@ use super::http::{COMPLETE_LIMIT, Patience, Request, Response};
 use crate::limiter::Announcement;
 use crate::model::{
     ByteCount, Completion, Describes, Description, ETagLaw, Failure, FailureKind, OpenUpload,
-    PartLimits, RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Stored, Target,
-    Traits, WallTime,
+    PartLimits, RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Replaces,
+    Stored, Target, Traits, WallTime,
 };
 use answers::SevenBridgesCall;
 use folders::Folders;
@@ -63,7 +63,7 @@ pub(crate) const TRAITS: Traits = Traits {
     wants_md5_first: false,
     sends_whole: false,
     can_inspect: true,
-    replaces_by_etag: false,
+    replaces: Replaces::ByRenaming,
     etags: ETagLaw::Mostly { reads_back: false },
 };
 
@@ -251,6 +251,14 @@ impl Platform for SevenBridges {
         description: &'a Description,
     ) -> Answer<'a, ()> {
         Box::pin(self.describe_file(file, description))
+    }
+
+    fn rename<'a>(&'a self, file: &'a RemoteFileId, name: &'a str) -> Answer<'a, bool> {
+        Box::pin(self.rename_file(file, name))
+    }
+
+    fn remove<'a>(&'a self, file: &'a RemoteFileId) -> Answer<'a, ()> {
+        Box::pin(self.remove_file(file))
     }
 
     fn exports(&self) -> Option<&dyn Exports> {

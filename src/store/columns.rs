@@ -83,6 +83,7 @@ const COLUMNS: &[&str] = &[
     "supersedes",
     "superseded_file_id",
     "superseded_etag",
+    "superseding_step",
     "source_was_absent",
     "failing_since_ns",
 ];

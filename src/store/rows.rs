@@ -18,8 +18,9 @@ use crate::model::{
     Admission, ByteCount, DestinationName, DirectoryName, ETag, ETagMode, EarlierVersion,
     EndReason, Export, ExportId, ExportPlace, ExportStep, FailedAttempts, Fingerprint, Hold,
     LedgerPath, LineRef, Md5, ParkReason, PartNote, PartNumber, PartSize, PartState, Provenance,
-    RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, RootIdentity, SourcePath, Stage,
-    StoredUpload, Target, TargetId, UploadId, UploadState, VersionId, WallTime,
+    RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, RenameStep, RootIdentity, SourcePath,
+    Stage, StoredUpload, Supersession, Target, TargetId, UploadId, UploadState, VersionId,
+    WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -172,19 +173,22 @@ pub(super) fn read_state(row: &Row<'_>) -> Result<UploadState> {
         bytes_sent: ByteCount(unsigned_at(row, at!("bytes_sent"))?),
         bytes_in_flight: ByteCount(unsigned_at(row, at!("bytes_in_flight"))?),
         export: read_export(row)?,
-        supersedes: read_earlier(row)?.map(Box::new),
+        supersedes: read_supersession(row)?.map(Box::new),
     })
 }
 
-fn read_earlier(row: &Row<'_>) -> Result<Option<EarlierVersion>> {
+fn read_supersession(row: &Row<'_>) -> Result<Option<Supersession>> {
     let Some(upload) = row.get(at!("supersedes"))? else { return Ok(None) };
-    Ok(Some(EarlierVersion {
+    let earlier = EarlierVersion {
         upload: UploadId(upload),
         file: RemoteFileId::new(row.get::<_, String>(at!("superseded_file_id"))?),
         etag: row
             .get::<_, Option<String>>(at!("superseded_etag"))?
             .map(|etag| ETag::from_header(&etag)),
-    }))
+    };
+    let step = row.get::<_, Option<String>>(at!("superseding_step"))?;
+    let parse = |word: String| RenameStep::parse(&word).ok_or_else(|| damaged("superseding_step"));
+    Ok(Some(Supersession { earlier, renames: step.map(parse).transpose()? }))
 }
 
 /// Reads an upload's export, when one was intended.
@@ -466,11 +470,14 @@ pub(super) fn version_columns(version: &Fingerprint) -> [(&'static str, Value); 
 }
 
 /// Returns the columns of the earlier version that an upload replaces, if any.
-pub(super) fn earlier_columns(earlier: Option<&EarlierVersion>) -> [(&'static str, Value); 3] {
+pub(super) fn superseding_columns(by: Option<&Supersession>) -> [(&'static str, Value); 4] {
+    let earlier = by.map(|by| &by.earlier);
+    let step = by.and_then(|by| by.renames).map(RenameStep::as_str);
     [
         ("supersedes", earlier.map(|earlier| earlier.upload.0).into()),
         ("superseded_file_id", earlier.map(|earlier| earlier.file.as_str().to_owned()).into()),
         ("superseded_etag", etag_column(earlier.and_then(|earlier| earlier.etag.as_ref()))),
+        ("superseding_step", step.map(str::to_owned).into()),
     ]
 }
 

@@ -6,7 +6,7 @@
 mod driver;
 mod sites;
 
-use dropferry::testing::model::{Completion, FailureKind};
+use dropferry::testing::model::{Completion, FailureKind, Replaces};
 use dropferry::testing::sandbox::faults::{Action, When};
 
 use self::driver::{Sent, bytes, complete_request, drive, part_request, request, try_put};
@@ -215,6 +215,38 @@ fn another_file_of_the_name_is_replaced_only_when_asked_for() {
             driver::upload_once(site, &new, true).await.expect("replaced");
             site.assert_holds(&new);
         }
+    });
+}
+
+#[test]
+fn files_change_places_by_renaming_where_that_is_how_they_are_replaced() {
+    everywhere(async |site| {
+        let is_by_renaming = site.platform.traits().replaces == Replaces::ByRenaming;
+        let old = Sent::new("version", bytes(2 * PART, 20));
+        let mut newer = Sent::new("version.newer", bytes(2 * PART + 1, 21));
+        let (first, second) = (drive(site, &old).await, drive(site, &newer).await);
+        let platform = &site.platform;
+        let refused = platform.rename(&second.id, "version").await.map_err(|failure| failure.kind);
+        if !is_by_renaming && site.name != "fake" {
+            assert_eq!(refused, Err(FailureKind::BadRequest), "{}", site.name);
+            let refused = platform.remove(&first.id).await.map_err(|failure| failure.kind);
+            assert_eq!(refused, Err(FailureKind::BadRequest), "{}", site.name);
+            return site.assert_holds(&old);
+        }
+        assert_eq!(refused, Err(FailureKind::NameTaken), "{}", site.name);
+        for _ in 0..2 {
+            assert_eq!(platform.rename(&first.id, "version.earlier").await, Ok(true));
+        }
+        for _ in 0..2 {
+            assert_eq!(platform.rename(&second.id, "version").await, Ok(true));
+        }
+        for _ in 0..2 {
+            assert_eq!(platform.remove(&first.id).await, Ok(()));
+        }
+        assert_eq!(platform.rename(&first.id, "version.earlier").await, Ok(false));
+        assert_eq!(platform.inspect(&first.id).await, Ok(None), "{}", site.name);
+        newer.target.name.clone_from(&old.target.name);
+        site.assert_holds(&newer);
     });
 }
 

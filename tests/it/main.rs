@@ -45,6 +45,7 @@ mod state;
 mod systemd;
 mod tidy;
 mod verify;
+mod versions;
 mod web;
 mod what;
 mod witness;

@@ -70,6 +70,7 @@ impl Resolver<'_> {
             quiet_period,
             scan_interval: self.duration("scan_interval", raw.scan_interval, scan, INTERVAL_MIN),
             priority: raw.priority,
+            places_max: self.parts_in_flight("places_max", raw.places_max),
             start: start.unwrap_or(Start::AsFilesSettle),
             closing: source.profile.closing(quiet_period),
             whole_digest: digest.flatten(),

@@ -24,7 +24,7 @@ const DAYS: [(&str, Weekday); 7] = [
 impl Resolver<'_> {
     pub(super) fn transfer(&mut self, raw: raw::TransferKeys) -> Transfer {
         Transfer {
-            parts_in_flight: self.parts_in_flight(raw.parts_in_flight),
+            parts_in_flight: self.parts_in_flight("parts_in_flight", raw.parts_in_flight),
             part_size: self.part_size(raw.part_size),
             memory: ByteCount(self.size("memory", raw.memory, 64 * MIB, 2 * MIB)),
             bandwidth: self.bandwidth(raw.bandwidth),
@@ -55,7 +55,11 @@ impl Resolver<'_> {
         }
     }
 
-    fn parts_in_flight(&mut self, value: Option<Spanned<raw::Count>>) -> PartsInFlight {
+    pub(super) fn parts_in_flight(
+        &mut self,
+        key: &str,
+        value: Option<Spanned<raw::Count>>,
+    ) -> PartsInFlight {
         let Some(value) = value else { return PartsInFlight::Auto };
         let found = match value.as_ref() {
             raw::Count::Number(number) => match u32::try_from(*number) {
@@ -66,11 +70,7 @@ impl Resolver<'_> {
             raw::Count::Word(word) => format!("{word:?}"),
         };
         let hint = "allowed: \"auto\", or a number from 1 to 256".to_owned();
-        self.problem(
-            Some(value.span()),
-            format!("parts_in_flight = {found} is not possible"),
-            Some(hint),
-        );
+        self.problem(Some(value.span()), format!("{key} = {found} is not possible"), Some(hint));
         PartsInFlight::Auto
     }
 

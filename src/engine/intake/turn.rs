@@ -18,8 +18,9 @@ use crate::model::{
 
 /// Files compared at once: reading them must not slow down what is written beside them.
 const COMPARES_MAX: usize = 2;
-/// Runs that are read, get their receipt or are disposed of at once. Hundreds may close in one scan,
-/// and each of these acts takes a thread, a view of the rows and memory of its own.
+/// Runs of one drop directory that are read, get their receipt or are disposed of at once. Hundreds may
+/// close in one scan, and each of these acts takes a thread, a view of the rows and memory of its own. Those
+/// of a share that hangs take no place of another directory.
 const RUN_ACTS_MAX: usize = 4;
 /// Runs about which destinations are asked at once.
 const ASKS_MAX: usize = 2;
@@ -180,7 +181,7 @@ impl<'a> IntakeTurn<'a> {
     }
 
     pub(super) fn has_run_slot(&self) -> bool {
-        self.flights.has_run_slot()
+        self.flights.has_run_slot(self.directory)
     }
 
     pub(super) fn compare_slots(&self) -> usize {
@@ -203,8 +204,9 @@ impl Flights {
         self.intake_acts().filter(|(_, act)| is_meant(act)).count()
     }
 
-    /// Returns whether one more act of a run may begin.
-    pub(in crate::engine) fn has_run_slot(&self) -> bool {
-        self.count(IntakeAct::is_of_run) < RUN_ACTS_MAX
+    /// Returns whether one more act of a run may begin in a drop directory.
+    pub(in crate::engine) fn has_run_slot(&self, directory: &DirectoryName) -> bool {
+        let acts = self.intake_acts().filter(|(of, act)| *of == directory && act.is_of_run());
+        acts.count() < RUN_ACTS_MAX
     }
 }

@@ -25,7 +25,7 @@ pub(in crate::engine) struct FailingUpload {
     pub(super) path: SourcePath,
     pub(super) size: ByteCount,
     pub(super) failed: FailedAttempts,
-    /// It replaces an earlier version of its file.
+    /// It has taken the place of an earlier version of its file.
     pub(super) replaces_earlier: bool,
     /// It has another name, beside an earlier version that could not be replaced.
     pub(super) is_beside_earlier: bool,
@@ -40,7 +40,7 @@ impl FailingUpload {
             path: ticket.path.clone(),
             size: ticket.fingerprint.size,
             failed: upload.state().failed,
-            replaces_earlier: upload.state().supersedes.is_some(),
+            replaces_earlier: upload.has_replaced(),
             is_beside_earlier: upload.is_beside_earlier(),
         }
     }
@@ -94,8 +94,8 @@ impl Stuck {
             let parked = upload(*id)?;
             return Some(parked.message(NoticeKind::Parked, *id, reason.as_str(), detail));
         }
-        if matches!(fact, Fact::Verified { .. } | Fact::Renamed { .. }) {
-            let is_replaced = matches!(fact, Fact::Verified { .. });
+        let is_replaced = matches!(fact, Fact::Verified { .. } | Fact::Superseding { .. });
+        if is_replaced || matches!(fact, Fact::Renamed { .. }) {
             let is_news = |one: &FailingUpload| {
                 if is_replaced { one.replaces_earlier } else { one.is_beside_earlier }
             };

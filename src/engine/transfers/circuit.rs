@@ -498,7 +498,8 @@ mod tests {
     use super::*;
     use crate::engine::settings::PartWish;
     use crate::model::{
-        ChangePolicy, Describes, NamePolicies, NamePolicy, PartLimits, TargetAddress, Traits,
+        ChangePolicy, Describes, NamePolicies, NamePolicy, PartLimits, Replaces, TargetAddress,
+        Traits,
     };
 
     const RETRY: RetrySettings =
@@ -525,7 +526,7 @@ mod tests {
                 wants_md5_first: false,
                 sends_whole: false,
                 can_inspect: true,
-                replaces_by_etag: true,
+                replaces: Replaces::ByETag,
                 etags: crate::model::ETagLaw::Md5s,
             },
             part_size: PartWish::Auto,

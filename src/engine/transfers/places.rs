@@ -104,8 +104,13 @@ impl Transfers {
         if matches!(fact, Fact::Renamed { .. } | Fact::Retargeted { .. } | Fact::Released) {
             self.claim(id, turn);
         }
-        if matches!(fact, Fact::Completed { .. } | Fact::FoundPresent { .. }) {
-            self.fill_place(id, matches!(fact, Fact::Completed { .. }), turn);
+        // One that replaces by renaming is at its place once it has the name.
+        let is_beside =
+            self.upload(id).is_some_and(|upload| upload.state().rename_step().is_some());
+        let is_made = matches!(fact, Fact::Completed { .. }) && !is_beside;
+        let has_name = matches!(fact, Fact::Superseding { name: Some(_), .. });
+        if is_made || has_name || matches!(fact, Fact::FoundPresent { .. }) {
+            self.fill_place(id, is_made || has_name, turn);
         }
     }
 

@@ -49,13 +49,20 @@ impl Transfers {
         self.gate.as_ref().is_some_and(|gate| gate.admits() && gate.width().flying() < width)
     }
 
+    /// Tells whether the drop directory of an upload may have one more part in flight.
+    fn has_place(&self, id: UploadId, turn: &TransferTurn<'_>) -> bool {
+        let Some(drop) = self.upload(id).map(|upload| &upload.ticket().drop) else { return false };
+        let places_max = turn.intake(drop).map(|intake| intake.settings().places_max);
+        places_max.is_some_and(|max| turn.shared.permits.has_place(drop, max))
+    }
+
     pub(in crate::engine) fn contenders(&mut self, turn: &mut TransferTurn<'_>) -> Vec<Contender> {
         if !self.has_room(turn) {
             return Vec::new();
         }
         let mut contenders = Vec::new();
         for id in self.queue.open() {
-            if self.may_send_more(id, turn) {
+            if self.has_place(id, turn) && self.may_send_more(id, turn) {
                 contenders.extend(self.contender(id, turn));
             }
         }
@@ -105,7 +112,10 @@ impl Transfers {
 
     /// Sends the next part of an upload; tells whether it has one more that may be sent.
     pub(in crate::engine) fn send(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) -> bool {
-        self.has_room(turn) && self.send_part(id, turn) && self.may_send_more(id, turn)
+        self.has_room(turn)
+            && self.has_place(id, turn)
+            && self.send_part(id, turn)
+            && self.may_send_more(id, turn)
     }
 
     fn send_part(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) -> bool {

@@ -125,6 +125,8 @@ impl Transfers {
                 let description = self.description(upload, &file, turn)?;
                 Call::Describe { file: file.id, description }
             }
+            Step::Rename(file, name) => Call::Rename { file, name },
+            Step::Remove(file) => Call::Remove(file),
             Step::ReadBack(file, part_size) => Call::ReadBack { file: file.id, part_size },
             Step::Inspect(file) => Call::Inspect(file.id),
         };
@@ -142,7 +144,7 @@ impl Transfers {
     pub(super) fn begin(&self, upload: &Upload, turn: &TransferTurn<'_>) -> Option<BeginRequest> {
         let settings = self.gate.as_ref().map(Gate::settings)?;
         Some(BeginRequest {
-            target: upload.ticket().target(),
+            target: upload.target_to_begin(),
             size: upload.size(),
             part_size: upload.ticket().part_size,
             overwrite: upload.replaces(settings),

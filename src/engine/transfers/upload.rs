@@ -12,6 +12,7 @@
 //! | sending | which parts do you know? (where it can tell) | sends parts, reports them, looks whether the source is still that, completes |
 //! | completing | was it completed? | completes |
 //! | completed | – | describes, then compares the file with what was sent, or reads it back; one that differs is replaced |
+//! | verified | – | takes the place of an earlier version, where that is done by renaming (`replace.rs`) |
 //! | verified | is there an export job of ours? (`transfers/export.rs`) | has the file exported and digested, where that is configured; writes the receipt |
 //!
 //! Doubt comes back whenever an answer is lost: to `begin` and `complete`, because repeating those
@@ -27,6 +28,7 @@ mod failed;
 mod life;
 mod name;
 mod parts;
+mod replace;
 mod stored;
 
 use std::sync::LazyLock;
@@ -42,8 +44,8 @@ use crate::model::upload::{part_transition, transition};
 use crate::model::{
     Admission, BeginRequest, ByteCount, ByteRange, CompleteRequest, Describes, ETagMode, Fact,
     Fingerprint, Hold, IllegalFact, Monotonic, NamePolicy, ParkReason, PartNumber, PartRequest,
-    PartSize, PartState, PutRequest, RemoteFile, RemotePart, RemoteUpload, SourcePath, Stage,
-    StoredUpload, UploadId, UploadState, WholeDigest, WholeRequest,
+    PartSize, PartState, PutRequest, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
+    SourcePath, Stage, StoredUpload, UploadId, UploadState, WholeDigest, WholeRequest,
 };
 
 /// One upload in memory. One that is queued is little more than its ticket.
@@ -84,6 +86,8 @@ pub(crate) enum Step {
     Inspect(RemoteFile),
     /// Read the file back in the layout in which it was sent, and compare it.
     ReadBack(RemoteFile, PartSize),
+    Rename(RemoteFileId, String),
+    Remove(RemoteFileId),
     /// Digest the whole source, for the receipt.
     DigestFile(WholeDigest),
     WriteReceipt,
@@ -134,6 +138,8 @@ impl Step {
             | Self::Complete(..)
             | Self::FindCompleted(..)
             | Self::Describe(_)
+            | Self::Rename(..)
+            | Self::Remove(_)
             | Self::Inspect(_)
             | Self::ReadBack(..) => true,
         }
@@ -299,7 +305,9 @@ impl Upload {
 
     /// Returns whether nothing is left to do but to write the receipt.
     pub(crate) fn is_finishing(&self, wants_digest: bool) -> bool {
-        matches!(self.state.stage, Stage::Verified { .. }) && (!wants_digest || self.state.digested)
+        matches!(self.state.stage, Stage::Verified { .. })
+            && !self.state.is_renaming()
+            && (!wants_digest || self.state.digested)
     }
 
     /// Returns whether the layout of a remote upload covers the file exactly.
@@ -360,6 +368,9 @@ impl Upload {
                 Some(Step::Describe(file.clone()))
             }
             (Stage::Completed { file, remote }, _) => Some(self.verify(file, remote.as_ref())),
+            (Stage::Verified { file, .. }, _) if self.state.is_renaming() => {
+                self.replacing_step(file)
+            }
             (Stage::Verified { .. }, _) => match digest {
                 Some(digest) if !self.state.digested => Some(Step::DigestFile(digest)),
                 Some(_) | None => Some(Step::WriteReceipt),

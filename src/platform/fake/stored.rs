@@ -6,7 +6,7 @@ use super::{Fake, FakeFile, FakeState, Result, refuse};
 use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, Description, ETag, FailureKind, Md5, PartNumber, PartSize, RemoteFile, RemoteFileId,
-    RemotePart, RemoteUploadId, Stored,
+    RemotePart, RemoteUploadId, Stored, Target,
 };
 use crate::platform::contract::{PartBody, Whole, WholeRequest};
 
@@ -64,6 +64,17 @@ impl Fake {
         let shown = file.show(&id);
         state.files.insert(id, file);
         Ok(Whole { remote, stored, file: shown })
+    }
+
+    pub(super) fn give_name(&self, file: &RemoteFileId, name: &str) -> Result<bool> {
+        let mut state = self.enter("rename")?;
+        let Some(found) = state.files.get(file.as_str()) else { return Ok(false) };
+        let target = Target { name: name.to_owned(), ..found.target.clone() };
+        if state.find(&target).is_some_and(|there| there != file.as_str()) {
+            return refuse(FailureKind::NameTaken, "a file of that name is there");
+        }
+        state.files.entry(file.as_str().to_owned()).and_modify(|found| found.target = target);
+        Ok(true)
     }
 
     /// Lists the only part of an upload that was never begun.

@@ -88,6 +88,43 @@ impl SevenBridges {
         Ok(())
     }
 
+    /// The id keeps metadata and tags, for the body names none. What has the name already may be refused as
+    /// taken: by itself.
+    pub(super) async fn rename_file(
+        &self,
+        file: &RemoteFileId,
+        name: &str,
+    ) -> Result<bool, Failure> {
+        let url = self.url(&format!("files/{file}"), &[])?;
+        let body = wire::RenameBody { name };
+        let renamed = self.call_json(SevenBridgesCall::General, Method::PATCH, url, &body).await;
+        let failure = match renamed {
+            Ok(response) => {
+                let told = answer::parse::<wire::SevenBridgesFile>(&response)?.remote()?;
+                if told.name == name {
+                    return Ok(true);
+                }
+                let message =
+                    format!("file {file} was to be named {name:?} and is named {:?}", told.name);
+                return Err(Failure::new(FailureKind::BadAnswer, message));
+            }
+            Err(failure) if failure.kind == FailureKind::NotFound => return Ok(false),
+            Err(failure) => failure,
+        };
+        if failure.kind == FailureKind::NameTaken
+            && self.inspect_file(file).await?.is_some_and(|found| found.name == name)
+        {
+            return Ok(true);
+        }
+        Err(failure)
+    }
+
+    pub(super) async fn remove_file(&self, file: &RemoteFileId) -> Result<(), Failure> {
+        let url = self.url(&format!("files/{file}"), &[])?;
+        let removed = self.call(SevenBridgesCall::General, Method::DELETE, url, None).await;
+        answer::unless(&[FailureKind::NotFound], removed).map(|_| ())
+    }
+
     /// Returns the user name of the token's owner.
     pub(super) async fn owner(&self) -> Result<Option<String>, Failure> {
         let user = self.get(SevenBridgesCall::General, "user", &[]).await?;

@@ -66,6 +66,11 @@ pub(super) struct FolderBody<'a> {
     pub(super) kind: &'static str,
 }
 
+#[derive(Debug, Serialize)]
+pub(super) struct RenameBody<'a> {
+    pub(super) name: &'a str,
+}
+
 /// Body of a completion: a list of the parts that were not reported before, which is empty.
 #[derive(Debug, Serialize)]
 pub(super) struct CompleteBody {

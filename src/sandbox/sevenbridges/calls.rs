@@ -296,6 +296,12 @@ fn files(state: &mut Sandbox, call: &Call, operation: &str) -> Outcome {
             Success::empty(204)
         }
         _ => {
+            let entry = state.world.entries.get(&id).ok_or_else(missing)?;
+            let name = call.text("name").filter(|_| operation == "edit");
+            let there = name.and_then(|name| state.world.find(&entry.place, name));
+            if there.is_some_and(|there| there.id != id) {
+                return Err(Refusal::new(409, 5003, "File already exists."));
+            }
             let entry = state.world.entries.get_mut(&id).ok_or_else(missing)?;
             edit(entry, call, operation)?;
             let shown = match operation {

@@ -397,17 +397,20 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
                 ("wished_part_size_bytes", exact(part_size.get())?.into()),
                 ("export_state", Value::Null),
             ];
-            [&rows::remote_columns(None)?[..], &rows::earlier_columns(None), &own].concat()
+            [&rows::remote_columns(None)?[..], &rows::superseding_columns(None), &own].concat()
         }
         Fact::CompleteIntended { at } => vec![time("complete_intended_at_ns", *at)],
         Fact::Completed { file, at } | Fact::FoundPresent { file, at } => {
             [&rows::file_columns(file)?[..], &[time("completed_at_ns", *at)]].concat()
         }
         Fact::Renamed { name } => {
-            [&rows::earlier_columns(None)[..], &[text("target_name", name)]].concat()
+            [&rows::superseding_columns(None)[..], &[text("target_name", name)]].concat()
         }
         Fact::Retouched { fingerprint } => rows::version_columns(fingerprint).into(),
-        Fact::Superseding { earlier } => rows::earlier_columns(earlier.as_ref()).into(),
+        Fact::Superseding { by, name } => {
+            let name = name.iter().map(|name| text("remote_name", name));
+            rows::superseding_columns(by.as_ref()).into_iter().chain(name).collect()
+        }
         Fact::PartSizeChanged { part_size } => {
             vec![("wished_part_size_bytes", exact(part_size.get())?.into())]
         }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use dropferry::testing::clock::Clock;
 use dropferry::testing::config::Config;
 use dropferry::testing::daemon::clients;
-use dropferry::testing::model::{ByteCount, Describes, ETagLaw, PartLimits, Target, Traits};
+use dropferry::testing::model::{
+    ByteCount, Describes, ETagLaw, PartLimits, Replaces, Target, Traits,
+};
 use dropferry::testing::platform::contract::SharedPlatform;
 use dropferry::testing::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::testing::sandbox::faults::{Action, Rule, Switches, When};
@@ -158,7 +160,7 @@ fn fake() -> Site {
         wants_md5_first: false,
         sends_whole: false,
         can_inspect: true,
-        replaces_by_etag: true,
+        replaces: Replaces::ByETag,
         etags: ETagLaw::Mostly { reads_back: true },
     };
     let fake = Fake::new(traits);

@@ -3,13 +3,13 @@
 
 use dropferry::testing::engine::event::Event;
 use dropferry::testing::model::{
-    ChangePolicy, DirectoryName, Hold, NamePolicy, ParkReason, SourcePath, Stage, Traits,
+    ChangePolicy, DirectoryName, Hold, NamePolicy, ParkReason, Replaces, SourcePath, Stage, Traits,
 };
 
 use super::check;
 use super::crashes::{each_crash, told};
 use super::scenarios::put_there;
-use super::world::{Life, World, traits};
+use super::world::{Life, Step, World, traits};
 
 const OLD: &[u8] = b"0123456789";
 /// Longer, of the same length, and of one part.
@@ -50,7 +50,7 @@ fn assert_replaced(world: &World, life: &Life, newer: &[u8]) {
     let ids: Vec<_> = uploads.iter().map(|upload| upload.admission.id).collect();
     let replaced: Vec<_> = uploads
         .iter()
-        .map(|upload| upload.state.supersedes.as_ref().map(|earlier| earlier.upload))
+        .map(|upload| upload.state.supersedes.as_ref().map(|by| by.earlier.upload))
         .collect();
     assert_eq!(replaced, [None, Some(ids[0])]);
     check::at_rest(world, life);
@@ -59,14 +59,15 @@ fn assert_replaced(world: &World, life: &Life, newer: &[u8]) {
 #[test]
 fn a_newer_version_replaces_our_own_wherever_it_is_cut() {
     let mut points = 0;
-    for sends_whole in [false, true] {
+    let ways = [(false, Replaces::ByETag), (true, Replaces::ByETag), (false, Replaces::ByRenaming)];
+    for (sends_whole, replaces) in ways {
         for (seed, newer) in (0..).zip(NEWER) {
-            let traits = Traits { sends_whole, ..traits() };
+            let traits = Traits { sends_whole, replaces, ..traits() };
             let mut world = sent(seed, ChangePolicy::Replace, traits);
             // The far side takes the bytes of a whole file before it finds that its name is taken.
             world.allowance = if sends_whole { 2 * newer.len() as u64 } else { 0 };
             world.write("run/a", newer);
-            let story = format!("whole {sends_whole}, {} bytes", newer.len());
+            let story = format!("whole {sends_whole}, {replaces:?}, {} bytes", newer.len());
             let (_, life) = each_crash(&mut world, |at, mut world| {
                 points += 1;
                 told(format!("{story}, crash {at}"), || {
@@ -82,7 +83,7 @@ fn a_newer_version_replaces_our_own_wherever_it_is_cut() {
 
 #[test]
 fn what_may_not_be_replaced_is_kept_beside_the_newer_version_wherever_it_is_cut() {
-    let no_replacing = Traits { replaces_by_etag: false, ..traits() };
+    let no_replacing = Traits { replaces: Replaces::Never, ..traits() };
     for (policy, traits, newer) in [
         (ChangePolicy::KeepBoth, traits(), NEWER[0]),
         (ChangePolicy::Replace, no_replacing, NEWER[1]),
@@ -102,6 +103,40 @@ fn what_may_not_be_replaced_is_kept_beside_the_newer_version_wherever_it_is_cut(
         });
         check(&world, &life);
     }
+}
+
+/// What stands at a place whose files change places by renaming, cut at every effect: the name may be free
+/// for a moment, and no version is gone before the newer one has it.
+#[test]
+fn no_crash_leaves_a_name_without_the_newer_version_and_without_the_earlier_one() {
+    let traits = Traits { replaces: Replaces::ByRenaming, ..traits() };
+    let mut world = sent(6, ChangePolicy::Replace, traits);
+    world.write("run/a", NEWER[0]);
+    let (_, life) = each_crash(&mut world, |at, world| {
+        let there: Vec<_> = far(&world).into_iter().map(|(_, bytes)| bytes).collect();
+        let is_safe = there.iter().any(|bytes| bytes == OLD || bytes == NEWER[0]);
+        assert!(is_safe, "crash {at}: {there:?}");
+    });
+    assert_replaced(&world, &life, NEWER[0]);
+}
+
+#[test]
+fn a_file_of_others_that_takes_the_name_meanwhile_is_neither_renamed_nor_removed() {
+    let traits = Traits { replaces: Replaces::ByRenaming, ..traits() };
+    let mut world = sent(7, ChangePolicy::Replace, traits);
+    world.write("run/a", NEWER[0]);
+    let mut life = world.start();
+    while world.fake.state().files.len() < 2 {
+        assert_ne!(world.step(&mut life), Step::Quiet, "the newer one arrives beside");
+    }
+    world.fake.state().files.retain(|_, file| file.target.name != "a");
+    put_there(&world, b"other", true);
+    world.settle(&mut life);
+    assert!(is_parked(&life));
+    let there = far(&world);
+    assert_eq!(there[0], file("a", b"other"));
+    assert!(there[1].0.starts_with("a.") && there[1].0.ends_with(".newer"), "{there:?}");
+    assert_eq!((there.len(), &there[1].1[..]), (2, NEWER[0]));
 }
 
 #[test]

@@ -19,8 +19,8 @@ use dropferry::testing::engine::settings::{
 use dropferry::testing::model::{
     ByteCount, Call, ChangePolicy, Closing, Describes, DestinationName, DirectoryName, ETagLaw,
     ExportMode, FailureKind, Fingerprint, Monotonic, NamePolicies, NamePolicy, Notice, Now,
-    PartLimits, PartSize, Record, Reply, RootIdentity, SourcePath, StoredRows, StoredUpload,
-    TargetAddress, Traits, UploadId, WallTime, WrittenLine,
+    PartLimits, PartSize, Record, Replaces, Reply, RootIdentity, SourcePath, StoredRows,
+    StoredUpload, TargetAddress, Traits, UploadId, WallTime, WrittenLine,
 };
 use dropferry::testing::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::testing::store;
@@ -154,7 +154,7 @@ pub(super) fn traits() -> Traits {
         sends_whole: false,
         etags: ETagLaw::Mostly { reads_back: true },
         can_inspect: true,
-        replaces_by_etag: true,
+        replaces: Replaces::ByETag,
     }
 }
 

@@ -217,6 +217,8 @@ impl Upload {
                 Reply::CompletionFound(found) => self.on_completion_found(found, now),
                 Reply::Inspected(found) => self.on_inspected(found, context),
                 Reply::Described => Decision::fact(Fact::Described),
+                Reply::Renamed(is_there) => self.on_renamed(is_there, context),
+                Reply::Removed => self.on_removed(),
                 other => self.on_mismatch(&Outcome::Replied(other), context),
             },
             (other, _) => self.on_mismatch(&other, context),

@@ -49,6 +49,7 @@ impl Upload {
     /// Returns whether its file is to be exported, where its destination does so, or is being exported.
     pub(crate) fn wants_export(&self, destination_exports: bool) -> bool {
         matches!(self.state.stage, Stage::Verified { .. })
+            && !self.state.is_renaming()
             && match &self.state.export {
                 Some(export) => export.step != ExportStep::Done,
                 None => destination_exports,

@@ -8,7 +8,7 @@ use crate::engine::settings::DestinationSettings;
 use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, ChangePolicy, ETag, EarlierVersion, Fact, NamePolicy, Now, ParkReason, PlaceFound,
-    PlaceHolder, RemoteFile, Stage,
+    PlaceHolder, RemoteFile, RenameStep, Replaces, Stage, Supersession,
 };
 
 /// Names tried under the policy `rename`.
@@ -128,7 +128,10 @@ impl Upload {
     /// Returns the ETag of the file that is replaced: a damaged one of this upload, else the earlier
     /// version of its source.
     pub(crate) fn replaced_file(&self) -> Option<&ETag> {
-        let earlier = || self.state.supersedes.as_ref()?.etag.as_ref();
+        let earlier = || {
+            let by = self.state.supersedes.as_ref().filter(|by| by.renames.is_none());
+            by?.earlier.etag.as_ref()
+        };
         self.life.name.damaged.as_ref().or_else(earlier)
     }
 
@@ -162,6 +165,9 @@ impl Upload {
         found: Option<RemoteFile>,
         context: AnswerContext<'_>,
     ) -> Decision {
+        if self.state.is_renaming() {
+            return self.on_standing(found.as_ref(), context.now);
+        }
         self.life.name.damaged = None;
         let Some(file) = found else {
             let decision = self.go_ahead();
@@ -208,7 +214,7 @@ impl Upload {
     /// The earlier version that was to be replaced is not there any more.
     fn beside_none(&self, decision: Decision) -> Decision {
         match self.state.supersedes {
-            Some(_) => decision.after(Fact::Superseding { earlier: None }),
+            Some(_) => decision.after(Fact::Superseding { by: None, name: None }),
             None => decision,
         }
     }
@@ -232,18 +238,21 @@ impl Upload {
         let now = context.now;
         let Some((earlier, presence)) = self.life.name.earlier(file) else { return Decision::NONE };
         let policy = context.destination.map_or(ChangePolicy::Park, |to| to.policies.changed);
-        let can_replace = context.traits().is_some_and(|traits| traits.replaces_by_etag)
-            && presence == Presence::Unbroken
-            && self.size().0 > 0
-            && file.etag.is_some();
+        let renames = match context.traits().map(|traits| traits.replaces) {
+            Some(Replaces::ByETag) if file.etag.is_some() => Some(None),
+            Some(Replaces::ByRenaming) => Some(Some(RenameStep::Beside)),
+            Some(Replaces::ByETag | Replaces::Never) | None => None,
+        };
+        let is_safe = presence == Presence::Unbroken && self.size().0 > 0;
         match policy {
-            ChangePolicy::Replace if can_replace => {
+            ChangePolicy::Replace if let Some(renames) = renames.filter(|_| is_safe) => {
                 self.life.doubt = Doubt::None;
                 let earlier = EarlierVersion { etag: file.etag.clone(), ..earlier };
-                if self.state.supersedes.as_deref() == Some(&earlier) {
+                let by = Supersession { earlier, renames };
+                if self.state.supersedes.as_deref() == Some(&by) {
                     return Decision::NONE;
                 }
-                Decision::fact(Fact::Superseding { earlier: Some(earlier) })
+                Decision::fact(Fact::Superseding { by: Some(by), name: None })
             }
             ChangePolicy::Replace | ChangePolicy::KeepBoth => {
                 self.life.name.is_beside = policy == ChangePolicy::Replace;
@@ -374,6 +383,9 @@ impl Upload {
             }
             Stage::Queued => self.life.doubt = Doubt::Ask,
             Stage::Beginning { .. } => self.life.name.is_refused = true,
+            Stage::Verified { .. } if self.state.is_renaming() => {
+                return self.park_beside("a file of others", now);
+            }
             Stage::Completed { .. }
             | Stage::Verified { .. }
             | Stage::Receipted { .. }

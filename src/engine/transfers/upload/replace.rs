@@ -1,0 +1,116 @@
+//! A newer version takes the place of the earlier one, where the platform replaces no file in one step.
+//!
+//! The newer one is sent under a name of its own, completed, described and verified there. Then, each step
+//! durable before its act:
+//!
+//! | step | act | killed after the act, before its record |
+//! |---|---|---|
+//! | beside | the name is looked up: is the file still the earlier version? | looked up again |
+//! | aside | the earlier file gets another name | it gets that name again |
+//! | in, alone | the newer file gets the name | it gets that name again |
+//! | out | the earlier file is removed | what is not there counts as removed |
+//!
+//! Files are known by their ids, so an act that is repeated changes no other file. At every moment one of the
+//! two is there whole. What is there and is not the earlier version is never renamed and never removed: the
+//! upload parks, with the newer file beside it.
+
+use super::answer::{AnswerContext, Decision, Tried};
+use super::{Step, Upload};
+use crate::model::{
+    Fact, Failure, FailureKind, Now, ParkReason, RemoteFile, RenameStep, Stage, Supersession,
+    Target,
+};
+
+/// Characters of a name at the platforms that rename files.
+const NAME_MAX: usize = 255;
+
+impl Upload {
+    /// Returns where its file is made: beside the earlier version that it replaces by renaming.
+    pub(crate) fn target_to_begin(&self) -> Target {
+        let target = self.ticket.target();
+        match self.state.rename_step() {
+            Some(_) => Target { name: self.name_beside("newer"), ..target },
+            None => target,
+        }
+    }
+
+    /// Returns a name that no other upload uses, and that does not end as the file's own does: what looks
+    /// for files of a kind finds none.
+    fn name_beside(&self, what: &str) -> String {
+        let end = format!(".{}.{what}", self.token());
+        let length = NAME_MAX.saturating_sub(end.chars().count());
+        self.ticket.target_name().chars().take(length).collect::<String>() + &end
+    }
+
+    /// Tells whether it was verified, and has taken the place of the earlier version of its file.
+    pub(crate) fn has_replaced(&self) -> bool {
+        let is_verified = matches!(self.state.stage, Stage::Verified { .. });
+        is_verified && self.state.supersedes.as_ref().is_some_and(|by| by.renames.is_none())
+    }
+
+    /// Returns the next of the steps by which the files change places.
+    pub(super) fn replacing_step(&self, newer: &RemoteFile) -> Option<Step> {
+        let by = self.state.supersedes.as_ref()?;
+        let earlier = by.earlier.file.clone();
+        Some(match by.renames? {
+            RenameStep::Beside => Step::Locate,
+            RenameStep::Aside => Step::Rename(earlier, self.name_beside("earlier")),
+            RenameStep::In | RenameStep::Alone => {
+                Step::Rename(newer.id.clone(), self.ticket.target_name().to_owned())
+            }
+            RenameStep::Out => Step::Remove(earlier),
+        })
+    }
+
+    fn advance(&self, renames: Option<RenameStep>, name: Option<String>) -> Decision {
+        let Some(by) = self.state.supersedes.as_deref() else { return Decision::NONE };
+        let by = Some(Supersession { renames, ..by.clone() });
+        Decision::fact(Fact::Superseding { by, name })
+    }
+
+    /// The name was looked up once the newer file was verified.
+    pub(super) fn on_standing(&self, found: Option<&RemoteFile>, now: Now) -> Decision {
+        let is_earlier = |file: &RemoteFile| {
+            self.state.supersedes.as_ref().is_some_and(|by| by.earlier.is(file))
+        };
+        match found {
+            Some(file) if is_earlier(file) => self.advance(Some(RenameStep::Aside), None),
+            Some(file) => self.park_beside(&format!("file {}", file.id), now),
+            None => self.advance(Some(RenameStep::Alone), None),
+        }
+    }
+
+    pub(super) fn on_renamed(&mut self, is_there: bool, context: AnswerContext<'_>) -> Decision {
+        let name = || Some(self.ticket.target_name().to_owned());
+        match self.state.rename_step() {
+            Some(RenameStep::Aside) => self.advance(Some(RenameStep::In), None),
+            Some(RenameStep::In) if is_there => self.advance(Some(RenameStep::Out), name()),
+            Some(RenameStep::Alone) if is_there => self.advance(None, name()),
+            Some(RenameStep::In | RenameStep::Alone) => {
+                let message = "the newer version is not at the destination any more";
+                let failure = Failure::new(FailureKind::NotFound, message);
+                self.on_failed(failure, Tried::plain("rename"), context)
+            }
+            Some(RenameStep::Beside | RenameStep::Out) | None => Decision::NONE,
+        }
+    }
+
+    pub(super) fn on_removed(&self) -> Decision {
+        match self.state.rename_step() {
+            Some(RenameStep::Out) => self.advance(None, None),
+            Some(RenameStep::Beside | RenameStep::Aside | RenameStep::In | RenameStep::Alone)
+            | None => Decision::NONE,
+        }
+    }
+
+    /// A file of others has the name.
+    pub(super) fn park_beside(&self, other: &str, now: Now) -> Decision {
+        let detail = format!(
+            "{other} took the name of the version of this file that upload {} sent; the newer one is \
+             {} beside it",
+            self.state.supersedes.as_ref().map_or(0, |by| by.earlier.upload.0),
+            self.name_beside("newer"),
+        );
+        Decision::park(ParkReason::NameTaken, detail, now.wall)
+    }
+}

@@ -1,0 +1,115 @@
+//! A file that is corrected after it was sent, at every platform and by every word of `when_changed`: the
+//! real binary.
+
+use serde_json::{Value, json};
+
+use super::stage::{Options, Stage, until};
+
+const PLATFORMS: [&str; 4] = ["sevenbridges", "s3", "basespace", "gjirafa-vp"];
+const FIRST: &[u8] = b"sample,project\n";
+const CORRECTED: &[u8] = b"sample,project\nS1,lab\n";
+
+/// A stage whose sheet was sent to every platform, and corrected then.
+fn corrected(destination: &'static str) -> Stage {
+    let platforms = &PLATFORMS;
+    let mut stage = Stage::new(Options { platforms, destination, ..Options::default() });
+    stage.write("sheet.csv", FIRST);
+    stage.start();
+    stage.until_count("completed", 4);
+    stage.write("sheet.csv", CORRECTED);
+    stage
+}
+
+/// Names and sizes of what is at a platform.
+fn there(stage: &Stage, platform: &str) -> Vec<(String, u64)> {
+    let size = |file: &Value| file["size"].as_u64().expect("a size");
+    let name = |file: &Value| {
+        let name = file["name"].as_str().expect("a name");
+        name.rsplit('/').next().unwrap_or(name).to_owned()
+    };
+    let files = stage.files_of(platform);
+    let mut files: Vec<_> = files.iter().map(|file| (name(file), size(file))).collect();
+    files.sort();
+    files
+}
+
+fn files(of: &[(&str, &[u8])]) -> Vec<(String, u64)> {
+    of.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.len() as u64)).collect()
+}
+
+/// The lines of the newer versions that name what they replaced, by destination.
+fn superseding(stage: &Stage) -> Vec<String> {
+    let lines = stage.receipts();
+    let newer = lines.iter().filter(|line| {
+        let replaced = lines.iter().find(|one| one["id"] == line["supersedes"]);
+        replaced.is_some_and(|one| one["destination"]["name"] == line["destination"]["name"])
+    });
+    let name = |line: &Value| line["destination"]["name"].as_str().unwrap_or_default().to_owned();
+    let mut names: Vec<_> = newer.map(name).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_corrected_file_takes_the_place_of_the_first_where_files_can_be_replaced() {
+    for destination in ["when_changed = \"replace\"", ""] {
+        let stage = corrected(destination);
+        stage.until_count("completed", 8);
+        for platform in ["sevenbridges", "s3"] {
+            assert_eq!(there(&stage, platform), files(&[("sheet.csv", CORRECTED)]), "{platform}");
+        }
+        let both = files(&[("sheet.csv", FIRST), ("sheet.v2.csv", CORRECTED)]);
+        assert_eq!(there(&stage, "basespace"), both);
+        let twice = files(&[("sheet.csv", FIRST), ("sheet.csv", CORRECTED)]);
+        assert_eq!(there(&stage, "gjirafa-vp"), twice);
+        assert_eq!(superseding(&stage), ["to-s3", "to-sevenbridges"]);
+    }
+}
+
+#[test]
+fn a_corrected_file_is_kept_beside_the_first_where_that_is_ordered() {
+    let stage = corrected("when_changed = \"keep-both\"");
+    stage.until_count("completed", 8);
+    for platform in ["sevenbridges", "s3", "basespace"] {
+        let both = files(&[("sheet.csv", FIRST), ("sheet.v2.csv", CORRECTED)]);
+        assert_eq!(there(&stage, platform), both, "{platform}");
+    }
+    assert_eq!(superseding(&stage), Vec::<String>::new());
+}
+
+#[test]
+fn a_corrected_file_waits_where_that_is_ordered_and_the_place_has_a_name() {
+    let stage = corrected("when_changed = \"park\"");
+    stage.until_count("parked", 3);
+    stage.until_count("completed", 5);
+    for platform in ["sevenbridges", "s3", "basespace"] {
+        assert_eq!(there(&stage, platform), files(&[("sheet.csv", FIRST)]), "{platform}");
+    }
+}
+
+/// Killed again and again, with answers that are lost at the calls by which files change places.
+#[test]
+fn kills_and_lost_answers_while_files_change_places_leave_the_corrected_one_alone() {
+    let mut stage = Stage::new(Options::default());
+    stage.write("sheet.csv", FIRST);
+    stage.start();
+    stage.until_count("completed", 1);
+    let id = |stage: &Stage| stage.files()[0]["id"].clone();
+    for (round, operation) in (2..).zip(["edit", "delete", "find", "complete"]) {
+        let (before, content) = (id(&stage), vec![b'x'; usize::try_from(round).expect("small")]);
+        let calls = || stage.ledger()["calls"][operation].as_u64();
+        let earlier = calls();
+        let rule =
+            json!([{"operation": operation, "when": "after", "action": "reset", "times": 0}]);
+        stage.tell("faults", &rule.to_string());
+        stage.write("sheet.csv", &content);
+        until("the call is made", || (calls() > earlier).then_some(()));
+        stage.kill();
+        stage.tell("faults", "[]");
+        stage.start();
+        stage.until_count("completed", round);
+        assert_eq!(there(&stage, "sevenbridges"), files(&[("sheet.csv", &content)]), "{operation}");
+        assert_ne!(id(&stage), before, "{operation}");
+    }
+    assert_eq!(stage.ledger()["breaches"], json!([]));
+}
