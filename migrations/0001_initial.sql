@@ -108,7 +108,8 @@ CREATE TABLE uploads (
     superseded_file_id TEXT,
     superseded_etag TEXT,
     -- The rename that comes next, where the platform replaces no file in one step.
-    superseding_step TEXT CHECK (superseding_step IN ('beside', 'aside', 'in', 'alone', 'out')),
+    superseding_step TEXT CHECK (superseding_step = 'beside' OR superseding_step = 'aside'
+        OR superseding_step = 'in' OR superseding_step = 'alone' OR superseding_step = 'out'),
     -- Its source was to be disposed of, or its path was seen empty: what comes under its path does not
     -- replace what was sent.
     source_was_absent INTEGER NOT NULL DEFAULT 0,

@@ -37,7 +37,7 @@ pub use code::Code;
 pub use digest::{ETag, ETagEvidence, ETagLaw, ETagMode, Md5, PartNote, Stored};
 pub use export::{Export, ExportItem, ExportJob, ExportMode, ExportPlace, ExportState, ExportStep};
 pub use fact::Fact;
-pub use failure::{Failure, FailureKind, ParkReason};
+pub use failure::{FailedAttempts, Failure, FailureKind, ParkReason};
 pub use file::{
     Catalogued, Fingerprint, IgnoreReason, KnownFile, Observation, PathDigest, Provenance, Seen,
     SourcePath, UnchangedFiles,
@@ -77,4 +77,4 @@ pub use target::{
     Supersession, TargetAddress, TargetId,
 };
 pub use time::{Monotonic, Now, WallTime};
-pub use upload::{EndReason, FailedAttempts, Hold, IllegalFact, PartState, Stage, UploadState};
+pub use upload::{EndReason, Hold, IllegalFact, PartState, Stage, UploadState};

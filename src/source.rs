@@ -31,6 +31,7 @@ pub(crate) mod root;
 pub(crate) mod run;
 pub mod scan;
 pub(crate) mod watch;
+mod writers;
 
 use std::io;
 use std::path::{Path, PathBuf};

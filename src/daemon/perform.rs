@@ -171,7 +171,12 @@ async fn look(world: Arc<World>, drop: DirectoryName, mut paths: Vec<SourcePath>
             }
             let known = reader.readers.lend(|rows| rows.catalogued(&name, &observations));
             let known = known.and_then(|known| known).map_err(local)?;
-            Ok(Outcome::Looked { observations, root: root.accepted(), known })
+            let renamed = root.renamed();
+            let writers = root.writers().all();
+            let writers = writers.iter().map(|path| renamed.by_first_name(path).into_owned());
+            let writers = writers.filter(|path| observations.iter().any(|one| one.path == *path));
+            let writers = writers.collect();
+            Ok(Outcome::Looked { observations, root: root.accepted(), known, writers })
         };
         let mut thread = tokio::task::spawn_blocking(look);
         let progress = || done.load(Ordering::Relaxed) as u64;

@@ -352,6 +352,8 @@ pub enum Outcome {
         root: Option<RootIdentity>,
         /// What the rows know of these files.
         known: Catalogued,
+        /// Those that a program holds open to write, as far as that is seen.
+        writers: BTreeSet<SourcePath>,
     },
     /// The file was read, and compared with what was sent.
     Compared {

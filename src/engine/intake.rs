@@ -390,7 +390,8 @@ impl Intake {
         let now = turn.now();
         self.files.is_looking = false;
         match reply {
-            Some(LookReply { observations, root }) if self.settings.is_scanned => {
+            Some(LookReply { observations, root, writers }) if self.settings.is_scanned => {
+                self.files.settle.note_writers(paths, writers);
                 self.health.note_root(root.cloned(), observations);
             }
             Some(_) => {}

@@ -274,8 +274,9 @@ impl Machines {
         turn: &mut Turn,
     ) {
         let reply = reply.ok().filter(|_| self.shared.loading.is_none());
-        if let Some(Outcome::Looked { observations, root, known }) = reply {
-            let found = LookReply { observations: &observations, root: root.as_ref() };
+        if let Some(Outcome::Looked { observations, root, known, writers }) = reply {
+            let root = root.as_ref();
+            let found = LookReply { observations: &observations, root, writers: &writers };
             self.with_intake(drop, turn, |intake, turn| {
                 intake.look_ended(Some(found), paths, turn);
                 intake.borrow_known(&known);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::time::WallTime;
 use super::words::words;
 
 /// No pause that a far side asks for is longer: a header that says "in a year", or a clock over there
@@ -136,6 +137,25 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// The attempts of an upload that failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedAttempts {
+    /// How many, since the last success of any kind.
+    pub count: u32,
+    /// Since when it does not get on; none while it does.
+    pub since: Option<WallTime>,
+}
+
+impl FailedAttempts {
+    /// An upload that failed less often is not held to be stuck: it may have waited for an outage to end.
+    pub const MANY: u32 = 5;
+
+    /// Returns since when it is tried in vain, where that is more than a mishap.
+    pub fn in_vain_since(&self) -> Option<WallTime> {
+        self.since.filter(|_| self.count >= Self::MANY)
+    }
+}
 
 words! {
     /// Why an upload stopped until someone or something acts.

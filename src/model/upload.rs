@@ -23,7 +23,7 @@ use super::bytes::ByteCount;
 use super::digest::{ETag, ETagMode, Md5, PartNote};
 use super::export::{Export, ExportStep};
 use super::fact::Fact;
-use super::failure::ParkReason;
+use super::failure::{FailedAttempts, ParkReason};
 use super::remote::{RemoteFile, RemoteUpload};
 use super::target::{RenameStep, Supersession};
 use super::time::WallTime;
@@ -51,25 +51,6 @@ pub struct UploadState {
     pub export: Option<Export>,
     /// The earlier version that it replaces.
     pub supersedes: Option<Box<Supersession>>,
-}
-
-/// The attempts of an upload that failed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FailedAttempts {
-    /// How many, since the last success of any kind.
-    pub count: u32,
-    /// Since when it does not get on; none while it does.
-    pub since: Option<WallTime>,
-}
-
-impl FailedAttempts {
-    /// An upload that failed less often is not held to be stuck: it may have waited for an outage to end.
-    pub const MANY: u32 = 5;
-
-    /// Returns since when it is tried in vain, where that is more than a mishap.
-    pub fn in_vain_since(&self) -> Option<WallTime> {
-        self.since.filter(|_| self.count >= Self::MANY)
-    }
 }
 
 impl UploadState {
@@ -288,15 +269,8 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         }
         Fact::Renamed { .. } if state.stage.is_before_completed() => next.supersedes = None,
         Fact::Retouched { .. } if state.stage.is_before_completed() => {}
-        Fact::Superseding { by, .. } if state.stage == Stage::Queued => {
-            next.supersedes = by.clone().map(Box::new);
-        }
-        Fact::Superseding { by: Some(by), name } if state.is_renaming() => {
-            let Stage::Verified { file, .. } = &mut next.stage else {
-                return Err(illegal(state, fact));
-            };
-            name.iter().for_each(|name| file.name.clone_from(name));
-            next.supersedes = Some(Box::new(by.clone()));
+        Fact::Superseding { by, name } => {
+            supersede(&mut next, by.as_ref(), name.as_ref()).ok_or_else(|| illegal(state, fact))?;
         }
         Fact::PartSizeChanged { .. } if state.stage == Stage::Queued => {}
         Fact::Described if matches!(state.stage, Stage::Completed { .. }) => next.described = true,
@@ -326,7 +300,6 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         Fact::ETagModeLearned { .. }
         | Fact::Renamed { .. }
         | Fact::Retouched { .. }
-        | Fact::Superseding { .. }
         | Fact::PartSizeChanged { .. }
         | Fact::Described
         | Fact::Digested { .. }
@@ -340,6 +313,20 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         next.failed.since = None;
     }
     Ok(next)
+}
+
+/// Notes which earlier version is replaced, and how far that is; `None` where nothing may be replaced.
+fn supersede(
+    next: &mut UploadState,
+    by: Option<&Supersession>,
+    name: Option<&String>,
+) -> Option<()> {
+    let may_be = next.stage == Stage::Queued || by.is_some() && next.is_renaming();
+    next.supersedes = may_be.then(|| by.cloned().map(Box::new))?;
+    if let (Stage::Verified { file, .. }, Some(name)) = (&mut next.stage, name) {
+        file.name.clone_from(name);
+    }
+    Some(())
 }
 
 /// Enters a stage, where nothing was tried yet; a begin that failed is no stage that was passed. The remote

@@ -20,7 +20,7 @@ use super::contract::{
 };
 use crate::model::{
     ByteCount, Completion, Describes, Description, ETag, ExportItem, ExportState, Failure,
-    FailureKind, Maker, PartNumber, PartSize, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
+    FailureKind, PartNumber, PartSize, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
     RemoteUploadId, Stored, Target, Traits, WallTime,
 };
 
@@ -347,11 +347,6 @@ impl FakeFile {
             maker: None,
         }
     }
-
-    fn maker(&self) -> Option<Maker> {
-        let token = self.token.clone()?;
-        Some(Maker { token, etag: self.etag.clone() })
-    }
 }
 
 impl Platform for Fake {
@@ -478,10 +473,7 @@ impl Platform for Fake {
     }
 
     fn remove<'a>(&'a self, file: &'a RemoteFileId) -> Answer<'a, ()> {
-        let removed = self.enter("remove").map(|mut state| {
-            state.files.remove(file.as_str());
-        });
-        Box::pin(std::future::ready(removed))
+        Box::pin(std::future::ready(self.take_away(file)))
     }
 
     fn finish_drop<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {

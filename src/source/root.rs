@@ -26,6 +26,7 @@ use rustix::io::Errno;
 use super::Error;
 use super::beneath::Root;
 use super::renamed::RenamedRuns;
+use super::writers::OpenWriters;
 use crate::model::RootIdentity;
 
 /// `STATX_MNT_ID_UNIQUE`: a number that no later mount gets, from Linux 6.8 on. Older kernels leave it
@@ -78,6 +79,7 @@ struct RootState {
     accepted: Option<OpenRoot>,
     refused: Option<RootIdentity>,
     renamed: Arc<RenamedRuns>,
+    writers: Arc<OpenWriters>,
 }
 
 impl PartialEq for DirectoryRoot {
@@ -153,6 +155,11 @@ impl DirectoryRoot {
 
     pub(crate) fn set_renamed(&self, renamed: Arc<RenamedRuns>) {
         self.state().renamed = renamed;
+    }
+
+    /// Returns which files in it are held open to be written, as far as a watch knows.
+    pub(crate) fn writers(&self) -> Arc<OpenWriters> {
+        Arc::clone(&self.state().writers)
     }
 
     pub(super) fn open(&self) -> Result<Root, Error> {

@@ -34,6 +34,7 @@ use self::tree::Tree;
 use super::dispose::is_private;
 use super::guard::Guard;
 use super::root::RootMark;
+use super::writers::OpenWriters;
 use super::{DirectoryRoot, Error, Filter};
 use crate::model::{FailureKind, SourcePath};
 
@@ -98,13 +99,18 @@ impl Watch {
     /// When the directory is not there or not the expected one, lies on a file system without useful
     /// events, or the system's limits are reached. `Failure::from(error).message` says it to an operator.
     pub(crate) fn start(root: &DirectoryRoot, filter: Filter) -> Result<Self, Error> {
-        let (_, mark) = root.check()?;
+        let ((_, mark), writers) = (root.check()?, root.writers());
         let root = std::path::absolute(root.path())
             .map_err(|source| Error::of_directory("watch", root.path(), source))?;
         refuse_remote(&root)?;
+        writers.forget_all();
         let shared = Arc::new(WatchShared::default());
-        let callback =
-            Callback { root: root.clone(), filter: filter.clone(), shared: Arc::clone(&shared) };
+        let callback = Callback {
+            root: root.clone(),
+            filter: filter.clone(),
+            shared: Arc::clone(&shared),
+            writers,
+        };
         let tree = Tree::start(root.clone(), filter, callback).map_err(|e| refusal(&root, e))?;
         let limited = |errno: Errno| refusal(&root, notify::Error::io(errno.into()));
         let guard = Guard::start(&root).map_err(limited)?;
@@ -273,6 +279,7 @@ struct Callback {
     root: PathBuf,
     filter: Filter,
     shared: Arc<WatchShared>,
+    writers: Arc<OpenWriters>,
 }
 
 impl notify::EventHandler for Callback {
@@ -322,7 +329,19 @@ impl Callback {
         if concerns_directory(kind, path) {
             return Some(WatchNotice::Directory(inside));
         }
+        self.note_writer(kind, &inside);
         Some(WatchNotice::Path(inside))
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the kinds are notify's and may grow")]
+    fn note_writer(&self, kind: EventKind, path: &SourcePath) {
+        match kind {
+            EventKind::Modify(ModifyKind::Data(_)) => self.writers.wrote(path),
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Modify(ModifyKind::Name(_))
+            | EventKind::Remove(_) => self.writers.closed(path),
+            _ => {}
+        }
     }
 
     fn read_root_event(&self, kind: EventKind) -> WatchNotice {
@@ -441,7 +460,8 @@ mod tests {
 
     fn callback(root: &str) -> Callback {
         let shared = Arc::new(WatchShared::default());
-        Callback { root: root.into(), filter: filter(&[], &["pruned/**"], &[]), shared }
+        let (filter, writers) = (filter(&[], &["pruned/**"], &[]), Arc::default());
+        Callback { root: root.into(), filter, shared, writers }
     }
 
     fn tell(callback: &mut Callback, kind: EventKind, paths: &[&str]) -> Option<WatchHint> {

@@ -1,5 +1,8 @@
-//! A file that is corrected after it was sent, at every platform and by every word of `when_changed`: the
-//! real binary.
+//! A file that is corrected after it was sent, at every platform and by every word of `when_changed`, and one that
+//! is not written to its end yet: the real binary.
+
+use std::fs::File;
+use std::io::Write;
 
 use serde_json::{Value, json};
 
@@ -112,4 +115,25 @@ fn kills_and_lost_answers_while_files_change_places_leave_the_corrected_one_alon
         assert_ne!(id(&stage), before, "{operation}");
     }
     assert_eq!(stage.ledger()["breaches"], json!([]));
+}
+
+#[test]
+fn a_file_that_a_program_holds_open_on_a_local_disk_is_sent_once_it_is_closed() {
+    let mut stage = Stage::new(Options::default());
+    stage.start();
+    until("it is watched", || (stage.status()["drops"][0]["watch"] == "events").then_some(()));
+    let mut file = File::create(stage.drop().join("series.czi")).expect("made");
+    file.write_all(b"first half, ").expect("written");
+    let reason = until("it is named", || {
+        let status = stage.status();
+        let reason = status["drops"][0]["reason"].as_str()?.to_owned();
+        reason.contains("series.czi open to write").then_some(reason)
+    });
+    assert!(reason.contains("closed"), "{reason}");
+    assert_eq!((stage.count("completed"), stage.count("settling")), (0, 1));
+    file.write_all(b"second half").expect("written");
+    drop(file);
+    stage.until_count("completed", 1);
+    assert_eq!(there(&stage, "sevenbridges"), files(&[("series.czi", b"first half, second half")]));
+    assert!(stage.status()["drops"][0]["reason"].is_null());
 }

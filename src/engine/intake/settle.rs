@@ -7,7 +7,8 @@
 //!
 //! A file whose inode or time of change alone moves, look after look, settles when its length and its time of
 //! modification held for [`PATIENCE`] quiet periods: a backup links it every few seconds, or the file system
-//! gives other numbers each time. Where no file holds still, the directory is *restless*. A file that changes
+//! gives other numbers each time. One that a program holds open to write, as far as that is seen, waits until it
+//! is closed, for [`WRITER_PATIENCE`] at most. Where no file holds still, the directory is *restless*. A file that changes
 //! after it had settled has a longer quiet period from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,9 @@ const PATIENCE: u32 = 6;
 const RESTLESS_COUNT: u32 = 3;
 /// A quiet period is doubled this often at most: from half a minute to a quarter of an hour.
 const DOUBLINGS_MAX: u32 = 5;
+/// A file that was quiet for long enough and is held open by a writer waits so much longer at most: some
+/// programs keep what they have written open until they end.
+const WRITER_PATIENCE: Duration = Duration::from_hours(1);
 /// A change of a settled file counts for so long.
 const CHANGE_COUNTS: Duration = Duration::from_hours(1);
 /// Files whose changes are remembered.
@@ -36,6 +40,8 @@ pub(crate) struct Settle {
     due: BTreeSet<(Monotonic, SourcePath)>,
     /// Files that changed after they had settled.
     changed: BTreeMap<SourcePath, Changes>,
+    /// Files that were quiet for long enough, and that a writer holds open.
+    held: BTreeSet<SourcePath>,
     /// Files in a row that settled although their inodes or times of change moved.
     restless_count: u32,
 }
@@ -57,11 +63,13 @@ struct Candidate {
     stamp_since: Monotonic,
     /// When to look; none while a look is under way.
     due: Option<Monotonic>,
+    /// A program held it open to write at the last look.
+    has_writer: bool,
 }
 
 impl Candidate {
     fn hinted(now: Monotonic) -> Self {
-        Self { version: None, since: now, stamp_since: now, due: Some(now) }
+        Self { version: None, since: now, stamp_since: now, due: Some(now), has_writer: false }
     }
 
     fn is_untouched(&self, seen: &Fingerprint) -> bool {
@@ -77,6 +85,7 @@ impl Settle {
             candidates: BTreeMap::new(),
             due: BTreeSet::new(),
             changed: BTreeMap::new(),
+            held: BTreeSet::new(),
             restless_count: 0,
         }
     }
@@ -110,6 +119,11 @@ impl Settle {
             let text = "inode numbers or times of change never hold still here: files are compared \
                 by length and time of modification, and no source is disposed of";
             return Some(text.to_owned());
+        }
+        if let Some(path) = self.held.first() {
+            return Some(format!(
+                "a program holds {path} open to write: it is sent once it is closed, or after an hour"
+            ));
         }
         let is_recent = |changes: &Changes| now.since(changes.last) < CHANGE_COUNTS;
         let mut again = self.changed.iter().filter(|(_, one)| one.count > 1 && is_recent(one));
@@ -155,6 +169,15 @@ impl Settle {
         }
     }
 
+    /// Notes which of the files that a look was at are held open by writers.
+    pub(crate) fn note_writers(&mut self, looked: &[SourcePath], writers: &BTreeSet<SourcePath>) {
+        for path in looked {
+            if let Some(candidate) = self.candidates.get_mut(path) {
+                candidate.has_writer = writers.contains(path);
+            }
+        }
+    }
+
     /// Notes what a look saw, and tells whether the file is settled (and no candidate any more).
     pub(crate) fn looked(
         &mut self,
@@ -166,12 +189,18 @@ impl Settle {
             self.restart(path, version, now);
         }
         let period = self.quiet_period_of(path);
-        let Some(Candidate { since, stamp_since, .. }) = self.candidates.get(path) else {
+        let Some(Candidate { since, stamp_since, has_writer, .. }) = self.candidates.get(path)
+        else {
             return false;
         };
         let (quiet, patient) = (since.after(period), stamp_since.after(period * PATIENCE));
         if quiet.min(patient) > now {
             self.schedule(path, quiet.min(patient));
+            return false;
+        }
+        if *has_writer && now < quiet.min(patient).after(WRITER_PATIENCE) {
+            self.held.insert(path.clone());
+            self.schedule(path, now.after(period.max(Duration::from_secs(1))));
             return false;
         }
         self.restless_count = if quiet <= now { 0 } else { self.restless_count.saturating_add(1) };
@@ -181,6 +210,7 @@ impl Settle {
 
     /// Drops a candidate: it is gone, or known to be uploaded.
     pub(crate) fn forget(&mut self, path: &SourcePath) {
+        self.held.remove(path);
         if let Some((path, candidate)) = self.candidates.remove_entry(path)
             && let Some(due) = candidate.due
         {
@@ -224,6 +254,7 @@ impl Settle {
         let candidate = self.candidates.entry(path.clone()).or_insert(Candidate::hinted(now));
         let has_stamp = candidate.version.is_some_and(|before| before.same_stamp(&version));
         (candidate.version, candidate.since) = (Some(version), now);
+        self.held.remove(path);
         if !has_stamp {
             candidate.stamp_since = now;
         }
@@ -341,6 +372,25 @@ mod tests {
         assert!(settle.unrest(at(300)).is_some_and(|text| text.contains("run/a changed 2 times")));
         assert!((3..20).all(|n| quiet(&mut settle, n, n * 1000) <= 320));
         assert_eq!(settle.unrest(at(90_000)), None, "that was long ago");
+    }
+
+    #[test]
+    fn a_file_that_a_writer_holds_open_waits_until_it_is_closed_and_no_longer_than_an_hour() {
+        let mut settle = Settle::new(Duration::from_secs(10));
+        let look = |settle: &mut Settle, is_open: bool, seconds| {
+            let held = BTreeSet::from_iter(is_open.then(path));
+            settle.take_due(at(seconds), 9);
+            settle.note_writers(&[path()], &held);
+            settle.looked(&path(), version(1), at(seconds))
+        };
+        settle.scanned(&path(), version(1), at(0));
+        assert!(!look(&mut settle, true, 10) && !look(&mut settle, true, 3_600));
+        assert_eq!(settle.next_deadline(), Some(at(3_610)));
+        assert!(settle.unrest(at(3_600)).is_some_and(|text| text.contains("run/a open to write")));
+        assert!(look(&mut settle, true, 3_610));
+        assert_eq!(settle.unrest(at(3_610)), None);
+        settle.scanned(&path(), version(1), at(4_000));
+        assert!(!look(&mut settle, true, 4_010) && look(&mut settle, false, 4_020));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a drop directory uses in one turn of the engine, and what it has found by the end of it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::act::IntakeAct;
@@ -28,16 +29,16 @@ const ASKS_MAX: usize = 2;
 /// A file that is to be sent.
 #[derive(Debug)]
 pub(in crate::engine) struct SettledFile {
-    pub path: SourcePath,
-    pub place: Place,
-    pub version: Fingerprint,
-    pub is_unreadable: bool,
+    pub(in crate::engine) path: SourcePath,
+    pub(in crate::engine) place: Place,
+    pub(in crate::engine) version: Fingerprint,
+    pub(in crate::engine) is_unreadable: bool,
     /// Destinations that do not have this version.
-    pub missing: Vec<DestinationName>,
+    pub(in crate::engine) missing: Vec<DestinationName>,
     /// Uploads of the file that have not ended.
-    pub open: Vec<UploadId>,
+    pub(in crate::engine) open: Vec<UploadId>,
     /// A file in this version was sent under another path.
-    pub may_be_moved: bool,
+    pub(in crate::engine) may_be_moved: bool,
 }
 
 /// Something that is stored of a drop directory.
@@ -70,6 +71,8 @@ pub(in crate::engine) struct LookReply<'a> {
     pub(in crate::engine) observations: &'a [Observation],
     /// Which directory the drop directory is.
     pub(in crate::engine) root: Option<&'a RootIdentity>,
+    /// Files that writers hold open.
+    pub(in crate::engine) writers: &'a BTreeSet<SourcePath>,
 }
 
 /// Whether a destination can be asked about the files that it has.

@@ -5,8 +5,8 @@ use md5::{Digest, Md5 as Hasher};
 use super::{Fake, FakeFile, FakeState, Result, refuse};
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, Description, ETag, FailureKind, Md5, PartNumber, PartSize, RemoteFile, RemoteFileId,
-    RemotePart, RemoteUploadId, Stored, Target,
+    ByteCount, Description, ETag, FailureKind, Maker, Md5, PartNumber, PartSize, RemoteFile,
+    RemoteFileId, RemotePart, RemoteUploadId, Stored, Target,
 };
 use crate::platform::contract::{PartBody, Whole, WholeRequest};
 
@@ -77,6 +77,11 @@ impl Fake {
         Ok(true)
     }
 
+    pub(super) fn take_away(&self, file: &RemoteFileId) -> Result<()> {
+        self.enter("remove")?.files.remove(file.as_str());
+        Ok(())
+    }
+
     /// Lists the only part of an upload that was never begun.
     pub(super) fn only_part(&self, upload: &RemoteUploadId) -> Result<Option<Vec<RemotePart>>> {
         let state = self.enter("list parts")?;
@@ -106,6 +111,13 @@ impl Fake {
         let md5_of_parts = Md5(digests.finalize().into());
         let mark = Some(ContentMark { part_size, md5_of_parts });
         Ok(Some(RemoteFile { mark, ..found.show(file.as_str()) }))
+    }
+}
+
+impl FakeFile {
+    pub(super) fn maker(&self) -> Option<Maker> {
+        let token = self.token.clone()?;
+        Some(Maker { token, etag: self.etag.clone() })
     }
 }
 

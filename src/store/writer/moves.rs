@@ -23,7 +23,7 @@ use super::{Result, attempts, ledgers};
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
     Admission, ByteCount, ContentMark, ETag, Fact, IllegalFact, ParkReason, PartNote, PartNumber,
-    PartState, Stage, UploadId, UploadState, WallTime, WrittenLine,
+    PartState, Stage, Supersession, UploadId, UploadState, WallTime, WrittenLine,
 };
 
 /// Counts as sent what was in flight when the last process ended: nothing is any more.
@@ -373,6 +373,15 @@ fn found_columns(
     Ok(columns)
 }
 
+/// Returns the columns of the earlier version that is replaced, and of the name that the newer file got by it.
+fn superseded_columns(
+    by: Option<&Supersession>,
+    name: Option<&String>,
+) -> Vec<(&'static str, Value)> {
+    let name = name.map(|name| ("remote_name", Value::from(name.clone())));
+    rows::superseding_columns(by).into_iter().chain(name).collect()
+}
+
 /// Returns the columns that belong to one fact alone: what is not in the state of its upload, nor in
 /// other tables.
 fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
@@ -407,10 +416,7 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
             [&rows::superseding_columns(None)[..], &[text("target_name", name)]].concat()
         }
         Fact::Retouched { fingerprint } => rows::version_columns(fingerprint).into(),
-        Fact::Superseding { by, name } => {
-            let name = name.iter().map(|name| text("remote_name", name));
-            rows::superseding_columns(by.as_ref()).into_iter().chain(name).collect()
-        }
+        Fact::Superseding { by, name } => superseded_columns(by.as_ref(), name.as_ref()),
         Fact::PartSizeChanged { part_size } => {
             vec![("wished_part_size_bytes", exact(part_size.get())?.into())]
         }

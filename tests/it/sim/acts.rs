@@ -102,7 +102,8 @@ impl World {
                 let observations: Vec<_> = paths.iter().map(|path| self.observe(path)).collect();
                 let known = self.rows().catalogued(&drop, &observations);
                 let known = known.expect("it can be read");
-                Ok(Outcome::Looked { observations, root: Some(self.root.clone()), known })
+                let (root, writers) = (Some(self.root.clone()), BTreeSet::new());
+                Ok(Outcome::Looked { observations, root, known, writers })
             }
             Act::CompareContent { drop, path, fingerprint, against } => self.compare(
                 ReadFrom { drop, path, fingerprint, is_sentinel: false, provenance: None },
