@@ -21,6 +21,7 @@ mod digests;
 mod files;
 mod handed;
 mod headline;
+mod history;
 mod hung;
 mod inputs;
 mod journal;
@@ -53,6 +54,7 @@ pub(crate) use build::{Access, Daemon, Error, Setup, check_destinations, destina
 pub use clients::clients;
 pub(crate) use notices::{probe_channel, send_test};
 pub use receipts::{LineSubject, append, receipt_of};
+pub(crate) use web::Render;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

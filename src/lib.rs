@@ -201,4 +201,9 @@ pub mod testing {
     pub mod telemetry {
         pub use crate::telemetry::field;
     }
+    pub mod web {
+        pub use crate::web::{
+            FileSearch, PageResource, PageView, Password, Read, Settings, listen, serve,
+        };
+    }
 }

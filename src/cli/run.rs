@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use rustix::fs::Mode;
 
-use super::{Common, Exit, status};
+use super::{Common, Exit, show, status};
 use crate::clock::Clock;
 use crate::config::{Config, locate};
-use crate::daemon::{Daemon, Setup};
+use crate::daemon::{Daemon, Render, Setup};
 
 /// What is made is for its owner, and for members of the group to read: state and receipts hold names.
 const UMASK: Mode = Mode::from_raw_mode(0o027);
@@ -38,7 +38,8 @@ pub(super) fn execute(common: &Common, arguments: &RunArguments) -> anyhow::Resu
     let recording = arguments.record.clone();
     let ended = runtime.block_on(async {
         let reader = Box::new(reader);
-        let setup = Setup { config, reader, render: status::rendered, recording };
+        let render = Render { status: status::rendered, upload: show::rendered };
+        let setup = Setup { config, reader, render, recording };
         let daemon = Daemon::start(setup, Clock::real())?;
         daemon.run().await
     });

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::what::{What, WhatError};
 use super::{Common, Exit, render, status};
-use crate::model::{Admission, Scope, Shown, SourcePath};
+use crate::model::{Admission, Scope, Shown, SourcePath, json_shown};
 use crate::receipt;
 use crate::store::snapshot::{DestinationShown, Detail, DisposalShown, Snapshot};
 
@@ -100,6 +100,11 @@ fn destination_text(to: &DestinationShown) -> String {
     let said = to.clock_text().into_iter().chain(to.notable().map(str::to_owned));
     let said: String = said.map(|said| format!("  {said}\n")).collect();
     format!("destination {name} ({platform}) is {state}{reason}\n{said}")
+}
+
+/// Renders one upload as JSON, as text.
+pub(super) fn rendered(detail: &Detail, state: &Path) -> String {
+    json_shown(&to_json(detail, state).to_string()).into_owned()
 }
 
 fn to_json(detail: &Detail, state: &Path) -> Value {

@@ -145,6 +145,7 @@ pub(super) struct ControlKeys {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct WebKeys {
     pub(super) listen: Text,
+    pub(super) password_file: Text,
     pub(super) hosts: Vec<Spanned<String>>,
 }
 

@@ -83,7 +83,7 @@ pub(crate) struct Setup {
     pub config: Config,
     /// Reads the configuration again.
     pub reader: Reader,
-    /// Renders what `status` shows.
+    /// Renders what is shown.
     pub render: Render,
     /// Where all that happens is recorded, if anywhere.
     pub recording: Option<PathBuf>,

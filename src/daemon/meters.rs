@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::Daemon;
 use crate::engine::Pace;
 use crate::engine::event::Event;
-use crate::model::{ByteCount, DestinationName, Monotonic, UploadId};
+use crate::model::{ByteCount, DestinationName, Monotonic, PartNumber, UploadId};
 
 /// How often the engine is told.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -54,9 +54,18 @@ pub(crate) struct InFlight {
     pub(crate) sent: Arc<AtomicU64>,
 }
 
+impl InFlight {
+    /// Says which part of its upload it is.
+    pub(crate) fn of_part(&self, part: PartNumber) {
+        lock(&self.parts).numbers.insert((self.upload, self.number), part);
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
-        lock(&self.parts).counters.remove(&(self.upload, self.number));
+        let mut parts = lock(&self.parts);
+        parts.counters.remove(&(self.upload, self.number));
+        parts.numbers.remove(&(self.upload, self.number));
     }
 }
 
@@ -64,6 +73,7 @@ impl Drop for InFlight {
 struct PartMeters {
     begun_count: u64,
     counters: BTreeMap<(UploadId, u64), Arc<AtomicU64>>,
+    numbers: BTreeMap<(UploadId, u64), PartNumber>,
     /// What was told last, where it was not nothing.
     told: BTreeMap<UploadId, ByteCount>,
 }
@@ -117,6 +127,17 @@ impl Meters {
         if is_due { lock(&self.parts).news() } else { Vec::new() }
     }
 
+    /// Returns which parts of an upload are in flight.
+    pub(crate) fn parts_in_flight(&self, upload: UploadId) -> Vec<PartNumber> {
+        let parts = lock(&self.parts);
+        parts.numbers.range((upload, 0)..=(upload, u64::MAX)).map(|(_, part)| *part).collect()
+    }
+
+    /// Returns what went to all destinations together since the start.
+    pub(crate) fn sent_to_all(&self) -> ByteCount {
+        ByteCount(self.sent().into_iter().map(|(_, sent)| sent.0).sum())
+    }
+
     pub(crate) fn paces(&self) -> BTreeMap<DestinationName, Pace> {
         lock(&self.paces).clone()
     }
@@ -167,6 +188,9 @@ mod tests {
         assert_eq!(news(), [], "nothing changed: nothing is written");
         parts[1].sent.store(9, Ordering::Relaxed);
         drop(part);
+        let number = PartNumber::from_index(1);
+        parts[0].of_part(number);
+        assert_eq!(meters.parts_in_flight(one), [number]);
         assert_eq!(news(), [(one, ByteCount(5)), (other, ByteCount(9))]);
         drop(parts);
         assert_eq!(news(), [(one, ByteCount(0)), (other, ByteCount(0))]);

@@ -18,7 +18,9 @@ use super::hung::{self, TICK, given_up};
 use super::meters::Meter;
 use super::workers::{ActReply, failed};
 use crate::engine::event::{Outcome, ReadFrom, Sending, Setback};
-use crate::model::{ByteCount, DirectoryName, Failure, FailureKind, Md5, Reply, SourcePath};
+use crate::model::{
+    ByteCount, DirectoryName, Failure, FailureKind, Md5, PartNumber, PutRequest, Reply, SourcePath,
+};
 use crate::platform::contract::PartBody;
 use crate::source::{PartBytes, Room, WantedRange};
 use bytes::Bytes;
@@ -40,6 +42,10 @@ pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
     let (md5, bytes) = prepare(world, &sending).await?;
     let ending = bytes.ending();
     let in_flight = world.bandwidth.meters.begin(upload);
+    in_flight.of_part(match &sending.request {
+        PutRequest::Part(request) => request.part,
+        PutRequest::Whole(_) => PartNumber::from_index(0),
+    });
     let (sent, meter) = (&in_flight.sent, world.bandwidth.meters.of(destination.name()));
     let has_hung = Arc::new(AtomicBool::new(false));
     let chunks = Patient::new(

@@ -1,18 +1,39 @@
 //! Runs the status page: gives it what it shows, and answers when it asks whether the loop turns.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::context::World;
+use super::history::{self, History};
 use super::metrics;
-use crate::model::Shown;
-use crate::store::snapshot::Status;
-use crate::web::{self, PULSES_MAX, PageView, Read, Settings};
+use crate::clock::Clock;
+use crate::model::{DirectoryName, Monotonic, Shown, SourcePath, UploadId};
+use crate::store::Error;
+use crate::store::snapshot::{Detail, Snapshot, Status, UploadShown};
+use crate::web::{self, FileSearch, PULSES_MAX, PageResource, PageView, Settings};
 
-/// Renders what `status` shows, as JSON.
-pub(crate) type Render = fn(&Status) -> String;
+/// Uploads that a browser is shown at once.
+const OVERVIEW_UPLOADS: usize = 40;
+const RUN_UPLOADS: usize = 300;
+/// Of these it is looked for them: those that are under way are among the oldest.
+const OPEN_READ: u32 = 200;
+/// Failed attempts of one upload that a browser is shown.
+const ATTEMPTS: usize = 20;
+/// What is shown is read again after this time even if no row has changed: a rate falls by silence.
+const OVERVIEW_AGE: Duration = Duration::from_secs(4);
+
+/// Renders what is shown, as JSON.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Render {
+    /// What `status` shows.
+    pub status: fn(&Status) -> String,
+    /// What `show` shows of one upload, below a state directory.
+    pub upload: fn(&Detail, &Path) -> String,
+}
 
 /// The page's server, when there is one.
 #[derive(Debug)]
@@ -22,13 +43,32 @@ pub(super) struct StatusPage {
     settings: Option<Settings>,
     server: JoinSet<()>,
     render: Render,
+    history: Arc<Mutex<History>>,
+}
+
+/// What is shown first, as it was read last.
+#[derive(Debug)]
+struct Overview {
+    snapshot: Snapshot,
+    change_count: i64,
+    read_at: Monotonic,
+    text: String,
+}
+
+/// Reads what is shown.
+struct PageReader {
+    world: Arc<World>,
+    render: Render,
+    history: Arc<Mutex<History>>,
+    overview: Mutex<Option<Overview>>,
 }
 
 impl StatusPage {
     /// Starts without a server.
     pub(super) fn new(render: Render) -> Self {
         let (pulse, pulses) = mpsc::channel(PULSES_MAX);
-        Self { pulses, pulse, settings: None, server: JoinSet::new(), render }
+        let history = Arc::default();
+        Self { pulses, pulse, settings: None, server: JoinSet::new(), render, history }
     }
 
     /// Serves at an address, or at none. Without the page the daemon does its work all the same.
@@ -37,11 +77,16 @@ impl StatusPage {
         if settings == self.settings && !self.server.is_empty() {
             return;
         }
-        self.server.abort_all();
+        let mut former = std::mem::take(&mut self.server);
+        former.abort_all();
         self.settings.clone_from(&settings);
-        let Some(Settings { address, hosts }) = settings else { return };
+        let Some(settings) = settings else { return };
+        let remembered = remember(Arc::clone(&self.history), Arc::clone(world));
         let view = self.view(world);
         self.server.spawn(async move {
+            // It may hold the same address.
+            former.shutdown().await;
+            let address = settings.address;
             let listener = match web::listen(address).await {
                 Ok(listener) => listener,
                 Err(error) => {
@@ -52,18 +97,23 @@ impl StatusPage {
             };
             let at = listener.local_addr().unwrap_or(address);
             tracing::info!("the status page is at http://{at}/");
-            web::serve(listener, view, hosts).await;
+            tokio::join!(web::serve(listener, view, settings), remembered);
         });
     }
 
     fn view(&self, world: &Arc<World>) -> PageView {
-        let (render, meters) = (self.render, Arc::clone(&world.bandwidth));
-        let metrics = move |status: &Status| metrics::render(status, &meters.meters.paces());
+        let reader = PageReader {
+            world: Arc::clone(world),
+            render: self.render,
+            history: Arc::clone(&self.history),
+            overview: Mutex::default(),
+        };
         PageView {
-            status: reading(world, render),
-            metrics: reading(world, metrics),
-            trouble: reading(world, trouble),
+            read: Arc::new(move |resource| {
+                reader.read(resource).map_err(|error| error.to_string())
+            }),
             pulse: self.pulse.clone(),
+            now: || Clock::real().now().wall,
         }
     }
 
@@ -77,14 +127,127 @@ impl StatusPage {
     }
 }
 
-fn reading(world: &Arc<World>, show: impl Fn(&Status) -> String + Send + Sync + 'static) -> Read {
-    let world = Arc::clone(world);
-    Arc::new(move || {
-        let now = world.clock.now().wall;
-        let read = world.readers.lend(|snapshot| snapshot.status(false, now));
-        let status = read.and_then(|status| status).map_err(|error| error.to_string())?;
-        Ok(show(&status))
-    })
+/// Remembers what was sent.
+async fn remember(history: Arc<Mutex<History>>, world: Arc<World>) {
+    loop {
+        let sent = world.bandwidth.meters.sent_to_all();
+        lock(&history).note(world.clock.now(), sent);
+        tokio::time::sleep(history::INTERVAL).await;
+    }
+}
+
+impl PageReader {
+    fn read(&self, resource: &PageResource) -> Result<Option<String>, Error> {
+        let found = match resource {
+            PageResource::Overview => self.overview()?,
+            PageResource::Status => (self.render.status)(&self.status()?),
+            PageResource::Metrics => {
+                let paces = self.world.bandwidth.meters.paces();
+                metrics::render(&self.status()?, &paces)
+            }
+            PageResource::Trouble => trouble(&self.status()?),
+            PageResource::History => lock(&self.history).json(),
+            PageResource::Run { drop, run } => return self.run(drop, run),
+            PageResource::Files(search) => self.files(search)?,
+            PageResource::Upload(id) => return self.upload(UploadId(*id)),
+        };
+        Ok(Some(found))
+    }
+
+    fn status(&self) -> Result<Status, Error> {
+        let now = self.world.clock.now().wall;
+        self.world.readers.lend(|snapshot| snapshot.status(false, now))?
+    }
+
+    /// Reads it where a row has changed, or time has passed; else it is what it was.
+    fn overview(&self) -> Result<String, Error> {
+        let now = self.world.clock.now();
+        let mut kept = lock(&self.overview);
+        let mut known = match kept.take() {
+            Some(known) => known,
+            None => {
+                let mut snapshot = Snapshot::open(&self.world.state)?;
+                snapshot.list_at_most(OPEN_READ, 0);
+                Overview { snapshot, change_count: 0, read_at: now.monotonic, text: String::new() }
+            }
+        };
+        let change_count = known.snapshot.change_count()?;
+        let is_old = now.monotonic.since(known.read_at) >= OVERVIEW_AGE;
+        if is_old || known.text.is_empty() || change_count != known.change_count {
+            let mut status = known.snapshot.status(false, now.wall)?;
+            keep_foremost(&mut status.uploads, OVERVIEW_UPLOADS);
+            status.ignored.clear();
+            let text = (self.render.status)(&status);
+            known = Overview { change_count, read_at: now.monotonic, text, ..known };
+        }
+        Ok(kept.insert(known).text.clone())
+    }
+
+    fn run(&self, drop: &str, run: &str) -> Result<Option<String>, Error> {
+        let (drop, run) = (DirectoryName::new(drop), SourcePath::from_bytes(run.as_bytes()));
+        let snapshot = Snapshot::of_run(&self.world.state, &drop, &run)?;
+        let mut status = snapshot.status(false, self.world.clock.now().wall)?;
+        keep_foremost(&mut status.uploads, RUN_UPLOADS);
+        let is_there = !status.runs.is_empty() || !status.uploads.is_empty();
+        Ok(is_there.then(|| (self.render.status)(&status)))
+    }
+
+    fn files(&self, search: &FileSearch) -> Result<String, Error> {
+        let FileSearch { q, drop, run } = search;
+        let (drop, run) = (drop.as_deref(), run.as_deref());
+        let uploads = self.world.readers.lend(|snapshot| snapshot.search(q, drop, run))??;
+        Ok((self.render.status)(&Status { uploads, ..Status::default() }))
+    }
+
+    /// Reads one upload, with the state of each of its parts as one letter.
+    fn upload(&self, id: UploadId) -> Result<Option<String>, Error> {
+        let Some(mut detail) = self.world.readers.lend(|snapshot| snapshot.detail(id))?? else {
+            return Ok(None);
+        };
+        let map = self.part_map(&detail);
+        detail.parts.clear();
+        detail.attempts.truncate(ATTEMPTS);
+        let upload = (self.render.upload)(&detail, &self.world.state);
+        Ok(Some(format!("{{\"upload\":{upload},\"part_map\":\"{map}\"}}")))
+    }
+
+    /// `w` waits, `f` is in flight, `a` is accepted, `r` is reported; a capital was sent again. It is empty
+    /// where the parts are not known any more.
+    fn part_map(&self, detail: &Detail) -> String {
+        if detail.pruned_at.is_some() {
+            return String::new();
+        }
+        let count = detail.upload.part_count as usize;
+        let mut map = vec![b'w'; count];
+        let mut set = |index: usize, letter: u8| {
+            if let Some(part) = map.get_mut(index) {
+                *part = letter;
+            }
+        };
+        let in_flight = self.world.bandwidth.meters.parts_in_flight(detail.upload.admission.id);
+        in_flight.into_iter().for_each(|part| set(part.index(), b'f'));
+        for part in &detail.parts {
+            set(part.number.index(), if part.reported { b'r' } else { b'a' });
+        }
+        for part in detail.attempts.iter().filter_map(|attempt| attempt.part) {
+            let index = (part as usize).saturating_sub(1);
+            if let Some(part) = map.get_mut(index) {
+                part.make_ascii_uppercase();
+            }
+        }
+        map.into_iter().map(char::from).collect()
+    }
+}
+
+/// Keeps those that somebody looks for first.
+fn keep_foremost(uploads: &mut Vec<UploadShown>, count: usize) {
+    let order = ["sending", "waiting", "parked", "queued", "completed", "abandoned"];
+    uploads.sort_by_key(|upload| order.iter().position(|word| *word == upload.word()));
+    uploads.truncate(count);
+}
+
+fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why the daemon cannot do its work: drop directories that are not heard of.

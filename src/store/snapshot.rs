@@ -15,8 +15,8 @@ use super::schema::{self, FILE_NAME};
 use super::{Error, lock};
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, DestinationName, DirectoryName, ETag, IgnoreReason, Md5, PartNumber, PartSize,
-    RunState, SourcePath, TargetAddress, UploadId, WallTime,
+    ByteCount, ETag, IgnoreReason, Md5, PartNumber, PartSize, RunState, SourcePath, TargetAddress,
+    UploadId, WallTime,
 };
 
 mod catalogue;
@@ -24,6 +24,7 @@ mod closed;
 mod files;
 mod health;
 mod ledgers;
+mod page;
 mod report;
 mod runs;
 mod selection;
@@ -62,6 +63,9 @@ pub struct Snapshot {
     connection: Connection,
     directory: PathBuf,
     selection: Selection,
+    /// Unfinished and ended uploads listed at most.
+    open_max: u32,
+    ended_max: u32,
 }
 
 impl Snapshot {
@@ -71,7 +75,18 @@ impl Snapshot {
     /// See [`super::Kind`]; `Missing` when no daemon ever ran there.
     pub fn open(directory: &Path) -> std::result::Result<Self, Error> {
         let connection = schema::open_for_reading(directory)?;
-        Ok(Self { connection, directory: directory.to_owned(), selection: Selection::All })
+        Ok(Self {
+            connection,
+            directory: directory.to_owned(),
+            selection: Selection::All,
+            open_max: OPEN_MAX,
+            ended_max: ENDED_SHOWN,
+        })
+    }
+
+    /// Has `status` list no more uploads than these.
+    pub fn list_at_most(&mut self, open: u32, ended: u32) {
+        (self.open_max, self.ended_max) = (open, ended);
     }
 
     fn failed(&self, source: rusqlite::Error) -> Error {
@@ -181,9 +196,10 @@ impl Snapshot {
     }
 
     fn list_uploads(&self, all: bool) -> Result<Vec<UploadShown>> {
-        let mut uploads = self.list(&open_sql(self.selection), read_upload)?;
+        let mut uploads = self.list(&open_sql(self.selection, self.open_max), read_upload)?;
         uploads.iter_mut().try_for_each(|upload| self.name_awaited(upload))?;
-        uploads.extend(self.list(&ended_sql(self.selection, all), read_upload)?);
+        let ended_max = (!all).then_some(self.ended_max);
+        uploads.extend(self.list(&ended_sql(self.selection, ended_max), read_upload)?);
         Ok(uploads)
     }
 
@@ -251,22 +267,6 @@ impl Snapshot {
         let found: Option<String> =
             self.connection.query_row(sql, [], |row| row.get(0)).optional()?;
         Ok(found.and_then(|text| Process::parse(&text)).is_some_and(|process| process.is_alive()))
-    }
-
-    /// Returns the newest upload of a file to a destination.
-    pub fn newest(
-        &self,
-        drop: &DirectoryName,
-        path: &SourcePath,
-        destination: &DestinationName,
-    ) -> std::result::Result<Option<UploadShown>, Error> {
-        let find = || -> Result<Option<UploadShown>> {
-            let sql = "SELECT * FROM uploads WHERE path = ?1 AND drop_name = ?2 \
-                AND destination = ?3 ORDER BY id DESC LIMIT 1";
-            let key = (path.as_bytes(), drop.as_str(), destination.as_str());
-            self.connection.prepare_cached(sql)?.query_row(key, read_upload).optional()
-        };
-        find().map_err(|source| self.failed(source))
     }
 
     /// Returns one upload in full, if there is one of that id.
@@ -347,13 +347,13 @@ impl Snapshot {
     }
 }
 
-fn open_sql(selection: Selection) -> String {
+fn open_sql(selection: Selection, most: u32) -> String {
     let is_selected = selection.of_uploads();
-    format!("SELECT * FROM uploads WHERE {IS_OPEN} AND {is_selected} ORDER BY id LIMIT {OPEN_MAX}")
+    format!("SELECT * FROM uploads WHERE {IS_OPEN} AND {is_selected} ORDER BY id LIMIT {most}")
 }
 
-fn ended_sql(selection: Selection, all: bool) -> String {
-    let limit = if all { String::new() } else { format!("LIMIT {ENDED_SHOWN}") };
+fn ended_sql(selection: Selection, most: Option<u32>) -> String {
+    let limit = most.map_or(String::new(), |most| format!("LIMIT {most}"));
     let is_selected = selection.of_uploads();
     format!(
         "SELECT * FROM uploads WHERE {IS_ENDED} AND {is_selected} \
@@ -500,8 +500,8 @@ mod tests {
         let connection = schema::open_for_writing(directory.path()).unwrap();
         let all = Selection::All;
         let shown = [
-            open_sql(all),
-            ended_sql(all, false),
+            open_sql(all, OPEN_MAX),
+            ended_sql(all, Some(ENDED_SHOWN)),
             ignored_sql(all, 1),
             notices_sql(),
             runs::newest_sql(all, 1),

@@ -1,132 +1,458 @@
 "use strict";
 
-// Everything shown is set as text, never as markup: names of files come from anywhere.
-const byId = (id) => document.getElementById(id);
-const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-const LINES_MAX = 50;
+// What the page says, made of the elements of elements.js.
+const MATTERS_MAX = 12;
+const RUNS_FIRST = 24;
+const CELLS_MAX = 600;
+// A connection that is not back after this time is said to be gone.
+const SILENCE_MS = 5000;
 
-// Characters that control, turn or hide what is around them are written out, as in every other place.
-const MISLEADING =
-  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+// --- what a run is, of the fields of all versions of the JSON
 
-function shown(text) {
-  return String(text ?? "").replace(MISLEADING, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+const filesOf = (to) => to.file_count ?? to.uploads ?? 0;
+const thereOf = (to) => to.completed_count ?? to.completed ?? 0;
+const parkedOf = (to) => to.parked_count ?? to.parked ?? 0;
+const isThere = (run) => run.state === "completed" && run.destinations.every((to) => thereOf(to) >= filesOf(to));
+
+function kindOf(run) {
+  if (run.destinations.some((to) => parkedOf(to)) || run.stale) return "bad";
+  if (run.state === "gone") return "idle";
+  if (isThere(run)) return "good";
+  if (run.destinations.some((to) => to.rate_per_second)) return "move";
+  return run.state === "open" ? "idle" : "wait";
 }
 
-function bytes(count) {
-  let unit = 0;
-  while (count >= 1024 && unit < UNITS.length - 1) {
-    count /= 1024;
-    unit += 1;
+function wordsOf(run) {
+  const parked = run.destinations.reduce((sum, to) => sum + parkedOf(to), 0);
+  if (parked) return `${counted(parked, "file needs someone", "files need someone")}`;
+  if (run.stale) return "open for too long";
+  if (run.state === "gone") return "was taken away";
+  if (isThere(run)) return "all there";
+  if (run.destinations.some((to) => to.stalled_since)) return "nothing moves";
+  if (run.destinations.some((to) => to.rate_per_second)) return run.state === "open" ? "open, sending" : "sending";
+  return { open: "open: more may come", closed: "waiting", completed: "late files" }[run.state] ?? run.state;
+}
+
+function destinationOfRun(run, to) {
+  const name = address(to.url)
+    ? el("a", { href: to.url, target: "_blank", rel: "noopener noreferrer" }, to.name, el("span.away", null, " ↗ at the platform"))
+    : el("span", null, to.name);
+  const byBytes = to.bytes > 0 && to.accepted_bytes !== undefined;
+  const [part, whole] = byBytes ? [to.accepted_bytes, to.bytes] : [thereOf(to), filesOf(to)];
+  const isOver = whole > 0 && part >= whole;
+  const facts = [`${thereOf(to)} of ${counted(filesOf(to), "file")}`];
+  if (byBytes) facts.push(isOver ? bytes(whole) : `${bytes(part)} of ${bytes(whole)}`);
+  if (to.rate_per_second && !isOver) facts.push(`${bytes(to.rate_per_second)}/s`);
+  if (to.seconds_left) facts.push(`about ${duration(to.seconds_left)} left`);
+  if (to.stalled_since) facts.push(`nothing has moved for ${duration((Date.now() - new Date(to.stalled_since)) / 1000)}`);
+  if (parkedOf(to)) facts.push(`${parkedOf(to)} parked`);
+  return el("li", { "data-key": to.name },
+    el("div.line", null, el("b", null, name),
+      el("span.number", null, isOver && run.state === "open" ? "all so far" : `${percent(part, whole)} %`)),
+    bar(part, whole, `${run.name} at ${to.name}`),
+    el("p.facts", null, facts.join(" · ")));
+}
+
+function runTimes(run) {
+  const parts = [];
+  if (run.last_activity_at) parts.push(["last activity ", moment(run.last_activity_at)]);
+  if (run.completed_at) parts.push(["complete ", moment(run.completed_at)]);
+  else if (run.opened_at) parts.push(["seen first ", moment(run.opened_at)]);
+  const waves = run.wave_count ?? run.completion_count ?? 0;
+  if (waves > 1) parts.push([`${waves} waves`]);
+  return el("p.facts", null, parts.flatMap((part, index) => (index ? [" · ", ...part] : part)));
+}
+
+function runCard(run) {
+  const reason = reasonOf(run);
+  const kind = kindOf(run);
+  return el(`article.card.${kind}`, { "data-key": `${run.drop}/${run.name}` },
+    el("h3", null, el("a", { href: runPath(run.drop, run.name) }, run.name)),
+    el("p.from", null, `from ${run.drop}`),
+    el("p", null, badge(kind, wordsOf(run))),
+    reason && kind !== "good" ? el("p.why", null, reason.text) : null,
+    reason && kind !== "good" ? cure(reason.cure) : null,
+    el("ul.plain", null, run.destinations.map((to) => destinationOfRun(run, to))),
+    runTimes(run));
+}
+
+// --- files
+
+const UPLOAD_KINDS = { parked: "bad", sending: "move", waiting: "wait", queued: "idle", completed: "good" };
+const UPLOAD_WORDS = { parked: "needs someone", completed: "there", abandoned: "given up" };
+
+function uploadState(up) {
+  return badge(UPLOAD_KINDS[up.state] ?? "idle", UPLOAD_WORDS[up.state] ?? up.state);
+}
+
+function uploadLine(up, index, list) {
+  // What holds many up is said once.
+  const before = index ? reasonOf(list[index - 1])?.text : null;
+  const reason = reasonOf(up)?.text === before ? null : reasonOf(up);
+  const done = up.accepted_bytes + (up.in_flight_bytes ?? 0);
+  const facts = up.state === "completed" ? [bytes(up.size_bytes)]
+    : [`${bytes(up.accepted_bytes)} of ${bytes(up.size_bytes)}`];
+  if (up.sent_again_bytes) facts.push(`${bytes(up.sent_again_bytes)} sent again`);
+  return el("li", { "data-key": `u${up.id}` },
+    el("div.line", null, el("a", { href: `${UP}uploads/${up.id}` }, pathOf(up.path)), uploadState(up)),
+    up.state === "completed" ? null : bar(done, up.size_bytes, up.path),
+    el("p.facts", null, `to ${up.destination} · ${facts.join(" · ")}`,
+      up.retry_at ? [" · tried again ", moment(up.retry_at)] : ""),
+    reason ? el("p.why", null, reason.text) : null,
+    reason ? cure(reason.cure) : null);
+}
+
+function uploadList(title, uploads, more) {
+  if (!uploads.length) return null;
+  return el("section", { "data-key": title }, el("h2", null, title),
+    el("ul.plain.rows", null, uploads.map(uploadLine)),
+    more ? el("p.facts", null, more) : null);
+}
+
+// --- destinations and drop directories
+
+const DESTINATION_KINDS = { ok: "good", unknown: "idle", paused: "idle", throttled: "wait", unreachable: "wait", halted: "bad" };
+const DESTINATION_WORDS = {
+  ok: "ok", unknown: "not asked yet", paused: "paused", throttled: "slowed down by the platform",
+  unreachable: "cannot be reached", halted: "refuses us",
+};
+
+function destinationCard(to) {
+  const reason = reasonOf(to);
+  const kind = DESTINATION_KINDS[to.state] ?? "wait";
+  const facts = [to.platform];
+  if (to.rate_per_second) facts.push(`${bytes(to.rate_per_second)}/s`);
+  if (to.parts_in_flight) facts.push(`${counted(to.parts_in_flight, "part")} in flight`);
+  return el(`article.card.${kind}`, { "data-key": to.name },
+    el("h3", null, to.name),
+    el("p", null, badge(kind, DESTINATION_WORDS[to.state] ?? to.state),
+      to.state !== "ok" && to.since ? [" for ", since(to.since)] : ""),
+    reason ? el("p.why", null, reason.text) : null,
+    reason ? cure(reason.cure) : null,
+    to.next_try_at ? el("p.facts", null, "tried again ", moment(to.next_try_at)) : null,
+    el("p.facts", null, facts.join(" · ")));
+}
+
+const WATCH_WORDS = { events: "watched", scanning: "looked through at intervals", deaf: "cannot be read" };
+
+function dropCard(drop) {
+  const reason = reasonOf(drop);
+  const kind = { events: "good", scanning: "good", deaf: "bad" }[drop.watch] ?? "idle";
+  return el(`article.card.${kind}`, { "data-key": drop.name },
+    el("h3", null, drop.name),
+    el("p", null, badge(kind, WATCH_WORDS[drop.watch] ?? drop.watch)),
+    reason ? el("p.why", null, reason.text) : null,
+    reason ? cure(reason.cure) : null,
+    el("p.facts", null, el("code", null, drop.directory)),
+    drop.last_full_scan_at ? el("p.facts", null, "looked through ", moment(drop.last_full_scan_at)) : null);
+}
+
+function cards(title, list) {
+  return list.length ? el("section", { "data-key": title }, el("h2", null, title), el("div.cards", null, list)) : null;
+}
+
+// --- what needs someone
+
+// Of a run's own page its name is left out.
+function matterLine(matter, own) {
+  const what = [matter.what === own ? null : matter.what, matter.count > 1 ? `(${matter.count})` : null].filter(Boolean).join(" ");
+  return el("li", null, what ? el("b", null, pathOf(what), ": ") : null, matter.text, cure(matter.cure));
+}
+
+function banner(status) {
+  const matters = status.attention ?? [];
+  const away = status.destinations.filter((to) => !["ok", "unknown"].includes(to.state));
+  const orders = status.orders ?? [];
+  let kind = "good";
+  let said = "All well";
+  if (!status.daemon.running) [kind, said] = ["bad", "dropferry is not running"];
+  else if (matters.length) [kind, said] = ["bad", `${counted(matters.length, "thing needs", "things need")} someone`];
+  else if (away.length) {
+    [kind, said] = ["wait", `Nothing to do: ${away.map((to) => `${to.name} ${DESTINATION_WORDS[to.state] ?? to.state}`).join(", ")}`];
+  } else if (orders.length) [kind, said] = ["wait", `Paused: ${orders.map((order) => order.of).join(", ")}`];
+  const more = matters.length - MATTERS_MAX;
+  return [kind, said, el(`section.banner.${kind}`, { "data-key": "banner", "aria-label": "What needs someone" },
+    el("h1", null, el("span.sign", { "aria-hidden": "true" }, SIGNS[kind]), " ", said),
+    el("p.sums", null, sums(status)),
+    matters.length ? null : status.runs.filter((run) => kindOf(run) !== "good" && run.state !== "gone").slice(0, 3).map((run) =>
+      el("p", null, el("b", null, pathOf(run.name)), ": ", wordsOf(run), reasonOf(run) && !away.length ? `, ${reasonOf(run).text}` : "")),
+    matters.length ? null : away.filter((to) => reasonOf(to)).map((to) => el("p.why", null,
+      away.length > 1 ? `${to.name}: ` : "", reasonOf(to).text, to.next_try_at ? [", tried again ", moment(to.next_try_at)] : "")),
+    matters.length ? el("ul", null, matters.slice(0, MATTERS_MAX).map((matter) => matterLine(matter))) : null,
+    more > 0 ? el("p", null, `and ${more} more: dropferry status`) : null,
+    status.notices?.failure ? el("p.why", null, `People are not told: ${status.notices.failure}`) : null)];
+}
+
+function sums(status) {
+  const { bytes: total, counts } = status;
+  const said = ["settling", "queued", "sending", "waiting", "parked"]
+    .filter((state) => counts[state])
+    .map((state) => `${counts[state]} ${state}`);
+  if (total.total > total.accepted) {
+    said.push(`${bytes(total.accepted)} of ${bytes(total.total)} there`);
+    if (total.rate_per_second) said.push(`${bytes(total.rate_per_second)}/s`);
+    if (total.seconds_left) said.push(`about ${duration(total.seconds_left)} left`);
+  } else if (counts.completed) said.push(`${counted(counts.completed, "file")} there, nothing on the way`);
+  else said.push("nothing on the way");
+  return said.join(" · ");
+}
+
+// --- the three views: each returns [kind, words for the title, top, sections]
+
+let all = false;
+let found = null;
+
+function overview(status) {
+  const [kind, said, top] = banner(status);
+  const text = byId("q").value.trim().toLowerCase();
+  const order = ["bad", "move", "wait", "idle", "good"];
+  const runs = status.runs
+    .filter((run) => !text || `${run.drop}/${run.name}`.toLowerCase().includes(text))
+    .sort((one, other) => order.indexOf(kindOf(one)) - order.indexOf(kindOf(other)));
+  const first = all || text ? runs : runs.slice(0, RUNS_FIRST);
+  const open = status.uploads.filter((up) => ["sending", "waiting", "parked", "queued"].includes(up.state)).slice(0, 20);
+  const openCount = ["sending", "waiting", "parked", "queued"].reduce((sum, state) => sum + (status.counts[state] ?? 0), 0);
+  const more = el("button", { type: "button", "data-do": "all" }, `Show ${runs.length - first.length} more runs`);
+  return [kind, said, top, [
+    el("section", { "data-key": "runs" }, el("h2", null, "Runs"),
+      first.length ? el("div.cards", null, first.map(runCard)) : el("p.facts", null, text ? "no run of that name among the newest" : "no run yet"),
+      runs.length > first.length ? el("p", null, more) : null),
+    text && found ? uploadList("Files found", found, found.length >= 200 ? "the first 200 are shown" : null)
+      ?? el("p.facts", { "data-key": "none" }, "no file of that name") : null,
+    text ? null : uploadList("Files on the way", open, openCount > open.length ? `and ${openCount - open.length} more` : null),
+    cards("Destinations", status.destinations.map(destinationCard)),
+    cards("Drop directories", status.drops.map(dropCard)),
+    plots(),
+  ]];
+}
+
+function runView(status) {
+  const run = status.runs[0];
+  const [drop, name] = run ? [run.drop, run.name] : [status.uploads[0].drop, status.uploads[0].path];
+  const kind = run ? kindOf(run) : UPLOAD_KINDS[status.uploads[0].state] ?? "idle";
+  const words = run ? wordsOf(run) : UPLOAD_WORDS[status.uploads[0].state] ?? status.uploads[0].state;
+  const reason = run ? reasonOf(run) : null;
+  const matters = status.attention ?? [];
+  const top = el(`section.banner.${kind}`, { "data-key": "banner", "aria-label": "The run" },
+    el("h1", null, pathOf(name)),
+    el("p.from", null, `from ${drop}`, run?.name_now ? `, now called ${run.name_now}` : ""),
+    el("p", null, badge(kind, words)),
+    reason ? el("p.why", null, reason.text) : null,
+    reason ? cure(reason.cure) : null,
+    matters.length ? el("ul", null, matters.slice(0, MATTERS_MAX).map((matter) => matterLine(matter, `${drop}/${name}`))) : null,
+    run ? runTimes(run) : null);
+  const text = byId("q").value.trim();
+  const files = text && found ? found : status.uploads;
+  const total = Object.entries(status.counts).filter(([state]) => !["settling", "ignored"].includes(state))
+    .reduce((sum, [, count]) => sum + (count ?? 0), 0);
+  return [kind, `${words}: ${name}`, top, [
+    run ? el("section.card", { "data-key": "to" }, el("h2", null, "At its destinations"),
+      el("ul.plain", null, run.destinations.map((to) => destinationOfRun(run, to)))) : null,
+    uploadList("Files", files, !text && total > files.length ? `${files.length} of ${total} are shown: search for others` : null)
+      ?? el("p.facts", { "data-key": "none" }, text ? "no file of that name" : "no file yet"),
+    (status.ignored ?? []).length ? el("section", { "data-key": "ignored" }, el("h2", null, "Not uploaded"),
+      el("ul.plain.rows", null, status.ignored.slice(0, 50).map((file) => el("li", null, el("b", null, file.path), " ", reasonOf(file).text)))) : null,
+  ]];
+}
+
+const PARTS = { w: "waiting", f: "in flight", a: "accepted", r: "reported", p: "partly accepted" };
+
+// Each cell is one part, or some of a file of many.
+function cells(map) {
+  const step = Math.ceil(map.length / CELLS_MAX);
+  const made = [];
+  for (let at = 0; at < map.length; at += step) {
+    const some = map.slice(at, at + step);
+    const letters = new Set(some.toLowerCase());
+    const kind = letters.size === 1 ? [...letters][0] : letters.has("f") ? "f" : letters.has("w") ? "p" : "a";
+    const again = /[A-Z]/.test(some) ? ".again" : "";
+    const number = step > 1 ? `${at + 1} to ${Math.min(at + step, map.length)}` : at + 1;
+    made.push(el(`i.${kind}${again}`, { title: `part ${number}: ${PARTS[kind]}${again ? ", sent again" : ""}` }));
   }
-  return `${unit ? count.toFixed(1) : count} ${UNITS[unit]}`;
+  return made;
 }
 
-function moment(text) {
-  return text ? new Date(text).toLocaleString() : "";
+function partMap(map) {
+  if (!map) return el("p.facts", { "data-key": "map" }, "Its parts are not kept any more.");
+  const count = (letter) => [...map.toLowerCase()].filter((part) => part === letter).length;
+  const again = [...map].filter((part) => part >= "A" && part <= "Z").length;
+  const counts = Object.keys(PARTS).map((letter) => [letter, count(letter)]).filter(([letter, some]) => some && letter !== "p");
+  const said = counts.map(([letter, some]) => `${some} ${PARTS[letter]}`).concat(again ? [`${again} sent again`] : []);
+  return el("section", { "data-key": "map" }, el("h2", null, "Parts"),
+    el("div.map", { role: "img", "aria-label": `${counted(map.length, "part")}: ${said.join(", ")}` }, cells(map)),
+    el("ul.legend", null,
+      counts.map(([letter, some]) => el("li", null, el(`i.${letter}`), ` ${some} ${PARTS[letter]}`)),
+      again ? el("li", null, el("i.w.again"), ` ${again} sent again`) : null));
 }
 
-function row(cells, kind) {
-  const line = document.createElement("tr");
-  if (kind) line.className = kind;
-  for (const cell of cells) {
-    const place = document.createElement("td");
-    if (cell instanceof Node) place.append(cell);
-    else place.textContent = shown(cell);
-    line.append(place);
-  }
-  return line;
+function uploadView({ upload: up, part_map: map }) {
+  const kind = UPLOAD_KINDS[up.state] ?? "idle";
+  const words = UPLOAD_WORDS[up.state] ?? up.state;
+  const reason = reasonOf(up);
+  const top = el(`section.banner.${kind}`, { "data-key": "banner", "aria-label": "The upload" },
+    el("h1", null, pathOf(up.path)),
+    el("p.from", null, "from ", up.drop, " to ", up.destination,
+      up.run ? [" · ", el("a", { href: runPath(up.drop, up.run) }, "its run")] : ""),
+    el("p", null, uploadState(up)),
+    up.state === "completed" ? null : bar(up.accepted_bytes + (up.in_flight_bytes ?? 0), up.size_bytes, up.path),
+    reason ? el("p.why", null, reason.text) : null,
+    reason ? cure(reason.cure) : null,
+    up.retry_at ? el("p.facts", null, "tried again ", moment(up.retry_at)) : null);
+  const facts = [
+    ["Accepted", `${bytes(up.accepted_bytes)} of ${bytes(up.size_bytes)}, ${up.accepted_part_count} of ${counted(up.part_count, "part")} of ${bytes(up.part_size_bytes)}`],
+    ["Sent again", up.sent_again_bytes ? bytes(up.sent_again_bytes) : null],
+    ["Failed attempts", up.attempt_count || null],
+    ["Last error", reason?.text === up.last_error ? null : up.last_error],
+    ["Begun", up.begun_at ? moment(up.begun_at) : null],
+    ["Completed", up.completed_at ? moment(up.completed_at) : null],
+    ["Verified", up.verified_at ? moment(up.verified_at) : null],
+    ["Receipt", up.receipt ? `${up.receipt}, line ${up.receipt_line}` : null],
+    ["At the platform", up.remote_id],
+    ["Upload", up.id],
+  ];
+  const attempts = (up.attempts ?? []).map((attempt) => el("li", null,
+    el("b", null, attempt.act, attempt.part ? ` ${attempt.part}` : ""), " ", moment(attempt.at),
+    el("p.why", null, attempt.message),
+    el("p.facts", null, [attempt.kind, attempt.status ? `status ${attempt.status}` : null,
+      attempt.request_id ? `request ${attempt.request_id}` : null].filter(Boolean).join(" · "))));
+  return [kind, `${words}: ${up.path}`, top, [
+    partMap(map),
+    el("section", { "data-key": "facts" }, el("h2", null, "Facts"),
+      el("dl", null, facts.filter(([, fact]) => fact !== null && fact !== undefined)
+        .map(([name, fact]) => el("div", null, el("dt", null, name), el("dd", null, fact))))),
+    attempts.length ? el("section", { "data-key": "attempts" }, el("h2", null, "Failed attempts"), el("ul.plain.rows", null, attempts)) : null,
+  ]];
 }
 
-function bar(part, whole) {
-  const progress = document.createElement("progress");
-  progress.max = Math.max(whole, 1);
-  progress.value = whole ? part : 1;
-  progress.title = `${part} of ${whole}`;
-  return progress;
+// --- the page
+
+// The path below the page's own, as it stands: its parts are encoded already.
+const path = location.pathname.slice(new URL(UP, location.href).pathname.length);
+const which = path.startsWith("runs/") ? "run" : path.startsWith("uploads/") ? "upload" : "overview";
+const views = { overview, run: runView, upload: uploadView };
+let state = JSON.parse(byId("data").textContent);
+let daemon = which === "upload" ? null : state;
+let gone = null;
+
+function icon(kind) {
+  const [colour, sign] = { bad: ["%23b3261e", "!"], good: ["%231b7f3b", "✓"] }[kind] ?? ["%23555", "…"];
+  return `data:image/svg+xml,<svg xmlns='${SVG}' viewBox='0 0 16 16'><circle cx='8' cy='8' r='8' fill='${colour}'/>` +
+    `<text x='8' y='12' font-size='12' text-anchor='middle' fill='white'>${sign}</text></svg>`;
 }
 
-function runs(status) {
-  const lines = [];
-  for (const run of status.runs) {
-    for (const to of run.destinations) {
-      const all = to.completed === to.uploads;
-      const said = run.state === "completed" && all ? "all there" : run.reason ?? run.state;
-      const kind = to.parked ? "bad" : run.state === "completed" ? "good" : "";
-      const files = document.createElement("span");
-      files.append(bar(to.completed, to.uploads), ` ${to.completed} of ${to.uploads}`);
-      const parked = to.parked ? `${to.parked} parked` : said;
-      lines.push(row([`${run.drop}/${run.name}`, to.name, files, parked], kind));
+function show() {
+  const [kind, words, top, sections] = views[which](state);
+  const host = daemon?.host ?? location.hostname;
+  byId("host").textContent = shown(host);
+  morphChildren(byId("top"), [top]);
+  morphChildren(byId("view"), sections.filter(Boolean));
+  const said = gone ?? words;
+  if (byId("said").textContent !== shown(said)) byId("said").textContent = shown(said);
+  document.title = shown(`${gone ? "no answer" : words} — ${host}`);
+  document.querySelector("link[rel=icon]").href = icon(gone ? "bad" : kind);
+  document.body.classList.toggle("stale", Boolean(gone));
+  const live = gone ? [badge("bad", gone)]
+    : daemon?.daemon?.version ? [`version ${daemon.daemon.version}, running for `, since(daemon.daemon.started_at)] : [];
+  morphChildren(byId("live"), [el("span", { "data-key": "live" }, live)]);
+}
+
+async function ask(path) {
+  const answer = await fetch(UP + path);
+  if (answer.status === 401) location.reload();
+  if (!answer.ok) throw new Error(`status ${answer.status}: ${(await answer.text()).trim()}`);
+  return answer.json();
+}
+
+let busy = false;
+async function take(fresh) {
+  daemon = fresh;
+  if (which === "overview") state = fresh;
+  else if (!busy) {
+    busy = true;
+    try {
+      state = await ask(`api/${path}`);
+    } finally {
+      busy = false;
     }
   }
-  return lines.length ? lines : [row(["none yet"])];
+  gone = null;
+  show();
 }
 
-function uploads(status) {
-  const open = status.uploads.filter((up) => ["sending", "waiting", "queued"].includes(up.state));
-  const lines = open.slice(0, LINES_MAX).map((up) =>
-    row([up.path, up.destination, bar(up.accepted_bytes, up.size_bytes), up.reason ?? up.state]));
-  const more = open.length - LINES_MAX + status.uploads_left_out;
-  if (more > 0) lines.push(row([`and ${more} more`]));
-  return lines.length ? lines : [row(["nothing"])];
+let events = null;
+let silence = null;
+const failed = (why) => {
+  gone = `no answer (${why}); what follows is old`;
+  show();
+};
+
+function heard() {
+  clearTimeout(silence);
+  silence = null;
 }
 
-function places(status) {
-  const drops = status.drops.map((drop) =>
-    row([`${drop.name} (${drop.directory})`, drop.watch, moment(drop.last_full_scan_at), drop.reason],
-      drop.watch === "deaf" ? "bad" : ""));
-  const destinations = status.destinations.map((to) =>
-    row([`${to.name} (${to.platform})`, to.state, moment(to.since), to.reason],
-      to.state === "ok" ? "" : "bad"));
-  return drops.concat(destinations);
+function follow() {
+  if (events || document.hidden) return;
+  events = new EventSource(`${UP}api/events`);
+  events.onopen = heard;
+  events.onmessage = (event) => take(JSON.parse(event.data)).catch((error) => failed(error.message));
+  events.onerror = () => {
+    silence ??= setTimeout(() => failed("the daemon does not answer"), SILENCE_MS);
+    // It was refused: there are too many listeners, or the login has expired.
+    if (events.readyState === EventSource.CLOSED) {
+      events = null;
+      ask("api/page").then(take).then(heard, () => {});
+      setTimeout(follow, SILENCE_MS);
+    }
+  };
 }
 
-function troubles(status) {
-  const said = [];
-  for (const drop of status.drops) {
-    if (drop.watch === "deaf") said.push(`drop ${drop.name} is deaf: ${drop.reason}`);
-  }
-  for (const to of status.destinations) {
-    if (to.state !== "ok") said.push(`${to.name} is ${to.state}: ${to.reason ?? ""}`);
-  }
-  for (const order of status.orders ?? []) said.push(`${order.of} is ${order.standing}`);
-  const parked = status.uploads.filter((up) => up.state === "parked");
-  for (const up of parked.slice(0, LINES_MAX)) said.push(`${up.path} is parked: ${up.reason}`);
-  if (status.counts.parked > parked.length) said.push(`${status.counts.parked} files are parked`);
-  if (status.notices.failure) said.push(`people are not told: ${status.notices.failure}`);
-  return said.map((text) => {
-    const item = document.createElement("li");
-    item.textContent = shown(text);
-    return item;
-  });
-}
-
-function show(status) {
-  const { bytes: total, daemon } = status;
-  byId("state").textContent = daemon.running
-    ? `version ${daemon.version} is running since ${moment(daemon.started_at)}`
-    : "is not running";
-  const trouble = troubles(status);
-  byId("trouble").hidden = !trouble.length;
-  byId("trouble-list").replaceChildren(...trouble);
-  byId("runs").replaceChildren(...runs(status));
-  byId("uploads").replaceChildren(...uploads(status));
-  byId("places").replaceChildren(...places(status));
-  const rate = total.rate_per_second ? `, ${bytes(total.rate_per_second)}/s` : "";
-  byId("total").textContent = `${bytes(total.accepted)} of ${bytes(total.total)} there${rate}`;
-}
-
-async function look() {
+async function remember() {
+  if (which !== "overview" || document.hidden) return;
   try {
-    const answer = await fetch("api/status");
-    if (!answer.ok) throw new Error(await answer.text());
-    show(await answer.json());
-    document.body.classList.remove("stale");
-  } catch (error) {
-    byId("state").textContent = `no answer: ${error.message}; what follows is old`;
-    document.body.classList.add("stale");
+    sent = await ask("api/history");
+    show();
+  } catch {
+    // The events say that nobody answers.
   }
-  setTimeout(look, document.hidden ? 30000 : 3000);
 }
 
-look();
+let typed = null;
+byId("q").addEventListener("input", () => {
+  clearTimeout(typed);
+  typed = setTimeout(async () => {
+    const text = byId("q").value.trim();
+    const [, drop, ...run] = path.split("/");
+    const of = which === "run" ? `&drop=${drop}&run=${run.join("/")}` : "";
+    found = text.length > 1 ? (await ask(`api/files?q=${encodeURIComponent(text)}${of}`)).uploads : null;
+    show();
+  }, 250);
+  show();
+});
+byId("search").addEventListener("submit", (event) => event.preventDefault());
+document.addEventListener("click", (event) => {
+  if (event.target.closest?.("[data-do=all]")) {
+    all = true;
+    show();
+  }
+});
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) {
+    follow();
+    remember();
+    return;
+  }
+  // Browsers keep few connections to a host, and a page that nobody sees needs none.
+  events?.close();
+  events = null;
+  heard();
+});
+
+byId("search").hidden = which === "upload";
+if (which === "run") document.querySelector("label[for=q]").textContent = "Search the files of this run";
+show();
+follow();
+remember();
+setInterval(remember, 10000);
+// What is so many seconds ago grows older without an event.
+setInterval(() => document.hidden || show(), 5000);

@@ -26,6 +26,7 @@ mod network;
 mod notify;
 mod orders;
 mod others;
+mod page;
 mod places;
 mod platforms;
 mod receipts;

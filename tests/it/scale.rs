@@ -4,9 +4,13 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
+use dropferry::testing::clock::Clock;
+
+use super::page::browser::Browser;
 use super::stage::{program, until};
 
 const FILES: u64 = 5_000;
@@ -21,7 +25,8 @@ struct Lonely {
 }
 
 impl Lonely {
-    fn new() -> Self {
+    /// Starts one that serves the status page at an address, or at none.
+    fn new(web: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         // Somebody listens and never answers, so that nothing is decided about the destination.
         let port = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -33,7 +38,7 @@ impl Lonely {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         fs::set_permissions(at("keys"), mode).expect("set");
         let text = format!(
-            "[state]\ndirectory = \"state\"\n[web]\nlisten = \"off\"\n[destinations.far]\nplatform = \"s3\"\n\
+            "[state]\ndirectory = \"state\"\n[web]\nlisten = \"{web}\"\n[destinations.far]\nplatform = \"s3\"\n\
              base_url = \"http://{address}\"\nbucket = \"lab\"\ncredential = {{ file = \"keys\" }}\n\
              [drops.lab]\ndirectory = \"drop\"\ndestinations = [\"far\"]\n\
              quiet_period = \"100ms\"\nscan_interval = \"1h\"\n"
@@ -79,6 +84,15 @@ impl Lonely {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
+    /// What its threads have computed since it started, in seconds.
+    fn processor_seconds(&self) -> f64 {
+        let pid = self.daemon.as_ref().expect("it runs").id();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+        let (_, fields) = stat.rsplit_once(") ").expect("fields behind the name");
+        let ticks = fields.split(' ').skip(11).take(2).map(|field| field.parse::<f64>());
+        ticks.map(|ticks| ticks.expect("a number")).sum::<f64>() / 100.0
+    }
+
     /// Length of the database and its WAL.
     fn written(&self) -> u64 {
         let length = |name: &str| fs::metadata(self.path(name)).map_or(0, |found| found.len());
@@ -95,8 +109,8 @@ impl Drop for Lonely {
     }
 }
 
-fn fill(directory: &Path) {
-    for index in 0..FILES {
+fn fill(directory: &Path, count: u64) {
+    for index in 0..count {
         let place = directory.join(format!("run-{}/cycle-{}", index % 10, index / 100));
         fs::create_dir_all(&place).expect("made");
         fs::write(place.join(format!("tile-{index}.bcl")), index.to_string()).expect("written");
@@ -105,10 +119,10 @@ fn fill(directory: &Path) {
 
 #[test]
 fn queued_files_take_little_memory_and_a_scan_of_the_unchanged_writes_one_row() {
-    let lonely = Lonely::new();
+    let lonely = Lonely::new("off");
     until("the empty directory is scanned", || Some(lonely.last_scan()).filter(|at| *at > 0));
     let before = lonely.memory();
-    fill(&lonely.path("drop"));
+    fill(&lonely.path("drop"), FILES);
     let admitted = || lonely.ask("SELECT sum(upload_count) FROM tallies");
     until("all is admitted", || admitted().filter(|count| *count == 5_000));
     let grown = lonely.memory().saturating_sub(before);
@@ -125,4 +139,61 @@ fn queued_files_take_little_memory_and_a_scan_of_the_unchanged_writes_one_row() 
     assert_eq!(admitted(), uploads);
     let more = lonely.written().saturating_sub(written);
     assert!(more < 64 * 1024, "a scan of nothing new wrote {more} bytes");
+}
+
+/// How long it is looked what an open page costs.
+const LOOKED: Duration = Duration::from_secs(10);
+/// More is more than 1 % of a core.
+const SECONDS_MAX: f64 = 0.1;
+
+#[test]
+fn a_page_of_ten_thousand_uploads_paints_at_once_and_costs_a_hundredth_of_a_core() {
+    let Some(browser) = Browser::start() else { return };
+    let address = free_address();
+    let lonely = Lonely::new(&address);
+    fill(&lonely.path("drop"), 10_000);
+    let admitted = || lonely.ask("SELECT sum(upload_count) FROM tallies");
+    until("all is admitted", || admitted().filter(|count| *count == 10_000));
+
+    let paint = "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime";
+    let paints: Vec<_> = (0..5)
+        .map(|_| {
+            browser.open(&format!("http://{address}/"));
+            until("it is painted", || browser.run(paint).as_f64())
+        })
+        .collect();
+    let first = paints.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(first <= 200.0, "painted after {paints:?} ms");
+
+    // Files arrive meanwhile, so that there is something to tell.
+    let watch = |name: &str| {
+        let started = Clock::real();
+        let before = lonely.processor_seconds();
+        let mut count = 0;
+        until("the time is over", || {
+            let elapsed = started.now().monotonic.0;
+            if elapsed.as_secs() >= count {
+                fs::write(lonely.path(&format!("drop/{name}-{count}")), "x").expect("written");
+                count += 1;
+            }
+            (elapsed >= LOOKED).then_some(())
+        });
+        lonely.processor_seconds() - before
+    };
+    let task = browser.task_seconds();
+    let with = watch("with");
+    let task = browser.task_seconds() - task;
+    let shown = browser.run("return document.body.innerText");
+    assert!(shown.as_str().is_some_and(|text| text.contains("queued")), "{shown}");
+    browser.open("about:blank");
+    let without = watch("without");
+    let more = with - without;
+    eprintln!("painted after {first} ms; 10 s of it: daemon {more:.2} s, page {task:.2} s");
+    assert!(more <= SECONDS_MAX, "the daemon computed {with} s with a page, {without} s without");
+    assert!(task <= SECONDS_MAX, "the page computed {task} s");
+}
+
+fn free_address() -> String {
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port");
+    port.local_addr().expect("bound").to_string()
 }

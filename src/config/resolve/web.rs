@@ -6,30 +6,59 @@ use toml::Spanned;
 
 use super::super::raw;
 use super::Resolver;
-use crate::web::Settings;
+use crate::platform::secret::read_secret;
+use crate::web::{Password, Settings};
 
 /// Where the status page is served by default: for this machine alone.
 const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8377);
+/// A shorter password is guessed.
+const PASSWORD_LENGTH_MIN: usize = 8;
 
 impl Resolver<'_> {
-    /// Reads where the status page is served.
+    /// Reads where the status page is served, and to whom.
     pub(super) fn web(&mut self, raw: raw::WebKeys) -> Option<Settings> {
-        let hosts: Vec<_> = raw.hosts.iter().filter_map(|host| self.host(host)).collect();
-        self.address(raw.listen).map(|address| Settings { address, hosts })
+        let raw::WebKeys { listen, password_file, hosts } = raw;
+        let hosts: Vec<_> = hosts.iter().filter_map(|host| self.host(host)).collect();
+        let password = password_file.as_ref().and_then(|file| self.password(file));
+        let address = self.address(listen, password_file.is_some())?;
+        Some(Settings { address, hosts, password })
     }
 
-    fn address(&mut self, listen: Option<Spanned<String>>) -> Option<SocketAddr> {
+    /// Reads the password, which stands alone in its file.
+    fn password(&mut self, file: &Spanned<String>) -> Option<Password> {
+        let path = self.below(file);
+        self.check_secret(&path, file.span());
+        let text = read_secret(&path, true).ok()?;
+        let password = text.trim_end_matches(['\r', '\n']);
+        if password.contains('\n') || password.chars().count() < PASSWORD_LENGTH_MIN {
+            let message = format!("[web] password_file {} holds no password", path.display());
+            let hint = format!("one line of at least {PASSWORD_LENGTH_MIN} characters is expected");
+            self.problem(Some(file.span()), message, Some(hint));
+            return None;
+        }
+        Some(Password(password.to_owned()))
+    }
+
+    fn address(
+        &mut self,
+        listen: Option<Spanned<String>>,
+        has_password: bool,
+    ) -> Option<SocketAddr> {
         let Some(listen) = listen else { return Some(DEFAULT) };
         if listen.as_ref() == "off" {
             return None;
         }
         let address: Option<SocketAddr> = listen.as_ref().parse().ok();
-        if address.is_some_and(|address| !address.ip().is_loopback()) {
+        if !has_password && address.is_some_and(|address| !address.ip().is_loopback()) {
             let message = format!(
-                "[web] listen = {:?}: whoever reaches it may read names and states of files",
+                "[web] listen = {:?}: other machines reach it, and there is no password_file",
                 listen.as_ref()
             );
-            self.warn(listen.span(), message);
+            let hint =
+                "password_file = \"web.pass\": a file of mode 600 with a password on one line; \
+                or listen = \"127.0.0.1:8377\""
+                    .to_owned();
+            self.problem(Some(listen.span()), message, Some(hint));
         }
         if address.is_none() {
             let message = format!("listen = {:?} is no address", listen.as_ref());

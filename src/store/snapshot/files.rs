@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use rusqlite::OptionalExtension;
 
-use super::Snapshot;
 use super::runs::read_version;
+use super::{Snapshot, UploadShown, read_upload};
 use crate::model::{
     ContentMark, DestinationName, DirectoryName, Fingerprint, SourcePath, UploadId,
 };
@@ -103,6 +103,22 @@ impl Snapshot {
             everywhere.filter_map(|sent| sent.into_values().max_by_key(|s| s.upload)).collect();
         newest.sort_by_key(|sent| std::cmp::Reverse(sent.upload));
         Ok(newest)
+    }
+
+    /// Returns the newest upload of a file to a destination.
+    pub fn newest(
+        &self,
+        drop: &DirectoryName,
+        path: &SourcePath,
+        destination: &DestinationName,
+    ) -> std::result::Result<Option<UploadShown>, Error> {
+        let find = || -> Result<Option<UploadShown>> {
+            let sql = "SELECT * FROM uploads WHERE path = ?1 AND drop_name = ?2 \
+                AND destination = ?3 ORDER BY id DESC LIMIT 1";
+            let key = (path.as_bytes(), drop.as_str(), destination.as_str());
+            self.connection.prepare_cached(sql)?.query_row(key, read_upload).optional()
+        };
+        find().map_err(|source| self.failed(source))
     }
 
     /// Returns the upload of a file that was moved to `path` since, with its old path.
