@@ -242,7 +242,7 @@ CREATE TABLE drop_health (
 CREATE TABLE destination_health (
     destination TEXT PRIMARY KEY,
     platform TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('ok', 'throttled', 'unreachable', 'halted')),
+    state TEXT NOT NULL CHECK (state IN ('unknown', 'ok', 'throttled', 'unreachable', 'halted')),
     reason TEXT,
     since_ns INTEGER NOT NULL,
     next_try_at_ns INTEGER,
@@ -268,8 +268,6 @@ CREATE TABLE daemon (
     pid INTEGER NOT NULL,
     version TEXT NOT NULL,
     started_at_ns INTEGER NOT NULL,
-    rate_bytes_per_second INTEGER NOT NULL DEFAULT 0,
-    rate_at_ns INTEGER NOT NULL DEFAULT 0,
     bytes_sent_total INTEGER NOT NULL DEFAULT 0,
     -- Which process it is: its id, when it started, in which namespace of ids.
     process TEXT,
@@ -378,7 +376,10 @@ CREATE TABLE runs (
     name_now BLOB,
     -- It is open for longer than runs of its kind are.
     is_stale INTEGER NOT NULL DEFAULT 0,
+    -- The code of the reason.
+    reason_code TEXT,
     PRIMARY KEY (drop_name, run),
+    CHECK ((reason IS NULL) = (reason_code IS NULL)),
     CHECK (state <> 'completed' OR (completed_at_ns IS NOT NULL AND receipt_sha256 IS NOT NULL)),
     CHECK ((receipt_sha256 IS NULL) = (ledger IS NULL)),
     CHECK ((closed_by IS NULL) = (closed_without IS NULL))
@@ -420,22 +421,39 @@ CREATE TABLE run_tallies (
     completed_count INTEGER NOT NULL,
     parked_count INTEGER NOT NULL,
     newest_id INTEGER NOT NULL,
+    -- Sums over the uploads that are counted.
+    size_bytes INTEGER NOT NULL,
+    accepted_bytes INTEGER NOT NULL,
+    -- When the last upload of it was admitted, begun, completed or had its receipt.
+    last_activity_at_ns INTEGER NOT NULL,
     PRIMARY KEY (drop_name, run, destination)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TRIGGER uploads_run_insert AFTER INSERT ON uploads WHEN NEW.sentinel = 0 BEGIN
     INSERT INTO run_tallies VALUES (NEW.drop_name, ifnull(NEW.run, x''), NEW.destination, 1, 0,
-        NEW.state = 'parked', NEW.id)
+        NEW.state = 'parked', NEW.id, min(NEW.size_bytes, 281474976710656), NEW.accepted_bytes,
+        NEW.admitted_at_ns)
     ON CONFLICT DO UPDATE SET upload_count = upload_count + 1,
-        parked_count = parked_count + (NEW.state = 'parked'), newest_id = NEW.id;
+        parked_count = parked_count + (NEW.state = 'parked'), newest_id = NEW.id,
+        size_bytes = min(size_bytes, 9223090561878065151) + min(NEW.size_bytes, 281474976710656),
+        last_activity_at_ns = max(last_activity_at_ns, NEW.admitted_at_ns);
 END;
 
-CREATE TRIGGER uploads_run_update AFTER UPDATE OF stage, hold ON uploads
-WHEN NEW.sentinel = 0 AND NEW.state <> OLD.state BEGIN
+CREATE TRIGGER uploads_run_update AFTER UPDATE OF stage, hold, accepted_bytes ON uploads
+WHEN NEW.sentinel = 0
+    AND (NEW.state <> OLD.state OR NEW.accepted_bytes <> OLD.accepted_bytes) BEGIN
     UPDATE run_tallies SET
         upload_count = upload_count + (OLD.state = 'abandoned') - (NEW.state = 'abandoned'),
         completed_count = completed_count + (NEW.state = 'completed') - (OLD.state = 'completed'),
-        parked_count = parked_count + (NEW.state = 'parked') - (OLD.state = 'parked')
+        parked_count = parked_count + (NEW.state = 'parked') - (OLD.state = 'parked'),
+        size_bytes = max(min(size_bytes, 9223090561878065151)
+            + min(NEW.size_bytes, 281474976710656)
+            * ((OLD.state = 'abandoned') - (NEW.state = 'abandoned')), 0),
+        accepted_bytes = max(min(accepted_bytes, 9223090561878065151)
+            + min(NEW.accepted_bytes, 281474976710656) * (NEW.state <> 'abandoned')
+            - min(OLD.accepted_bytes, 281474976710656) * (OLD.state <> 'abandoned'), 0),
+        last_activity_at_ns = max(last_activity_at_ns, ifnull(NEW.begun_at_ns, 0),
+            ifnull(NEW.completed_at_ns, 0), ifnull(NEW.receipted_at_ns, 0))
     WHERE drop_name = NEW.drop_name AND run = ifnull(NEW.run, x'')
         AND destination = NEW.destination;
 END;

@@ -13,6 +13,7 @@ mod doctor;
 mod documents;
 mod exports;
 mod init;
+mod layout;
 mod log_level;
 mod login;
 mod notify;
@@ -30,6 +31,7 @@ mod show;
 mod status;
 mod upload;
 mod verify;
+mod wait;
 mod what;
 
 use std::path::PathBuf;
@@ -55,8 +57,10 @@ pub enum Exit {
     State = 4,
     /// No daemon runs.
     NotRunning = 5,
-    /// Something is parked, deaf or damaged (`status --check`, `doctor`).
+    /// Something needs a person (`status --check`, `wait`, `doctor`).
     Attention = 6,
+    /// The time that it was given is up (`wait`).
+    TimeUp = 7,
 }
 
 impl From<Exit> for ExitCode {
@@ -76,7 +80,8 @@ struct Arguments {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 fine, 1 the asked-for thing failed, 2 usage, \
-    3 configuration, 4 state unusable, 5 daemon not running, 6 something needs a person (status --check, doctor).";
+    3 configuration, 4 state unusable, 5 daemon not running, 6 something needs a person (status --check, wait, doctor), \
+    7 time is up (wait).";
 
 /// Arguments of every command.
 #[derive(Debug, Clone, Args)]
@@ -129,8 +134,10 @@ enum Command {
     Sandbox(sandbox::SandboxArguments),
     /// Say what is going on
     Status(status::StatusArguments),
-    /// Say everything about an upload, or about each of a run
+    /// Say everything about a run, an upload or a destination
     Show(show::ShowArguments),
+    /// Wait until a run is at all of its destinations
+    Wait(wait::WaitArguments),
     /// List exports to attached volumes
     Exports(exports::ExportsArguments),
     /// Say what would be uploaded, to where, in how many parts, and what not, and why
@@ -207,6 +214,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         }
         Command::Status(status) => status::execute(common, &status),
         Command::Show(show) => show::execute(common, &show),
+        Command::Wait(asked) => wait::execute(common, &asked),
         Command::Exports(asked) => exports::execute(common, &asked),
         Command::Plan(plan) => plan::execute(common, &plan),
         Command::Receipts(asked) => receipts::execute(common, &asked),

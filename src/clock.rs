@@ -53,8 +53,13 @@ impl Clock {
 
     /// Returns the present moment as the clock on the wall shows it, in the system's time zone.
     pub fn local_now(&self) -> jiff::civil::DateTime {
-        let now = jiff::Timestamp::from_nanosecond(i128::from(self.now().wall.0));
-        now.unwrap_or_default().to_zoned_datetime(jiff::tz::TimeZone::system()).datetime()
+        self.local_at(self.now().wall)
+    }
+
+    /// Returns a moment as the clock on the wall shows it, in the system's time zone.
+    pub fn local_at(&self, at: WallTime) -> jiff::civil::DateTime {
+        let at = jiff::Timestamp::from_nanosecond(i128::from(at.0));
+        at.unwrap_or_default().to_zoned_datetime(jiff::tz::TimeZone::system()).datetime()
     }
 
     /// Returns a number nobody can foretell, for jitter and request ids; not for secrets.

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::model::{ClosedByHand, DirectoryName, OrderChange, Scope, SourcePath, Verb};
+use crate::model::{ClosedByHand, DirectoryName, Live, OrderChange, Scope, SourcePath, Verb};
 
 pub use client::ask;
 pub(crate) use client::reach;
@@ -74,6 +74,8 @@ pub enum ControlRequest {
         /// What holds instead of what is configured; nothing changes nothing.
         set: Option<RateOrder>,
     },
+    /// Say what only the running daemon knows.
+    Live,
     /// Say or change which lines are logged.
     LogLevel {
         /// The level; nothing changes nothing.
@@ -106,6 +108,7 @@ impl ControlRequest {
                 (count > FILES_MAX).then(why)
             }
             Self::Close { .. }
+            | Self::Live
             | Self::Resend { .. }
             | Self::Bandwidth { .. }
             | Self::LogLevel { .. } => None,
@@ -136,6 +139,7 @@ pub enum Reply {
     /// The run is closed.
     Closed(ClosedByHand),
     LogLevel(String),
+    Live(Live),
     /// It was not done, and why.
     Refused(String),
 }

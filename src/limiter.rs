@@ -55,6 +55,8 @@ pub(crate) struct CallBudget {
     /// The slower rate while little is left, and until when it holds.
     slow: Option<(f64, Monotonic)>,
     is_fixed: bool,
+    /// Calls that the platform allows in a window, as it announced.
+    limit: Option<u64>,
 }
 
 impl CallBudget {
@@ -71,6 +73,7 @@ impl CallBudget {
             paused_until: None,
             slow: None,
             is_fixed: wished.is_some(),
+            limit: None,
         }
     }
 
@@ -95,6 +98,19 @@ impl CallBudget {
         Err(now.after(wait.max(Duration::from_millis(1))))
     }
 
+    /// Returns when a call is free; not later than `now` when one is.
+    pub(crate) fn free_at(&self, now: Monotonic) -> Monotonic {
+        let mut asked = Self { ..*self };
+        asked.take(now).err().unwrap_or(now)
+    }
+
+    /// Returns how many calls are made in a window of the platform's at most.
+    pub(crate) fn calls_in_window(&self) -> u64 {
+        self.limit.unwrap_or_else(|| {
+            std::time::Duration::from_secs_f64(self.per_second * WINDOW.as_secs_f64()).as_secs()
+        })
+    }
+
     /// Returns until when no call may be made at all, if that is so.
     pub(crate) fn paused_until(&self, now: Monotonic) -> Option<Monotonic> {
         self.paused_until.filter(|until| *until > now)
@@ -116,6 +132,7 @@ impl CallBudget {
     /// Follows what the platform announces. A fixed rate only ever becomes slower by it.
     pub(crate) fn announced(&mut self, said: Announcement, now: Monotonic) {
         if let Some(limit) = said.limit.filter(|limit| *limit > 0 && !self.is_fixed) {
+            self.limit = Some(limit);
             let limit = as_float(limit);
             self.per_second = (0.75 * limit / WINDOW.as_secs_f64()).max(RATE_MIN);
             self.burst = (limit / 20.0).max(1.0);

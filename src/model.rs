@@ -15,6 +15,7 @@ pub mod health;
 pub mod hex;
 pub mod id;
 pub mod ledger;
+pub mod live;
 pub mod notice;
 pub mod order;
 pub mod proof;
@@ -33,7 +34,7 @@ pub use bytes::{ByteCount, ByteRange, PartLimits, PartNumber, PartSize, Space};
 pub use call::{
     BeginRequest, Call, CompleteRequest, PartRequest, PutRequest, Reply, Whole, WholeRequest,
 };
-pub use code::Code;
+pub use code::{Code, Reason, WaitCode};
 pub use digest::{ETag, ETagEvidence, ETagLaw, ETagMode, Md5, PartNote, Stored};
 pub use export::{Export, ExportItem, ExportJob, ExportMode, ExportPlace, ExportState, ExportStep};
 pub use fact::Fact;
@@ -52,6 +53,7 @@ pub use ledger::{
     SentinelFile, WrittenLine,
 };
 pub(crate) use ledger::{LEDGER_SUFFIX, split_ledger};
+pub use live::{Flow, FlowKey, Live, LivePause};
 pub use notice::{
     Channel, Notice, NoticeFacts, NoticeGroup, NoticeId, NoticeItem, NoticeKind, NoticeNumber,
     ReportPeriod, StoredNotices, UnsentNotice,
@@ -66,7 +68,8 @@ pub use remote::{
 pub use root::{RootIdentity, StoredRoot};
 pub use run::{
     ClosedByHand, Closing, Disposal, Disposition, Place, RenamedRun, Role, RunFile, RunOutcome,
-    RunReading, RunRow, RunState, RunTally, SkipVerdict, Start, Unit, WholeDigest,
+    RunReading, RunReason, RunRow, RunState, RunTally, RunWait, SkipVerdict, Start, Unit,
+    WholeDigest,
 };
 pub use shown::{Shown, json_shown, lines_shown, misleads};
 pub use stored::{

@@ -44,7 +44,8 @@ use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 use crate::model::{
-    Call, DestinationName, Failure, FailureKind, Learned, PutRequest, Reply, Traits, WallTime,
+    Call, DestinationName, Failure, FailureKind, Learned, LivePause, Now, PutRequest, Reply,
+    Traits, WallTime,
 };
 
 /// API calls under way at one destination: each may hold an answer of a few MiB.
@@ -106,6 +107,11 @@ impl Destination {
         if let Some(account) = &self.0.account {
             account.lift_pause();
         }
+    }
+
+    /// Returns why calls wait for their turn, and until when.
+    pub(crate) fn paced(&self, now: Now) -> Option<LivePause> {
+        self.0.account.as_ref()?.paced(now)
     }
 
     /// Returns by how much our clock is behind that of the platform, where that is another time than was

@@ -1,13 +1,18 @@
 //! Asks the running daemon.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::bail;
 use rustix::fd::BorrowedFd;
 
 use super::Common;
 use crate::control::{self, ControlRequest, Error, Reply};
+use crate::model::Live;
 use crate::store;
+
+/// What is shown does not wait longer for a daemon that hangs.
+const LIVE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Sends a request to the daemon of this configuration, and returns its answer.
 pub(super) fn ask(common: &Common, request: &ControlRequest) -> anyhow::Result<Reply> {
@@ -25,6 +30,20 @@ pub(super) fn hand_in(
         bail!("the daemon refuses: {why}");
     }
     Ok(reply)
+}
+
+/// Returns what only the running daemon knows; none where none runs, or it does not answer at once.
+pub(super) fn live(common: &Common) -> Option<Live> {
+    let reply = reach(common, async |path| {
+        let request = ControlRequest::Live;
+        let asked = control::ask(&path, &request, &[]);
+        let late = |_| Error::NoAnswer { path: path.clone(), why: "none at once".into() };
+        tokio::time::timeout(LIVE_LIMIT, asked).await.map_err(late)?
+    });
+    match reply {
+        Ok(Reply::Live(live)) => Some(live),
+        Ok(_) | Err(_) => None,
+    }
 }
 
 /// Says why no daemon can be asked, before anything else is found to be missing.

@@ -6,6 +6,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use super::layout::{self, Sheet};
 use crate::model::{ByteCount, Shown, WallTime, json_shown, lines_shown};
 use crate::receipt::rfc3339;
 use crate::telemetry::{scrub, scrub_secrets};
@@ -28,6 +29,17 @@ pub(super) fn document(text: &str) -> io::Result<()> {
 /// Prints a value as JSON.
 pub(super) fn json(value: &serde_json::Value) -> io::Result<()> {
     data(&json_shown(&format!("{value:#}")))
+}
+
+/// Prints lines, which are escaped, in colour where standard output takes it.
+pub(super) fn sheet(sheet: &Sheet) -> io::Result<()> {
+    let text = if layout::has_colour() { sheet.coloured() } else { sheet.plain() };
+    document(&scrub_secrets(&text))
+}
+
+/// Returns the name of this machine.
+pub(super) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Clears a terminal.
@@ -147,7 +159,7 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         rows.iter()
             .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
+            .map(|cell| layout::width(cell))
             .max()
             .unwrap_or(0)
     };
@@ -156,7 +168,7 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
     for row in &rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:width$}  "));
+            line.push_str(&format!("{}  ", layout::padded(cell, *width)));
         }
         text.push_str(line.trim_end());
         text.push('\n');

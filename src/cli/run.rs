@@ -38,7 +38,7 @@ pub(super) fn execute(common: &Common, arguments: &RunArguments) -> anyhow::Resu
     let recording = arguments.record.clone();
     let ended = runtime.block_on(async {
         let reader = Box::new(reader);
-        let render = Render { status: status::rendered, upload: show::rendered };
+        let render = Render { status: status::json::rendered, upload: show::rendered };
         let setup = Setup { config, reader, render, recording };
         let daemon = Daemon::start(setup, Clock::real())?;
         daemon.run().await

@@ -1,5 +1,8 @@
-//! `show`: everything about one upload, or about each of what is named.
+//! `show`: everything about a run, about one upload, or about each of what is named.
 
+mod run;
+
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -7,9 +10,12 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
+use self::run::NamedRun;
+use super::status::json::{disposal_json, upload_json};
 use super::what::{What, WhatError};
-use super::{Common, Exit, render, status};
-use crate::model::{Admission, Scope, Shown, SourcePath, json_shown};
+use super::{Common, Exit, ask, render};
+use crate::clock::Clock;
+use crate::model::{Admission, Scope, Shown, SourcePath, UploadId, json_shown};
 use crate::receipt;
 use crate::store::snapshot::{DestinationShown, Detail, DisposalShown, Snapshot};
 
@@ -36,6 +42,14 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
         Err(WhatError::Nothing { .. }) if !moved.is_empty() => What::default(),
         what => what?,
     };
+    let scopes = what.scopes();
+    if let ([Scope::Run(drop, run)], true) = (&scopes[..], moved.is_empty()) {
+        let page = NamedRun { drop, run, state: &state };
+        if let Some(exit) = page.show(common, arguments.json)? {
+            return Ok(exit);
+        }
+    }
+    let status = snapshot.status_with(false, Clock::real().now().wall, ask::live(common))?;
     let mut ids = Vec::new();
     for scope in what.scopes() {
         ids.extend(snapshot.uploads_of(&scope, SHOWN_MAX + 1)?);
@@ -46,7 +60,11 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
         ids.truncate(SHOWN_MAX);
         render::talk(&format!("the newest {SHOWN_MAX} uploads are shown"));
     }
-    let destinations = snapshot.destinations()?;
+    let mut destinations = snapshot.destinations()?;
+    for to in &mut destinations {
+        let live = status.destinations.iter().find(|live| live.name == to.name);
+        live.into_iter().for_each(|live| to.clone_from(live));
+    }
     let is_named = |to: &&DestinationShown| {
         let is_it =
             |scope: &Scope| matches!(scope, Scope::Destination(name) if name.as_str() == to.name);
@@ -55,42 +73,66 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
     let named: Vec<_> = destinations.iter().filter(is_named).collect();
     let mut found = Vec::new();
     for id in ids.into_iter().chain(moved.iter().map(|(id, _)| *id)) {
-        found.extend(snapshot.detail(id)?);
+        found.extend(snapshot.detail_of(id, &status)?);
     }
     if found.is_empty() && named.is_empty() {
         bail!("there is no upload of {}", Shown(&asked.to_string_lossy()));
     }
-    let is_number = asked.to_str().is_some_and(|text| text.parse::<i64>().is_ok());
-    if arguments.json {
-        let mut shown: Vec<_> = found.iter().map(|detail| to_json(detail, &state)).collect();
-        for (detail, shown) in found.iter().zip(&mut shown) {
-            let disposal = disposal_of(&snapshot, detail)?;
-            shown["disposal"] = disposal.as_ref().map_or(Value::Null, status::disposal_json);
-        }
-        for (detail, shown) in found.iter().zip(&mut shown) {
+    let found = FoundUploads { asked, snapshot: &snapshot, found, moved, state: &state };
+    match arguments.json {
+        true => render::json(&found.to_json(&destinations)?)?,
+        false => render::data(&found.to_text(&named)?)?,
+    }
+    Ok(Exit::Fine)
+}
+
+/// What was found by a word that names no run.
+struct FoundUploads<'a> {
+    asked: &'a OsStr,
+    snapshot: &'a Snapshot,
+    found: Vec<Detail>,
+    /// Uploads of files that have been moved to the path that was asked for, with their former paths.
+    moved: Vec<(UploadId, SourcePath)>,
+    state: &'a Path,
+}
+
+impl FoundUploads<'_> {
+    fn to_json(&self, destinations: &[DestinationShown]) -> anyhow::Result<Value> {
+        let mut all = Vec::new();
+        for detail in &self.found {
+            let mut shown = to_json(detail, self.state);
+            let disposal = disposal_of(self.snapshot, detail)?;
+            shown["disposal"] = disposal.as_ref().map_or(Value::Null, disposal_json);
             let to = &detail.upload.admission.destination;
             let to = destinations.iter().find(|shown| shown.name == to.as_str());
             let learned = to.map_or(&[][..], |to| &to.learned);
             let words: Vec<_> = learned.iter().map(|what| what.as_str()).collect();
             shown["destination_learned"] = words.into();
-            if moved.iter().any(|(id, _)| *id == detail.upload.admission.id) {
-                shown["moved_to"] = asked.to_string_lossy().into();
+            if self.moved.iter().any(|(id, _)| *id == detail.upload.admission.id) {
+                shown["moved_to"] = self.asked.to_string_lossy().into();
             }
+            all.push(shown);
         }
-        render::json(&if is_number { shown[0].clone() } else { Value::Array(shown) })?;
-    } else {
-        let told = moved.iter().map(|(id, old)| {
-            let name = asked.to_string_lossy();
+        let is_number = self.asked.to_str().is_some_and(|text| text.parse::<i64>().is_ok());
+        Ok(match is_number {
+            true => all.into_iter().next().unwrap_or(Value::Null),
+            false => Value::Array(all),
+        })
+    }
+
+    fn to_text(&self, named: &[&DestinationShown]) -> anyhow::Result<String> {
+        let said = self.moved.iter().map(|(id, old)| {
+            let name = self.asked.to_string_lossy();
             format!("{} was uploaded as {old} (upload {id}) and moved since\n", Shown(&name))
         });
-        let mut shown: Vec<_> = told.chain(named.into_iter().map(destination_text)).collect();
-        for detail in &found {
-            let disposal = disposal_of(&snapshot, detail)?;
-            shown.push(to_text(detail, disposal.as_ref(), &state));
+        let destinations = named.iter().map(|to| destination_text(to));
+        let mut shown: Vec<_> = said.chain(destinations).collect();
+        for detail in &self.found {
+            let disposal = disposal_of(self.snapshot, detail)?;
+            shown.push(to_text(detail, disposal.as_ref(), self.state));
         }
-        render::data(&shown.join("\n"))?;
+        Ok(shown.join("\n"))
     }
-    Ok(Exit::Fine)
 }
 
 /// Says how a destination does, and what goes without there.
@@ -108,7 +150,7 @@ pub(super) fn rendered(detail: &Detail, state: &Path) -> String {
 }
 
 fn to_json(detail: &Detail, state: &Path) -> Value {
-    let mut shown = status::upload_json(&detail.upload);
+    let mut shown = upload_json(&detail.upload);
     let parts = detail.parts.iter().map(|part| {
         json!({
             "number": part.number.get(), "md5": part.md5.to_string(), "etag": part.etag.as_str(),
@@ -123,7 +165,7 @@ fn to_json(detail: &Detail, state: &Path) -> Value {
         })
     });
     let more = json!({
-        "schema": 1,
+        "schema": 2,
         "stage": detail.upload.state.stage.as_str(),
         "remote_upload_id": detail.remote_upload_id,
         "remote_name": detail.remote_name,
@@ -187,7 +229,9 @@ fn to_text(detail: &Detail, disposal: Option<&DisposalShown>, state: &Path) -> S
         row("to", admission.destination.to_string()),
         row("state", format!("{} ({})", upload.word(), upload.state.stage.as_str())),
     ];
-    rows.extend(upload.reason().map(|reason| row("because", reason)));
+    let reason = upload.reason();
+    rows.extend(reason.as_ref().map(|reason| row("because", reason.text.clone())));
+    rows.extend(reason.and_then(|reason| reason.cure()).map(|cure| row("cure", cure)));
     rows.extend([
         row(
             "accepted",

@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::OFlags;
 
-use super::{Common, Exit, ask, render, status};
+use super::status::json::upload_json;
+use super::{Common, Exit, ask, render};
 use crate::control::{ControlRequest, FILES_MAX, Handed, Reply};
 use crate::model::{Observation, Seen, Shown, SourcePath, UploadId};
 use crate::source::{self, DirectoryRoot, Filter};
@@ -75,7 +76,7 @@ pub(super) fn execute(common: &Common, arguments: &UploadArguments) -> anyhow::R
     let is_there = |detail: &Detail| detail.upload.word() == "completed";
     for detail in ended.iter().filter(|detail| !is_there(detail)) {
         let upload = &detail.upload;
-        let reason = upload.reason().unwrap_or_default();
+        let reason = upload.reason().map_or(String::new(), |reason| reason.text);
         let (id, word) = (upload.admission.id, upload.word());
         render::talk(&format!("upload {id} is {word}: {}", Shown(&reason)));
     }
@@ -207,7 +208,7 @@ fn tell(uploads: &[Handed], left_out: &[(String, String)]) -> std::io::Result<()
 fn to_json(uploads: &[Handed], left_out: &[(String, String)], ended: &[Detail]) -> Value {
     let left_out: Vec<_> =
         left_out.iter().map(|(path, reason)| json!({ "path": path, "reason": reason })).collect();
-    let ended: Vec<_> = ended.iter().map(|detail| status::upload_json(&detail.upload)).collect();
+    let ended: Vec<_> = ended.iter().map(|detail| upload_json(&detail.upload)).collect();
     json!({ "schema": 1, "uploads": uploads, "left_out": left_out, "ended": ended })
 }
 

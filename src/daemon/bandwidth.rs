@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::meters::Meters;
 use crate::clock::Clock;
 use crate::limiter::{ByteBudget, Rate, Reservation};
-use crate::model::{Failure, FailureKind};
+use crate::model::{Failure, FailureKind, LivePause};
 
 /// Smaller pieces would be more frame than content.
 const SLICE_MIN: usize = 512;
@@ -39,13 +39,21 @@ struct BandwidthState {
     slice: usize,
     /// Tickets of an earlier budget are worth nothing in this one.
     epoch: u64,
+    /// Why the rate is zero.
+    stopped: Option<LivePause>,
 }
 
 impl Bandwidth {
     /// Shares a rate among parts.
     pub(crate) fn new(rate: Rate, parts_in_flight: u32, clock: &Clock) -> Self {
         let budget = ByteBudget::new(rate.unwrap_or(0), clock.now().monotonic);
-        let state = BandwidthState { rate, budget, slice: slice(rate, parts_in_flight), epoch: 0 };
+        let state = BandwidthState {
+            rate,
+            budget,
+            slice: slice(rate, parts_in_flight),
+            epoch: 0,
+            stopped: None,
+        };
         let (changed, _) = watch::channel(0);
         let meters = Meters::default();
         Self { state: Mutex::new(state), changed, clock: clock.clone(), meters }
@@ -66,6 +74,16 @@ impl Bandwidth {
         state.slice = slice(rate, parts_in_flight);
         drop(state);
         self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Notes why nothing may be sent, for those who ask.
+    pub(crate) fn note_stopped(&self, why: Option<LivePause>) {
+        self.lock().stopped = why;
+    }
+
+    /// Returns why nothing may be sent, where that is so.
+    pub(crate) fn stopped(&self) -> Option<LivePause> {
+        self.lock().stopped.clone()
     }
 
     /// Returns how many bytes are sent at once.

@@ -129,6 +129,7 @@ impl Daemon {
         let rates = Rates::new(&config.transfer, loaded.bandwidth, &clock);
         let (rate, parts) = (rates.in_force().0, config.transfer.parts_in_flight.most());
         let bandwidth = Arc::new(Bandwidth::new(rate, parts, &clock));
+        bandwidth.note_stopped(rates.stopped(&clock));
         let world = Arc::new(world(config, &loaded.state.roots, &clock, sender, bandwidth)?);
         recall(config, &world.destinations, &loaded.state);
         renamed::recall(&world.sources, loaded.state.runs.iter().map(|run| &run.row));

@@ -164,6 +164,10 @@ impl Daemon {
                 let reply = self.order_bandwidth(set, user);
                 return self.reply(answer, reply);
             }
+            ControlRequest::Live => {
+                let live = super::live::read(&self.world);
+                return self.reply(answer, Reply::Live(live));
+            }
             ControlRequest::LogLevel { set } => {
                 return self.reply(answer, order_level(set.as_deref(), user));
             }

@@ -91,7 +91,9 @@ fn troubles(journal: &Journal, config: &Config) -> Vec<String> {
     let mut closed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for target in &config.destinations {
         let state = journal.destinations.get(&target.name).map(|(state, _)| *state);
-        if let Some(state) = state.filter(|state| *state != DestinationState::Ok) {
+        if let Some(state) =
+            state.filter(|state| !matches!(state, DestinationState::Ok | DestinationState::Unknown))
+        {
             closed.entry(state.as_str()).or_default().push(target.name.as_str());
         }
     }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     ByteCount, DamagedLedger, DestinationName, DestinationState, DirectoryHealth, DirectoryName,
-    Fact, Failure, Learned, LedgerFinding, OpenCleanup, OrderRecord, PartNumber, Record, RunRow,
-    RunState, SourcePath, UploadId, WatchState, WrittenLine,
+    Fact, Failure, Learned, LedgerFinding, OpenCleanup, OrderRecord, PartNumber, Record, RunReason,
+    RunRow, RunState, SourcePath, UploadId, WatchState, WrittenLine,
 };
 
 /// From this failure of an upload on, a failure is a warning.
@@ -20,7 +20,7 @@ const WARN_FROM: u32 = 3;
 pub(super) struct Journal {
     failures: BTreeMap<UploadId, u32>,
     /// What was last said of each run that has not completed.
-    runs: BTreeMap<(DirectoryName, SourcePath), (RunState, Option<String>)>,
+    runs: BTreeMap<(DirectoryName, SourcePath), (RunState, Option<RunReason>)>,
     pub(super) deaf: BTreeSet<DirectoryName>,
     /// What was last said of each destination.
     pub(super) destinations: BTreeMap<DestinationName, (DestinationState, Option<String>)>,
@@ -109,6 +109,10 @@ impl Journal {
         reason: Option<&str>,
     ) {
         let said = (state, reason.map(str::to_owned));
+        // It is asked at once: the answer is worth a line.
+        if state == DestinationState::Unknown {
+            return;
+        }
         if self.destinations.get(destination) == Some(&said) {
             return;
         }
@@ -127,7 +131,12 @@ impl Journal {
         let (path, state) = (row.name.to_string(), row.state.as_str());
         let ended =
             row.outcome.as_ref().map(|outcome| format!("the run ended as {}", outcome.word));
-        let why = row.reason.clone().or(ended).map_or(String::new(), |why| format!(": {why}"));
+        let why = row
+            .reason
+            .as_ref()
+            .map(|reason| reason.text.clone())
+            .or(ended)
+            .map_or(String::new(), |why| format!(": {why}"));
         tracing::info!(path, "drop is {state}{why}");
         match row.state {
             RunState::Completed | RunState::Gone | RunState::Skipped => self.runs.remove(&key),

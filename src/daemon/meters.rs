@@ -13,9 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Daemon;
+use super::flows::{FlowMeter, FlowNow, Flows};
 use crate::engine::Pace;
 use crate::engine::event::Event;
-use crate::model::{ByteCount, DestinationName, Monotonic, PartNumber, UploadId};
+use crate::model::{
+    ByteCount, DestinationName, Flow, FlowKey, Monotonic, Now, PartNumber, UploadId,
+};
 
 /// How often the engine is told.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -50,6 +53,7 @@ pub(crate) struct InFlight {
     upload: UploadId,
     number: u64,
     parts: Arc<Mutex<PartMeters>>,
+    pub(super) flow: Arc<FlowMeter>,
     /// Bytes handed to the connection.
     pub(crate) sent: Arc<AtomicU64>,
 }
@@ -69,11 +73,18 @@ impl Drop for InFlight {
     }
 }
 
+#[derive(Debug)]
+struct PartCounter {
+    key: FlowKey,
+    sent: Arc<AtomicU64>,
+}
+
 #[derive(Debug, Default)]
 struct PartMeters {
     begun_count: u64,
-    counters: BTreeMap<(UploadId, u64), Arc<AtomicU64>>,
+    counters: BTreeMap<(UploadId, u64), PartCounter>,
     numbers: BTreeMap<(UploadId, u64), PartNumber>,
+    flows: Flows,
     /// What was told last, where it was not nothing.
     told: BTreeMap<UploadId, ByteCount>,
 }
@@ -82,8 +93,8 @@ impl PartMeters {
     /// Returns what is in flight of each upload of which it has changed since this was asked.
     fn news(&mut self) -> Vec<(UploadId, ByteCount)> {
         let mut now: BTreeMap<UploadId, ByteCount> = BTreeMap::new();
-        for ((upload, _), sent) in &self.counters {
-            now.entry(*upload).or_default().0 += sent.load(Ordering::Relaxed);
+        for ((upload, _), part) in &self.counters {
+            now.entry(*upload).or_default().0 += part.sent.load(Ordering::Relaxed);
         }
         now.retain(|_, bytes| bytes.0 > 0);
         let known: BTreeSet<_> = self.told.keys().chain(now.keys()).copied().collect();
@@ -113,12 +124,28 @@ impl Meters {
     }
 
     /// Counts a part that begins to be sent.
-    pub(crate) fn begin(&self, upload: UploadId) -> InFlight {
+    pub(crate) fn begin(&self, upload: UploadId, key: &FlowKey, now: Monotonic) -> InFlight {
         let (sent, mut parts) = (Arc::new(AtomicU64::new(0)), lock(&self.parts));
         let number = parts.begun_count;
         parts.begun_count += 1;
-        parts.counters.insert((upload, number), Arc::clone(&sent));
-        InFlight { upload, number, parts: Arc::clone(&self.parts), sent }
+        let counter = PartCounter { key: key.clone(), sent: Arc::clone(&sent) };
+        parts.counters.insert((upload, number), counter);
+        let flow = parts.flows.of(key, now);
+        flow.begin(now);
+        InFlight { upload, number, parts: Arc::clone(&self.parts), flow, sent }
+    }
+
+    /// Returns what goes at this moment.
+    pub(crate) fn flows(&self, now: Now) -> Vec<Flow> {
+        let parts = lock(&self.parts);
+        let flow = |FlowNow { key, bytes_per_second, stalled_since }: FlowNow| {
+            let of_it = parts.counters.values().filter(|part| part.key == key);
+            let sent = of_it.map(|part| part.sent.load(Ordering::Relaxed));
+            let (count, bytes) = sent.fold((0, 0), |(count, sum), sent| (count + 1, sum + sent));
+            let in_flight = ByteCount(bytes);
+            Flow { key, bytes_per_second, parts_in_flight: count, in_flight, stalled_since }
+        };
+        parts.flows.now(now).into_iter().map(flow).collect()
     }
 
     /// Returns what is in flight of uploads, when that is due to be told.
@@ -179,8 +206,14 @@ mod tests {
         let meters = Meters::default();
         let news = || lock(&meters.parts).news();
         let (one, other) = (UploadId(1), UploadId(2));
-        let part = meters.begin(one);
-        let parts = [meters.begin(one), meters.begin(other)];
+        let key = FlowKey {
+            destination: DestinationName::new("far"),
+            drop: crate::model::DirectoryName::new("lab"),
+            run: crate::model::SourcePath::from_bytes(b"run"),
+        };
+        let begin = |upload| meters.begin(upload, &key, Monotonic(Duration::ZERO));
+        let part = begin(one);
+        let parts = [begin(one), begin(other)];
         assert_eq!(news(), [], "nothing went yet");
         part.sent.store(70, Ordering::Relaxed);
         parts[0].sent.store(5, Ordering::Relaxed);

@@ -10,7 +10,8 @@ use crate::store::snapshot::{Status, Tally};
 /// Words for the state of uploads, in the order of a life.
 const STATES: [&str; 6] = ["queued", "sending", "waiting", "completed", "parked", "abandoned"];
 const WATCHES: [&str; 3] = ["events", "scanning", "deaf"];
-const DESTINATION_STATES: [&str; 4] = ["ok", "throttled", "unreachable", "halted"];
+const DESTINATION_STATES: [&str; 6] =
+    ["unknown", "ok", "paused", "throttled", "unreachable", "halted"];
 
 pub(super) fn render(status: &Status, paces: &BTreeMap<DestinationName, Pace>) -> String {
     let mut text = MetricsText(String::new());
@@ -41,7 +42,7 @@ fn uploads(text: &mut MetricsText, status: &Status) {
         text.line("uploads", &[("state", state)], float(value));
     }
     text.one("settling_files", "gauge", "Files seen and not yet quiet.", status.settling_count);
-    text.one("ignored_files", "gauge", "Paths that are not uploaded.", status.ignored_count);
+    text.one("ignored_files", "gauge", "Paths that are not uploaded.", status.ignored.count);
     text.one("size_bytes", "gauge", "Length of all files with an upload.", count(|t| t.size_bytes));
     let accepted = count(|tally| tally.accepted_bytes);
     text.one("accepted_bytes", "gauge", "Bytes that a storage has accepted.", accepted);
@@ -51,8 +52,9 @@ fn uploads(text: &mut MetricsText, status: &Status) {
     text.one("sent_again_bytes", "gauge", "Bytes sent more than once.", again);
     let in_flight = count(|tally| tally.bytes_in_flight);
     text.one("in_flight_bytes", "gauge", "Bytes sent and not accepted yet.", in_flight);
-    let rate = status.rate_bytes_per_second;
-    text.one("rate_bytes_per_second", "gauge", "Bytes accepted each second, lately.", rate);
+    let rate = status.live.iter().flat_map(|live| &live.flows);
+    let rate = rate.map(|flow| flow.bytes_per_second).sum();
+    text.one("rate_bytes_per_second", "gauge", "Bytes sent each second, lately.", rate);
 }
 
 fn drops(text: &mut MetricsText, status: &Status) {

@@ -14,9 +14,11 @@ use std::task::{Context, Poll, ready};
 use super::bandwidth::Bandwidth;
 use super::context::{World, drop_of, source_file, to};
 use super::digests::digest;
+use super::flows::FlowMeter;
 use super::hung::{self, TICK, given_up};
 use super::meters::Meter;
 use super::workers::{ActReply, failed};
+use crate::clock::Clock;
 use crate::engine::event::{Outcome, ReadFrom, Sending, Setback};
 use crate::model::{
     ByteCount, DirectoryName, Failure, FailureKind, Md5, PartNumber, PutRequest, Reply, SourcePath,
@@ -33,7 +35,7 @@ const KEPT_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Reads a range of a file, sends it, and says how many bytes went.
 pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
-    let destination = to(world, &sending.destination).or_else(failed)?;
+    let destination = to(world, &sending.flow.destination).or_else(failed)?;
     let (length, upload) = (ByteCount(sending.range.length), sending.upload);
     let ReadFrom { drop, path, is_sentinel, .. } = sending.source.clone();
     let hung = drop_of(world, &drop).ok().filter(|_| !is_sentinel).map(|source| &source.hung);
@@ -41,7 +43,8 @@ pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
     hung.map_or(Ok(()), |hung| hung.check(&path, device)).or_else(failed)?;
     let (md5, bytes) = prepare(world, &sending).await?;
     let ending = bytes.ending();
-    let in_flight = world.bandwidth.meters.begin(upload);
+    let in_flight =
+        world.bandwidth.meters.begin(upload, &sending.flow, world.clock.now().monotonic);
     in_flight.of_part(match &sending.request {
         PutRequest::Part(request) => request.part,
         PutRequest::Whole(_) => PartNumber::from_index(0),
@@ -54,12 +57,21 @@ pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
         OpenFile { drop, path: path.clone(), device },
         Arc::clone(&has_hung),
     );
-    let chunks = Paced::new(chunks, &world.bandwidth, Arc::clone(sent), Arc::clone(&meter));
+    let counters = Counters {
+        sent: Arc::clone(sent),
+        meter: Arc::clone(&meter),
+        flow: Arc::clone(&in_flight.flow),
+        clock: world.clock.clone(),
+    };
+    let chunks = Paced::new(chunks, &world.bandwidth, counters);
     let header = destination.traits().wants_md5_first.then_some(md5);
     let body = PartBody { length, md5: header, chunks: chunks.boxed() };
     let done = destination.put(&sending.request, body).await;
     let sent = ByteCount(sent.load(Ordering::Relaxed));
-    let fail = |failure| Err(Setback { failure, sent });
+    let fail = |failure| {
+        in_flight.flow.take_off(sent.0);
+        Err(Setback { failure, sent })
+    };
     if has_hung.load(Ordering::Relaxed) {
         if let Some(hung) = hung {
             hung.leave(path.clone(), device, Box::new(move || ending.is_left()));
@@ -185,24 +197,29 @@ struct Paced {
     waiting: Option<BoxFuture<'static, io::Result<Bytes>>>,
     slice: usize,
     pacer: Arc<Bandwidth>,
-    counter: Arc<AtomicU64>,
+    counters: Counters,
+}
+
+/// Where the bytes of a part are counted as they go.
+struct Counters {
+    sent: Arc<AtomicU64>,
     meter: Arc<Meter>,
+    flow: Arc<FlowMeter>,
+    clock: Clock,
+}
+
+impl Counters {
+    fn note(&self, slice: &Bytes) {
+        let length = slice.len() as u64;
+        self.meter.count(self.sent.fetch_add(length, Ordering::Relaxed), length);
+        self.flow.count(length, self.clock.now().monotonic);
+    }
 }
 
 impl Paced {
-    fn new(
-        chunks: Patient,
-        pacer: &Arc<Bandwidth>,
-        counter: Arc<AtomicU64>,
-        meter: Arc<Meter>,
-    ) -> Self {
+    fn new(chunks: Patient, pacer: &Arc<Bandwidth>, counters: Counters) -> Self {
         let (pacer, slice) = (Arc::clone(pacer), pacer.slice());
-        Self { chunks, rest: Bytes::new(), waiting: None, slice, pacer, counter, meter }
-    }
-
-    fn note(&self, slice: &Bytes) {
-        let length = slice.len() as u64;
-        self.meter.count(self.counter.fetch_add(length, Ordering::Relaxed), length);
+        Self { chunks, rest: Bytes::new(), waiting: None, slice, pacer, counters }
     }
 }
 
@@ -220,7 +237,7 @@ impl Stream for Paced {
             }
             let slice = this.rest.split_to(this.rest.len().min(this.slice));
             if !this.pacer.is_limited() {
-                this.note(&slice);
+                this.counters.note(&slice);
                 return Poll::Ready(Some(Ok(slice)));
             }
             let pacer = Arc::clone(&this.pacer);
@@ -234,7 +251,7 @@ impl Stream for Paced {
         let paced = ready!(waiting.poll_unpin(context));
         this.waiting = None;
         if let Ok(slice) = &paced {
-            this.note(slice);
+            this.counters.note(slice);
         }
         Poll::Ready(Some(paced))
     }

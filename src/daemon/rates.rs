@@ -12,9 +12,11 @@ use crate::clock::Clock;
 use crate::config::Transfer;
 use crate::engine::event::Event;
 use crate::limiter::{Rate, Timetable};
-use crate::model::{Monotonic, WallTime};
+use crate::model::{LivePause, Monotonic, WallTime};
 
 const MINUTE: Duration = Duration::from_mins(1);
+/// A timetable is the same each week.
+const WEEK_MINUTES: u32 = 7 * 24 * 60;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -69,6 +71,28 @@ impl Rates {
     }
 }
 
+impl Rates {
+    /// Says why nothing is sent, where that is so, and when that ends by the timetable.
+    pub(super) fn stopped(&self, clock: &Clock) -> Option<LivePause> {
+        if self.in_force != Some(0) {
+            return None;
+        }
+        let pause = |reason: &str, until| LivePause { reason: reason.to_owned(), until };
+        if self.ordered.is_some() {
+            return Some(pause("the bandwidth is 0 by an order", None));
+        }
+        let now = clock.now().wall;
+        if self.timetable.rate_at(clock.local_at(now)).is_none() {
+            return Some(pause("the bandwidth is 0 by [transfer] bandwidth", None));
+        }
+        let minute = |count: u32| now.after(until_full_minute(now) + MINUTE * count);
+        let mut minutes = (0..WEEK_MINUTES).map(minute);
+        let rate_at = |at| self.timetable.rate_at(clock.local_at(at)).unwrap_or(self.base);
+        let until = minutes.find(|at| rate_at(*at) != Some(0));
+        Some(pause("the bandwidth is 0 by the timetable", until))
+    }
+}
+
 fn until_full_minute(now: WallTime) -> Duration {
     let minute = i64::try_from(MINUTE.as_nanos()).unwrap_or(i64::MAX);
     let into = now.0.rem_euclid(minute);
@@ -99,6 +123,7 @@ impl Daemon {
         self.rates.in_force = rate;
         let parts = self.setup.config.transfer.parts_in_flight.most();
         self.world.bandwidth.set(rate, parts);
+        self.world.bandwidth.note_stopped(self.rates.stopped(&self.clock));
         if self.rates.told != rate {
             self.rates.told = rate;
             self.tell(Event::RateChanged { bytes_per_second: rate });

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::context::World;
 use super::history::{self, History};
+use super::live;
 use super::metrics;
 use crate::clock::Clock;
 use crate::model::{DirectoryName, Monotonic, Shown, SourcePath, UploadId};
@@ -155,8 +156,8 @@ impl PageReader {
     }
 
     fn status(&self) -> Result<Status, Error> {
-        let now = self.world.clock.now().wall;
-        self.world.readers.lend(|snapshot| snapshot.status(false, now))?
+        let (now, live) = (self.world.clock.now().wall, live::read(&self.world));
+        self.world.readers.lend(|snapshot| snapshot.status_with(false, now, Some(live)))?
     }
 
     /// Reads it where a row has changed, or time has passed; else it is what it was.
@@ -174,9 +175,10 @@ impl PageReader {
         let change_count = known.snapshot.change_count()?;
         let is_old = now.monotonic.since(known.read_at) >= OVERVIEW_AGE;
         if is_old || known.text.is_empty() || change_count != known.change_count {
-            let mut status = known.snapshot.status(false, now.wall)?;
+            let mut status =
+                known.snapshot.status_with(false, now.wall, Some(live::read(&self.world)))?;
             keep_foremost(&mut status.uploads, OVERVIEW_UPLOADS);
-            status.ignored.clear();
+            status.ignored.listed.clear();
             let text = (self.render.status)(&status);
             known = Overview { change_count, read_at: now.monotonic, text, ..known };
         }
@@ -186,7 +188,8 @@ impl PageReader {
     fn run(&self, drop: &str, run: &str) -> Result<Option<String>, Error> {
         let (drop, run) = (DirectoryName::new(drop), SourcePath::from_bytes(run.as_bytes()));
         let snapshot = Snapshot::of_run(&self.world.state, &drop, &run)?;
-        let mut status = snapshot.status(false, self.world.clock.now().wall)?;
+        let (now, live) = (self.world.clock.now().wall, live::read(&self.world));
+        let mut status = snapshot.status_with(false, now, Some(live))?;
         keep_foremost(&mut status.uploads, RUN_UPLOADS);
         let is_there = !status.runs.is_empty() || !status.uploads.is_empty();
         Ok(is_there.then(|| (self.render.status)(&status)))

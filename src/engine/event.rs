@@ -19,7 +19,7 @@ use super::settings::Settings;
 use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, ByteRange, Call, Catalogued, DestinationName, DirectoryName, DisposalDoubt,
-    Disposition, Failure, Fingerprint, Learned, LedgerFinding, Md5, Notice, Observation,
+    Disposition, Failure, Fingerprint, FlowKey, Learned, LedgerFinding, Md5, Notice, Observation,
     PartNumber, PartSize, PlaceFound, PlaceSource, Provenance, PutRequest, Record, RenamedRun,
     Reply, RootIdentity, RunReading, SentinelFile, SourcePath, StoredRows, StoredUpload, Target,
     TargetId, UploadId, WatchState, WholeDigest, WrittenLine,
@@ -279,7 +279,8 @@ impl Act {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sending {
     pub upload: UploadId,
-    pub destination: DestinationName,
+    /// Where it goes, and with what it is counted.
+    pub flow: FlowKey,
     pub request: PutRequest,
     pub source: ReadFrom,
     pub range: ByteRange,

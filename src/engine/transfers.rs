@@ -321,6 +321,7 @@ impl Transfers {
             }
             return;
         }
+        gate.ask_again(turn);
         gate.clean(turn);
         self.open_more(turn);
         for id in self.queue.open() {
@@ -340,6 +341,9 @@ impl Transfers {
     /// Makes one request at a destination that is half open: that of an upload, where one has something to
     /// ask; a part follows when parts are sent; else a probe.
     fn let_one_through(&mut self, turn: &mut TransferTurn<'_>) {
+        if let Some(gate) = self.gate.as_mut().filter(|gate| gate.is_unknown()) {
+            return gate.probe(turn);
+        }
         self.open_more(turn);
         let mut sends = false;
         for id in self.queue.open() {

@@ -5,7 +5,56 @@
 
 use super::failure::ParkReason;
 use super::file::IgnoreReason;
+use super::health::{DestinationState, WatchState};
+use super::id::{DestinationName, UploadId};
 use super::notice::NoticeKind;
+use super::run::RunWait;
+use super::words::words;
+
+words! {
+    /// Why an upload is not sent, or a place is not as it could be, and it goes on by itself or by an order.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum WaitCode {
+        Retrying = "retrying", "the last try failed";
+        Paused = "paused", "an operator paused it";
+        PlaceAwaited = "place-awaited", "another upload goes to the same place first";
+        Throttled = "destination-throttled", "a destination asked for a pause, or its calls are spread over time";
+        BandwidthStopped = "bandwidth-stopped", "the bandwidth is 0, by the timetable or by an order";
+        Scanning = "scanning", "a drop directory is watched by scans alone";
+        SourceChanged = "source-changed", "the source changed; the new version is an upload of its own";
+        GivenUp = "given-up", "an operator gave the upload up";
+    }
+}
+
+/// Why something is as it is: for programs and for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    pub code: Code,
+    pub text: String,
+    /// The upload and the destination that it is about, where it is about one.
+    pub upload: Option<UploadId>,
+    pub destination: Option<DestinationName>,
+}
+
+impl Reason {
+    pub fn new(code: Code, text: impl Into<String>) -> Self {
+        Self { code, text: text.into(), upload: None, destination: None }
+    }
+
+    /// Says what to do about it, where there is something to do.
+    pub fn cure(&self) -> Option<String> {
+        let mut cure = self.code.cure()?.to_owned();
+        if let Some(id) = self.upload {
+            for verb in ["show", "retry"] {
+                cure = cure.replace(&format!("{verb} ID"), &format!("{verb} {id}"));
+            }
+        }
+        if let Some(to) = &self.destination {
+            cure = cure.replace("DESTINATION", to.as_str());
+        }
+        Some(cure)
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
@@ -13,10 +62,15 @@ pub enum Code {
     /// A path is not uploaded.
     Ignored(IgnoreReason),
     Notice(NoticeKind),
+    Wait(WaitCode),
+    /// Why a run is not completed.
+    Run(RunWait),
     /// A channel does not accept notices.
     NoticesWaiting,
     /// The source of a run is not disposed of.
     DisposalHeld,
+    DatabaseDamaged,
+    BackupFailed,
 }
 
 impl Code {
@@ -25,8 +79,30 @@ impl Code {
         let parked = ParkReason::ALL.into_iter().map(Self::Parked);
         let ignored = IgnoreReason::ALL.into_iter().map(Self::Ignored);
         let notices = NoticeKind::all_told().map(Self::Notice);
-        let others = [Self::NoticesWaiting, Self::DisposalHeld];
-        parked.chain(ignored).chain(notices).chain(others)
+        let waits = WaitCode::ALL.into_iter().map(Self::Wait);
+        let runs = RunWait::ALL.into_iter().map(Self::Run);
+        let others =
+            [Self::NoticesWaiting, Self::DisposalHeld, Self::DatabaseDamaged, Self::BackupFailed];
+        parked.chain(ignored).chain(notices).chain(waits).chain(runs).chain(others)
+    }
+
+    /// Returns what the state of a destination says, where that is more than that it accepts calls.
+    pub fn of_destination(state: &str) -> Option<Self> {
+        match DestinationState::parse(state)? {
+            DestinationState::Ok | DestinationState::Unknown => None,
+            DestinationState::Throttled => Some(Self::Wait(WaitCode::Throttled)),
+            DestinationState::Unreachable => Some(Self::Notice(NoticeKind::DestinationUnreachable)),
+            DestinationState::Halted => Some(Self::Notice(NoticeKind::DestinationHalted)),
+        }
+    }
+
+    /// Returns what the watch of a drop directory says, where that is more than that it is watched.
+    pub fn of_watch(watch: &str) -> Option<Self> {
+        match WatchState::parse(watch)? {
+            WatchState::Events => None,
+            WatchState::Scanning => Some(Self::Wait(WaitCode::Scanning)),
+            WatchState::Deaf => Some(Self::Notice(NoticeKind::Deaf)),
+        }
     }
 
     pub fn as_str(self) -> &'static str {
@@ -34,8 +110,12 @@ impl Code {
             Self::Parked(reason) => reason.as_str(),
             Self::Ignored(reason) => reason.as_str(),
             Self::Notice(kind) => kind.as_str(),
+            Self::Wait(code) => code.as_str(),
+            Self::Run(code) => code.as_str(),
             Self::NoticesWaiting => "notices-waiting",
             Self::DisposalHeld => "disposal-held",
+            Self::DatabaseDamaged => "database-damaged",
+            Self::BackupFailed => "backup-failed",
         }
     }
 
@@ -47,6 +127,10 @@ impl Code {
             Self::Notice(kind) => kind.sentence(),
             Self::NoticesWaiting => "notices wait for a channel that does not accept them",
             Self::DisposalHeld => "the source of a run is not disposed of",
+            Self::Wait(code) => code.sentence(),
+            Self::Run(code) => code.sentence(),
+            Self::DatabaseDamaged => "the database is damaged",
+            Self::BackupFailed => "the database was not backed up",
         }
     }
 
@@ -56,6 +140,14 @@ impl Code {
             Self::Parked(reason) => Some(cure_of_parked(reason)),
             Self::Ignored(reason) => cure_of_ignored(reason),
             Self::Notice(kind) => cure_of_notice(kind),
+            Self::Wait(code) => cure_of_wait(code),
+            Self::Run(code) => cure_of_run(code),
+            Self::DatabaseDamaged => {
+                Some("stop the daemon and restore a backup, see docs/backup.md")
+            }
+            Self::BackupFailed => {
+                Some("correct what the reason names; it is tried again by itself")
+            }
             Self::NoticesWaiting => {
                 Some("mend the channel in [notify]; they are sent by themselves then")
             }
@@ -139,6 +231,38 @@ fn cure_of_ignored(reason: IgnoreReason) -> Option<&'static str> {
         | IgnoreReason::Fifo
         | IgnoreReason::Device
         | IgnoreReason::Moved => None,
+    }
+}
+
+fn cure_of_wait(code: WaitCode) -> Option<&'static str> {
+    match code {
+        WaitCode::Paused => Some("dropferry resume"),
+        WaitCode::Retrying => {
+            Some("nothing: it is tried again by itself; at once: dropferry retry ID")
+        }
+        WaitCode::Throttled => {
+            Some("nothing: it goes on by itself; at once: dropferry retry DESTINATION")
+        }
+        WaitCode::BandwidthStopped => {
+            Some("nothing: it goes on by itself; at once: dropferry bandwidth unlimited")
+        }
+        WaitCode::PlaceAwaited
+        | WaitCode::Scanning
+        | WaitCode::SourceChanged
+        | WaitCode::GivenUp => None,
+    }
+}
+
+fn cure_of_run(code: RunWait) -> Option<&'static str> {
+    match code {
+        RunWait::ManifestIncomplete => {
+            Some("bring the files that are listed, or close the run by hand: dropferry close RUN")
+        }
+        RunWait::MarkerMissing => Some(
+            "nothing while the instrument writes; else bring the marker, or: dropferry close RUN",
+        ),
+        RunWait::Unread => Some("let the daemon's user read what the reason names"),
+        RunWait::Unnamed | RunWait::StillChanging | RunWait::CameLate | RunWait::LeftOut => None,
     }
 }
 

@@ -85,6 +85,8 @@ pub const HALTED_AFTER: Duration = Duration::from_mins(2);
 words! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub enum DestinationState {
+        /// It was not asked since the daemon started.
+        Unknown = "unknown";
         /// It takes our calls.
         Ok = "ok";
         /// It asked for a pause.

@@ -108,6 +108,34 @@ words! {
     }
 }
 
+words! {
+    /// Why a run is open, not completed, or left out.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum RunWait {
+        MarkerMissing = "marker-missing", "a run is open until its marker is there";
+        ManifestIncomplete = "manifest-incomplete", "a run is open until all that its manifest lists is there";
+        Unnamed = "run-unnamed", "a run waits for the file that names it";
+        StillChanging = "still-changing", "a run is open for it changes again and again";
+        Unread = "run-unread", "a part of a run, or a list in it, cannot be read";
+        CameLate = "came-late", "files came after the run was closed";
+        LeftOut = "left-out", "a rule of the profile leaves the run out";
+    }
+}
+
+/// What a run waits for, or what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunReason {
+    pub code: RunWait,
+    /// The same for people, with what is meant.
+    pub text: String,
+}
+
+impl RunReason {
+    pub fn new(code: RunWait, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
 /// What a run's own files and its name say of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunReading {
@@ -207,8 +235,7 @@ pub struct RunRow {
     /// The name of its directory, where it was renamed since.
     pub name_now: Option<SourcePath>,
     pub state: RunState,
-    /// What it waits for, or what is wrong with it.
-    pub reason: Option<String>,
+    pub reason: Option<RunReason>,
     /// Files of it, at the last scan.
     pub file_count: u64,
     pub size: ByteCount,

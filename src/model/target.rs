@@ -41,6 +41,28 @@ impl TargetAddress {
     pub fn has_buckets(&self) -> bool {
         self.platform == "s3"
     }
+
+    /// Returns the platform's own page of it, for people; none where none is known.
+    pub fn page(&self) -> Option<String> {
+        let host = self.base_url.strip_prefix("https://")?.split('/').next()?;
+        let container = &self.container;
+        match self.platform.as_str() {
+            "sevenbridges" => {
+                let site = host.strip_suffix("api.sbgenomics.com")?;
+                let site = if site.is_empty() { "igor" } else { site.strip_suffix('-')? };
+                Some(format!("https://{site}.sbgenomics.com/u/{container}/files/"))
+            }
+            "basespace" => {
+                let site = host.strip_prefix("api.").filter(|site| site.starts_with("basespace."));
+                site.or_else(|| host.strip_prefix("api.").filter(|s| s.contains(".sh.basespace.")))
+                    .map(|site| format!("https://{site}/"))
+            }
+            "s3" if host.ends_with(".amazonaws.com") => {
+                Some(format!("https://s3.console.aws.amazon.com/s3/buckets/{container}"))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for TargetAddress {

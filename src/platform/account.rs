@@ -8,7 +8,7 @@ use super::answer::parse_date;
 use super::credential::Credential;
 use super::http::{Http, Response, TimeSource};
 use crate::limiter::{Announcement, CallBudget};
-use crate::model::{Failure, FailureKind, WallTime};
+use crate::model::{Failure, FailureKind, LivePause, Now, WallTime};
 
 /// A budget with no call left is asked again this often, for more may have been announced since.
 const BUDGET_NAP_MAX: Duration = Duration::from_secs(30);
@@ -59,6 +59,8 @@ pub(crate) struct Account {
 #[derive(Debug)]
 struct AccountState {
     budget: CallBudget,
+    /// Calls that wait for their turn.
+    waiting_count: u32,
     /// The platform's clock minus ours, nanoseconds, as its answers say.
     clock_offset_ns: i64,
     /// By how much signatures are dated otherwise than by our clock: as it was when one was refused for
@@ -75,6 +77,7 @@ impl Account {
         let budget = CallBudget::new(calls_per_second, time.now().monotonic);
         let shared = AccountState {
             budget,
+            waiting_count: 0,
             clock_offset_ns: 0,
             signing_offset_ns: 0,
             doubted_offset_ns: None,
@@ -107,8 +110,26 @@ impl Account {
                 let kind = FailureKind::Throttled { after: Some(wait) };
                 return Err(Failure::new(kind, "the platform paused the calls of this account"));
             }
+            let _waiting = WaitingCall::new(self);
             tokio::time::sleep(wait.min(BUDGET_NAP_MAX)).await;
         }
+    }
+
+    /// Returns what calls wait for, and until when one may be made; none while none waits.
+    pub(super) fn paced(&self, now: Now) -> Option<LivePause> {
+        self.with(|shared| {
+            let free_at = shared.budget.free_at(now.monotonic);
+            (shared.waiting_count > 0).then(|| LivePause {
+                reason: match shared.budget.is_paused(now.monotonic) {
+                    true => "the platform paused the calls of this account".to_owned(),
+                    false => format!(
+                        "keeps to the {} calls that the account may make in 5 min",
+                        shared.budget.calls_in_window()
+                    ),
+                },
+                until: Some(now.wall.after(free_at.since(now.monotonic))),
+            })
+        })
     }
 
     /// Ends a pause that the platform asked for: an operator wants calls to be made.
@@ -193,6 +214,22 @@ impl Account {
     /// Returns what the platform's clock showed at a time by ours.
     pub(super) fn to_platform_time(&self, ours: WallTime) -> WallTime {
         WallTime(ours.0.saturating_add(self.clock_behind_ns()))
+    }
+}
+
+/// A call that waits for its turn, as long as it does.
+struct WaitingCall<'a>(&'a Account);
+
+impl<'a> WaitingCall<'a> {
+    fn new(account: &'a Account) -> Self {
+        account.with(|shared| shared.waiting_count += 1);
+        Self(account)
+    }
+}
+
+impl Drop for WaitingCall<'_> {
+    fn drop(&mut self) {
+        self.0.with(|shared| shared.waiting_count -= 1);
     }
 }
 

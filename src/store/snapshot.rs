@@ -15,14 +15,15 @@ use super::schema::{self, FILE_NAME};
 use super::{Error, lock};
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ETag, IgnoreReason, Md5, PartNumber, PartSize, RunState, SourcePath, TargetAddress,
-    UploadId, WallTime,
+    ByteCount, ETag, IgnoreReason, Live, Md5, PartNumber, PartSize, SourcePath, Standing,
+    TargetAddress, UploadId, WallTime,
 };
 
 mod catalogue;
-mod closed;
+mod destinations;
 mod files;
 mod health;
+mod held;
 mod ledgers;
 mod page;
 mod report;
@@ -33,17 +34,17 @@ mod targets;
 mod waiting;
 mod what;
 
-use self::closed::{DESTINATIONS, read_destination};
+use self::destinations::{DESTINATIONS, read_destination};
 pub use self::files::Sent;
 pub use self::health::{FileHealth, Ownership, ReadUpload};
 pub use self::runs::{DisposalShown, HeldDisposal, Proving, RunRef, RunShown, RunTallyShown};
 pub use self::selection::Selection;
-pub use self::waiting::{StaleRun, StuckUploads};
+pub use self::waiting::{ParkedUploads, StaleRun, StuckUploads};
 pub use self::what::{FileUploads, KnownNames, NamedPath};
 
 pub use self::shown::{
     Attempt, Awaited, DaemonShown, Database, DestinationShown, Detail, DropShown, ExportShown,
-    Ignored, NoticesShown, PartShown, Run, RunOfUpload, Status, Tally, UploadShown, Wait,
+    Ignored, IgnoredShown, NoticesShown, PartShown, RunOfUpload, Status, Tally, UploadShown, Wait,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -54,8 +55,6 @@ const OPEN_MAX: u32 = 1_000;
 const IGNORED_MAX: u32 = 10_000;
 /// Ended uploads listed, unless all are asked for.
 const ENDED_SHOWN: u32 = 100;
-/// A rate older than this is over.
-const RATE_AGE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A view of the state at one moment.
 #[derive(Debug)]
@@ -102,30 +101,44 @@ impl Snapshot {
         Ok(found)
     }
 
-    /// Returns everything `status` shows of what is selected. `now` judges whether the shown rate is fresh.
+    /// Returns everything `status` shows of what is selected, but for what only the running daemon knows.
     pub fn status(&self, all: bool, now: WallTime) -> std::result::Result<Status, Error> {
-        self.read_status(all, now).map_err(|source| self.failed(source))
+        self.status_with(all, now, None)
     }
 
-    fn read_status(&self, all: bool, now: WallTime) -> Result<Status> {
+    /// As [`Self::status`], with what the running daemon said.
+    pub fn status_with(
+        &self,
+        all: bool,
+        now: WallTime,
+        live: Option<Live>,
+    ) -> std::result::Result<Status, Error> {
+        self.read_status(all, now, live).map_err(|source| self.failed(source))
+    }
+
+    fn read_status(&self, all: bool, now: WallTime, live: Option<Live>) -> Result<Status> {
         let connection = &self.connection;
         // One transaction, so that counts and lists are of one moment.
         let transaction = connection.unchecked_transaction()?;
-        let (daemon, rate) = self.read_daemon(now)?;
+        let daemon = self.read_daemon()?;
         let is_running =
             lock::is_taken(&self.directory) == Some(true) || self.is_process_alive()?;
         let orders = super::writer::orders::load(connection)?;
         let mut uploads = self.list_uploads(all)?;
         uploads.iter_mut().for_each(|upload| upload.note_orders(&orders));
-        let destinations = self.list(
+        let mut destinations = self.list(
             &format!(
                 "{DESTINATIONS} WHERE is_configured = 1 AND {} ORDER BY destination",
                 self.selection.of_destinations()
             ),
             read_destination,
         )?;
-        let mut tallies = self.read_tallies()?;
-        self.note_closed(&destinations, &mut tallies, &mut uploads)?;
+        let live = live.filter(|_| is_running);
+        let pauses = orders.iter().filter(|(order, ..)| *order == Standing::Paused);
+        let pauses: Vec<_> = pauses.map(|(_, scope, at)| (scope, *at)).collect();
+        destinations
+            .iter_mut()
+            .for_each(|to: &mut DestinationShown| to.note_live(live.as_ref(), &pauses));
         let mut status = Status {
             selection: self.selection,
             read_at: now,
@@ -141,18 +154,21 @@ impl Snapshot {
             destinations,
             stuck: self.read_stuck(now)?,
             stale: self.read_stale()?,
-            tallies,
+            tallies: self.read_tallies()?,
             former_targets: self.read_former()?,
             settling_count: self.count_settling()?,
-            ignored_count: self.count_ignored()?,
-            ignored: self.list_ignored(all)?,
-            rate_bytes_per_second: if is_running { rate } else { 0 },
+            ignored: IgnoredShown { count: self.count_ignored()?, listed: self.list_ignored(all)? },
+            live,
+            parked: Vec::new(),
             notices: self.read_notices()?,
+            single_files: self.read_single_files()?,
             runs: self.read_runs(if all { OPEN_MAX } else { ENDED_SHOWN })?,
             orders,
             database: self.read_database()?,
             uploads,
         };
+        self.note_held(&mut status)?;
+        status.parked = self.read_parked(&status)?;
         transaction.finish()?;
         if self.selection != Selection::All {
             status.keep_listed();
@@ -216,49 +232,16 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Returns the newest runs of what is selected: how many of their files are there.
-    pub fn runs(&self) -> std::result::Result<Vec<Run>, Error> {
-        let sql = format!(
-            "SELECT drop_name, run, destination, max(upload_count, ifnull(file_count, 0)), \
-            completed_count, parked_count, \
-            state, reason, ifnull(given_up_count, 0), closed_by FROM run_tallies \
-            LEFT JOIN runs USING (drop_name, run) WHERE upload_count > 0 AND {} \
-            ORDER BY newest_id DESC LIMIT 20",
-            self.selection.of_run_tallies()
-        );
-        let read = |row: &Row<'_>| {
-            let state = row.get_ref(6)?.as_str_or_null()?.and_then(RunState::parse);
-            Ok(Run {
-                drop: row.get(0)?,
-                name: SourcePath::from_bytes(row.get_ref(1)?.as_blob()?),
-                destination: row.get(2)?,
-                file_count: rows::unsigned_at(row, 3)?,
-                completed_count: rows::unsigned_at(row, 4)?,
-                parked_count: rows::unsigned_at(row, 5)?,
-                state,
-                reason: row.get(7)?,
-                given_up_count: rows::unsigned_at(row, 8)?,
-                closed_by: row.get(9)?,
-            })
-        };
-        self.list(&sql, read).map_err(|source| self.failed(source))
-    }
-
-    fn read_daemon(&self, now: WallTime) -> Result<(Option<DaemonShown>, u64)> {
+    fn read_daemon(&self) -> Result<Option<DaemonShown>> {
         let row = self.connection.query_row("SELECT * FROM daemon WHERE id = 1", [], |row| {
-            let daemon = DaemonShown {
+            Ok(DaemonShown {
                 pid: row.get("pid")?,
                 version: row.get("version")?,
                 started_at: WallTime(row.get("started_at_ns")?),
-            };
-            let is_fresh = WallTime(row.get("rate_at_ns")?).until(now) < RATE_AGE;
-            let rate = rows::unsigned(row, "rate_bytes_per_second")?;
-            Ok((daemon, if is_fresh { rate } else { 0 }))
+            })
         });
         // One that has only claimed the state has not introduced itself yet.
-        let introduced = |daemon: &DaemonShown| !daemon.version.is_empty();
-        let row = row.optional()?;
-        Ok(row.map_or((None, 0), |(daemon, rate)| (Some(daemon).filter(introduced), rate)))
+        Ok(row.optional()?.filter(|daemon| !daemon.version.is_empty()))
     }
 
     /// Returns whether the process runs that the row of the daemon names.
@@ -273,11 +256,25 @@ impl Snapshot {
     pub fn detail(&self, id: UploadId) -> std::result::Result<Option<Detail>, Error> {
         let read = || -> Result<Option<Detail>> {
             let Some(mut detail) = self.read_detail(id)? else { return Ok(None) };
-            self.note_closed_for(&mut detail.upload)?;
             self.name_awaited(&mut detail.upload)?;
             Ok(Some(detail))
         };
         read().map_err(|source| self.failed(source))
+    }
+
+    /// As [`Self::detail`], with what holds it up, as a status shows it.
+    pub fn detail_of(
+        &self,
+        id: UploadId,
+        status: &Status,
+    ) -> std::result::Result<Option<Detail>, Error> {
+        let mut detail = self.detail(id)?;
+        let held = held::HeldBy::list(status);
+        detail.iter_mut().for_each(|detail| {
+            detail.upload.note_orders(&status.orders);
+            detail.upload.note_held(&held);
+        });
+        Ok(detail)
     }
 
     /// Returns one upload as its own rows have it, without what others say of it: all that its receipt needs.

@@ -261,8 +261,8 @@ proptest! {
             writer.apply(&[vec![record]]).expect("written");
         }
         let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
-        prop_assert_eq!(status.ignored_count, expected.len() as u64);
-        prop_assert_eq!(status.ignored.len(), expected.len());
+        prop_assert_eq!(status.ignored.count, expected.len() as u64);
+        prop_assert_eq!(status.ignored.listed.len(), expected.len());
     }
 }
 
@@ -590,7 +590,7 @@ fn an_admission_that_no_row_can_hold_has_a_row_or_is_ignored() {
     assert_eq!(words, [(1, "parked"), (2, "queued")]);
     let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
     let ignored: Vec<_> =
-        status.ignored.iter().map(|row| (row.path.to_string(), row.reason)).collect();
+        status.ignored.listed.iter().map(|row| (row.path.to_string(), row.reason)).collect();
     assert_eq!(ignored, [("twice".to_owned(), IgnoreReason::CannotBeStored)]);
     drop(writer);
     let (_, loaded) = open(&directory);

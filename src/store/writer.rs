@@ -18,7 +18,6 @@ pub(super) mod load;
 mod moves;
 mod notices;
 pub(super) mod orders;
-mod rate;
 mod record;
 mod refused;
 mod runs;
@@ -33,7 +32,6 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use tokio::sync::mpsc::Receiver;
 
 use self::moves::Moves;
-use self::rate::AcceptedRate;
 use self::record::write_record;
 use self::refused::is_of_values;
 use super::directory::{self, Lack};
@@ -64,7 +62,6 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 pub struct Writer {
     connection: Connection,
     settings: Settings,
-    rate: AcceptedRate,
     /// What the rows say of the uploads that are in progress.
     moves: Moves,
     commit_count: u32,
@@ -101,9 +98,8 @@ impl Writer {
             .and_then(|()| moves::land(&connection))
             .and_then(|()| notices::prune(&connection))
             .map_err(failed)?;
-        let (rate, moves) = (AcceptedRate::default(), Moves::default());
-        let settings = settings.clone();
-        let mut writer = Self { connection, settings, rate, moves, commit_count: 0, _lock: lock };
+        let (settings, moves) = (settings.clone(), Moves::default());
+        let mut writer = Self { connection, settings, moves, commit_count: 0, _lock: lock };
         prepare(&mut writer)?;
         let loaded = load::load(&writer.connection).map_err(failed)?;
         Ok((writer, loaded))
@@ -129,8 +125,7 @@ impl Writer {
     /// # Errors
     /// When it cannot be written.
     pub fn introduce(&mut self, runner: &Runner) -> std::result::Result<(), Error> {
-        let sql = "UPDATE daemon SET pid = ?1, version = ?2, started_at_ns = ?3, \
-            rate_bytes_per_second = 0";
+        let sql = "UPDATE daemon SET pid = ?1, version = ?2, started_at_ns = ?3";
         let row = (runner.pid, &runner.version, runner.started_at.0);
         self.connection.execute(sql, row).map_err(|source| self.failed(source))?;
         Ok(())
@@ -173,7 +168,6 @@ impl Writer {
             }
         }
         moves.write(&transaction)?;
-        self.rate.write(&transaction, &moves.accepted)?;
         transaction.commit()?;
         self.committed(moves);
         Ok(applied)

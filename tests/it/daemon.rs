@@ -30,8 +30,10 @@ fn files_arrive_with_receipts_and_the_daemon_drains() {
     stage.until_count("completed", 3);
     stage.assert_all_there();
     let told = String::from_utf8_lossy(&stage.output("status", &[]).stdout).into_owned();
-    assert!(told.contains("lab: run1              2 of 2 files at to-sevenbridges"), "{told}");
-    assert!(told.contains("lab: files at the top  1 of 1 files at to-sevenbridges"), "{told}");
+    assert!(told.contains("lab/run1 to to-sevenbridges"), "{told}");
+    assert!(told.contains("2 of 2 files\n"), "{told}");
+    assert!(told.contains("lab: files at the top to to-sevenbridges"), "{told}");
+    assert!(told.contains("1 of 1 files\n"), "{told}");
     let log = stage.log();
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "a clean run warns of nothing: {log}");
     let files = stage.files();

@@ -101,7 +101,7 @@ fn every_command_of_ours_runs_as_it_is_written() {
             // Something that can be given up has to be on its way.
             shell(&stage, "dropferry pause cavatica");
             stage.write("run1/b.fastq.gz", &noise(1000, 5));
-            until("it is admitted", || (stage.count("queued") == 1).then_some(()));
+            until("it is admitted", || (stage.count("waiting") == 1).then_some(()));
         }
         let (is_fine, said) = shell(&stage, &text);
         assert!(is_fine, "{}: {text}\n{said}", line.place);

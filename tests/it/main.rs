@@ -12,6 +12,7 @@ mod doctor;
 mod exports;
 mod first_use;
 mod fuse;
+mod glance;
 mod halfway;
 mod handed;
 mod hostile;

@@ -87,7 +87,7 @@ fn until_unreachable(stage: &Stage, why: &str) {
     until(&format!("it says {why}; the log:\n{}", stage.log()), || {
         let status = stage.status();
         let to = &status["destinations"][0];
-        let said = to["reason"].as_str().unwrap_or("").to_owned();
+        let said = to["reason"]["text"].as_str().unwrap_or("").to_owned();
         (to["state"] == "unreachable" && said.contains(why)).then_some(())
     });
 }

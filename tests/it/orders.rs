@@ -52,12 +52,12 @@ fn a_pause_outlives_the_daemon_and_a_resume_goes_on() {
     );
     assert_eq!(stage.ask("bandwidth", &["unlimited"]), "bandwidth is unlimited (ordered)");
     stage.write("run/more", &noise(1000, 5));
-    until("it is admitted", || (stage.count("queued") == 1).then_some(()));
+    until("it is admitted", || (stage.status()["uploads"][1]["id"] == 2).then_some(()));
     stage.kill();
     let status = stage.status();
     assert_eq!(status["orders"][0]["standing"], "paused");
     assert_eq!(status["orders"][0]["of"], "destination to-sevenbridges");
-    assert_eq!(status["uploads"][0]["reason"], "paused by the operator");
+    assert_eq!(status["uploads"][0]["reason"]["code"], "paused");
     stage.start();
     // The daemon answers, so its rows are loaded; and what is ordered is kept.
     let ordered = until("it answers", || {
@@ -66,7 +66,7 @@ fn a_pause_outlives_the_daemon_and_a_resume_goes_on() {
     });
     assert_eq!(ordered, json!({"schema": 1, "bytes_per_second": null, "is_ordered": true}));
     let told = stage.ask("status", &[]);
-    assert!(told.contains("destination to-sevenbridges is paused since"), "{told}");
+    assert!(told.contains("to-sevenbridges (sevenbridges) is paused for"), "{told}");
     assert_eq!((stage.part_bytes(), stage.count("completed")), (0, 0));
     stage.ask("resume", &["--destination", "to-sevenbridges"]);
     stage.until_count("completed", 2);

@@ -64,7 +64,7 @@ impl Stage {
         let uploads = status["uploads"].as_array().expect("a list").iter();
         let parked: Vec<_> = uploads.filter(|upload| upload["state"] == "parked").collect();
         assert_eq!(parked.len(), 1, "{status}");
-        parked[0]["reason"].as_str().expect("a text").to_owned()
+        parked[0]["reason"]["text"].as_str().expect("a text").to_owned()
     }
 }
 

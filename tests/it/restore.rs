@@ -120,7 +120,7 @@ fn an_older_copy_is_brought_up_to_what_the_receipts_say() {
     let completions = |stage: &Stage| {
         let runs = stage.status()["runs"].clone();
         let run = runs.as_array().expect("a list").iter().find(|run| run["name"] == "run-1");
-        run.and_then(|run| run["completion_count"].as_u64())
+        run.and_then(|run| run["wave_count"].as_u64())
     };
     until("a run is completed", || (completions(&stage) == Some(1)).then_some(()));
     // The copy knows of uploads that are under way and were completed since.

@@ -41,7 +41,7 @@ fn assert_kept(stage: &Stage) {
 
 fn reason(stage: &Stage) -> Option<String> {
     let drop = &stage.status()["drops"][0];
-    let reason = drop["reason"].as_str().unwrap_or_default().to_owned();
+    let reason = drop["reason"]["text"].as_str().unwrap_or_default().to_owned();
     (drop["watch"] == "deaf").then_some(reason)
 }
 

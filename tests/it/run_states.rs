@@ -47,9 +47,7 @@ fn a_directory_is_completed_with_a_receipt_of_all_its_files_and_again_with_late_
     assert!(sentinel.is_some_and(|file| file["size"].as_u64() > Some(100)), "the far side knows");
 
     stage.write("run1/late.txt", b"late");
-    until("it is completed again", || {
-        run(&stage, "run1").filter(|run| run["completion_count"] == 2)
-    });
+    until("it is completed again", || run(&stage, "run1").filter(|run| run["wave_count"] == 2));
     let done = until_run(&stage, "run1", "completed");
     assert_eq!(done["late_file_count"], 1);
     stage.until_count("completed", 6);
@@ -327,7 +325,10 @@ fn a_directory_that_cannot_be_read_holds_up_its_own_run_alone() {
     until_run(&stage, "run", "completed");
     let reason = until("what it waits for is said", || {
         let held = run(&stage, "held").filter(|run| run["state"] == "open")?;
-        held["reason"].as_str().filter(|said| said.contains("cannot be read")).map(str::to_owned)
+        held["reason"]["text"]
+            .as_str()
+            .filter(|said| said.contains("cannot be read"))
+            .map(str::to_owned)
     });
     assert!(reason.starts_with("held/closed"), "{reason}");
     set(0o755);

@@ -88,7 +88,7 @@ fn assert_arrived(stage: &Stage, expected: &Expected) {
 /// Before the line that a run is complete stands one for every file of it that arrived.
 fn assert_receipted(stage: &Stage, expected: &Expected, run: &Unit) {
     let shown = until_completed(stage, run);
-    let generation = &shown["completion_count"];
+    let generation = &shown["wave_count"];
     let lines = stage.lines();
     let is_of = |line: &&Value| line["run"] == *run.name;
     let is_it = |line: &Value| line["kind"] == "run-completed" && line["wave"] == *generation;
@@ -174,7 +174,7 @@ fn a_novaseq_6000_run_completes_by_itself() {
 fn a_novaseq_x_run_completes_and_again_with_its_analysis() {
     let (stage, expected) = tell_whole_story(Instrument::NovaSeqX, "");
     let run = &expected.units[0];
-    assert_eq!(until_completed(&stage, run)["completion_count"], 2, "what came late is one wave");
+    assert_eq!(until_completed(&stage, run)["wave_count"], 2, "what came late is one wave");
     let completed_at = |line: &Value| line["completed_at"].as_str().map(str::to_owned);
     let files = stage.receipts();
     let last = files.iter().max_by_key(|line| completed_at(line)).expect("it has files");

@@ -204,7 +204,10 @@ fn a_drop_directory_that_is_emptied_by_someone_is_not_away() {
     fs::remove_dir_all(stage.drop().join("run")).expect("removed");
     stage.until_count("parked", 1);
     let upload = stage.status()["uploads"][0].clone();
-    assert!(upload["reason"].as_str().is_some_and(|why| why.contains("not there")), "{upload}");
+    assert!(
+        upload["reason"]["text"].as_str().is_some_and(|why| why.contains("not there")),
+        "{upload}"
+    );
     assert_ne!(drop_row(&stage).0, "deaf");
     stage.write("run/large", &noise(1 << 20, 9));
     until("the new one is on its way", || (stage.count("parked") == 0).then_some(()));

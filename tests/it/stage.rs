@@ -55,6 +55,8 @@ pub(crate) struct Options {
     pub(crate) drop: &'static str,
     /// The sandbox's switches.
     pub(crate) switches: &'static str,
+    /// Calls that the sandbox allows in five minutes.
+    pub(crate) rate_limit: &'static str,
     /// The smallest part that the daemon takes the sandbox to take.
     pub(crate) part_size_min: &'static str,
     /// The smallest part that the sandbox takes, in bytes.
@@ -89,6 +91,7 @@ impl Default for Options {
             basespace_project: None,
             drop: "quiet_period = \"50ms\"\nscan_interval = \"500ms\"",
             switches: "{}",
+            rate_limit: "100000000",
             part_size_min: "1 B",
             sandbox_part_size_min: "1",
             orphans_allowed: 0,
@@ -219,7 +222,8 @@ impl Stage {
             None => program(),
         };
         let mut child = sandbox
-            .args(["sandbox", "--listen", listen, "--rate-limit", "100000000", "--directory"])
+            .args(["sandbox", "--listen", listen, "--rate-limit", self.options.rate_limit])
+            .arg("--directory")
             .arg(self.path("sandbox"))
             .arg("--switches")
             .arg(self.path("switches.json"))

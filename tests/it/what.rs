@@ -170,7 +170,7 @@ fn status_of_a_thing_lists_and_counts_what_belongs_to_it() {
     assert_eq!(status_of(&stage, &["run1"])["orders"].as_array().map(Vec::len), Some(1));
     assert_eq!(status_of(&stage, &["run2"])["orders"].as_array().map(Vec::len), Some(0));
     let text = String::from_utf8_lossy(&stage.output("status", &["run2"]).stdout).into_owned();
-    assert!(text.contains("lab: run2") && !text.contains("run1"), "{text}");
+    assert!(text.contains("lab/run2") && !text.contains("run1"), "{text}");
 }
 
 #[test]

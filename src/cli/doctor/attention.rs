@@ -6,7 +6,7 @@ use std::path::Path;
 use super::lines::Checks;
 use crate::cli::render;
 use crate::cli::status::attention::waits;
-use crate::model::{Code, Hold, ParkReason, UploadId, WallTime};
+use crate::model::{Code, HALTED_AFTER, Hold, ParkReason, UploadId, WallTime};
 use crate::store::snapshot::{HeldDisposal, Snapshot, Status};
 
 /// Ids named for each reason.
@@ -25,7 +25,7 @@ pub(super) fn check(status: &Status, held: &[HeldDisposal], now: WallTime) -> Ch
     let mut checks = Checks::of("attention");
     parked(&mut checks, status);
     closed(&mut checks, status, now);
-    for matter in waits(status) {
+    for matter in waits(status, HALTED_AFTER) {
         checks.warn(matter.what(), matter.text(), matter.cure().unwrap_or_default());
     }
     if let Some(failure) = &status.notices.failure {
@@ -80,7 +80,7 @@ fn parked(checks: &mut Checks, status: &Status) {
 }
 
 fn closed(checks: &mut Checks, status: &Status, now: WallTime) {
-    let is_closed = |state: &str| state != "ok";
+    let is_closed = |state: &str| !matches!(state, "ok" | "unknown");
     for closed in status.destinations.iter().filter(|one| is_closed(&one.state)) {
         let since = render::duration(closed.since.until(now).as_secs());
         let reason = closed.reason.clone().unwrap_or_default();

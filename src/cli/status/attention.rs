@@ -1,62 +1,87 @@
 //! What needs a person: as the contract's JSON lists it, as people read it, and for the exit code.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::cli::render;
-use crate::model::{Code, DamagedLedger, HALTED_AFTER, NoticeKind, Shown, UploadId, WallTime};
-use crate::store::snapshot::{DestinationShown, StaleRun, Status, StuckUploads};
+use crate::model::{Code, DamagedLedger, NoticeKind, Shown, UploadId, WallTime};
+use crate::store::snapshot::{
+    DestinationShown, ParkedUploads, Selection, StaleRun, Status, StuckUploads,
+};
 
 /// Something that somebody has to do something about.
 #[derive(Debug)]
 pub(in crate::cli) struct Matter {
-    kind: NoticeKind,
+    code: Code,
     what: Option<String>,
     why: Option<String>,
+    /// What to do, where it is another thing than for all of the code.
+    cure: Option<String>,
     count: u64,
     /// Of several uploads, the first.
     first: Option<UploadId>,
 }
 
-/// Returns what needs a person.
-pub(super) fn list(status: &Status) -> Vec<Matter> {
-    let tally = status.tallies.iter().find(|tally| tally.state == "parked");
-    let parked = tally.map_or(0, |tally| tally.upload_count);
-    let parked = (parked > 0).then(|| Matter { count: parked, ..Matter::of(NoticeKind::Parked) });
+/// Returns what needs a person, what stops the most first.
+pub(in crate::cli) fn list(status: &Status) -> Vec<Matter> {
+    let database = &status.database;
+    let verdict = database.care.verdict.as_ref().filter(|verdict| !verdict.is_sound);
+    let unsound = verdict
+        .map(|verdict| Matter { why: verdict.detail.clone(), ..Matter::of(Code::DatabaseDamaged) });
+    let unsaved = database.care.backup_failure.clone();
+    let unsaved = unsaved.map(|why| Matter { why: Some(why), ..Matter::of(Code::BackupFailed) });
     let deaf = status.drops.iter().filter(|drop| drop.watch == "deaf").map(|drop| {
         let why = drop.reason.clone();
-        Matter { what: Some(drop.name.clone()), why, ..Matter::of(NoticeKind::Deaf) }
+        Matter { what: Some(drop.name.clone()), why, ..Matter::notice(NoticeKind::Deaf) }
     });
-    let damaged = status.database.damaged_ledgers.iter();
+    let damaged = database.damaged_ledgers.iter();
     let damaged = damaged.map(|DamagedLedger { ledger, why }| Matter {
         what: Some(ledger.to_string()),
         why: Some(why.clone()),
-        ..Matter::of(NoticeKind::ReceiptsDamaged)
+        ..Matter::notice(NoticeKind::ReceiptsDamaged)
     });
-    parked.into_iter().chain(deaf).chain(damaged).chain(waits(status)).collect()
+    let untold = status.notices.failure.as_ref().map(|why| Matter {
+        why: Some(why.clone()),
+        count: status.notices.waiting_count,
+        ..Matter::of(Code::NoticesWaiting)
+    });
+    let parked = status.parked.iter().map(Matter::parked);
+    let mut list: Vec<_> = deaf.chain(waits(status, Duration::ZERO)).chain(parked).collect();
+    // What is not about the things that were named is shown with all.
+    if status.selection == Selection::All {
+        list.splice(0..0, unsound);
+        list.extend(damaged.chain(unsaved).chain(untold));
+    }
+    list
 }
 
-/// Returns what waits for longer than it should: uploads, runs, and destinations that refuse us or never
-/// took anything.
-pub(in crate::cli) fn waits(status: &Status) -> Vec<Matter> {
+/// Returns what waits for longer than it should: uploads, runs, and destinations that refuse us, for
+/// `halted_after` at least, or never took anything.
+pub(in crate::cli) fn waits(status: &Status, halted_after: Duration) -> Vec<Matter> {
+    let away = status.destinations.iter().filter_map(|to| {
+        let kind = needs_person(to, status.read_at, halted_after)?;
+        let reason = to.reason.as_deref().unwrap_or("no reason is known");
+        let never = if to.has_worked() { "" } else { "it has never taken anything: " };
+        let why = Some(format!("{never}{reason}"));
+        Some(Matter { what: Some(to.name.clone()), why, ..Matter::notice(kind) })
+    });
     let stuck = status.stuck.iter().map(|stuck| Matter::stuck(stuck, status.read_at));
     let stale = status.stale.iter().map(|StaleRun { drop, run, reason }| Matter {
         what: Some(format!("{drop}/{run}")),
         why: reason.clone(),
-        ..Matter::of(NoticeKind::RunStale)
+        ..Matter::notice(NoticeKind::RunStale)
     });
-    let away = status.destinations.iter().filter_map(|to| {
-        let kind = needs_person(to, status.read_at)?;
-        let reason = to.reason.as_deref().unwrap_or("no reason is known");
-        let never = if to.has_worked() { "" } else { "it has never taken anything: " };
-        let why = Some(format!("{never}{reason}"));
-        Some(Matter { what: Some(to.name.clone()), why, ..Matter::of(kind) })
-    });
-    stuck.chain(stale).chain(away).collect()
+    away.chain(stuck).chain(stale).collect()
 }
 
 /// Tells whether a destination is closed for a reason that does not pass by itself.
-fn needs_person(to: &DestinationShown, now: WallTime) -> Option<NoticeKind> {
-    let is_long = to.since.until(now) >= HALTED_AFTER;
+fn needs_person(
+    to: &DestinationShown,
+    now: WallTime,
+    halted_after: Duration,
+) -> Option<NoticeKind> {
+    let is_long = to.since.until(now) >= halted_after;
     match to.state.as_str() {
         "halted" if is_long || !to.has_worked() => Some(NoticeKind::DestinationHalted),
         "unreachable" if !to.has_worked() => Some(NoticeKind::DestinationUnreachable),
@@ -65,8 +90,37 @@ fn needs_person(to: &DestinationShown, now: WallTime) -> Option<NoticeKind> {
 }
 
 impl Matter {
-    fn of(kind: NoticeKind) -> Self {
-        Self { kind, what: None, why: None, count: 1, first: None }
+    fn of(code: Code) -> Self {
+        Self { code, what: None, why: None, cure: None, count: 1, first: None }
+    }
+
+    fn notice(kind: NoticeKind) -> Self {
+        Self::of(Code::Notice(kind))
+    }
+
+    fn parked(parked: &ParkedUploads) -> Self {
+        let ParkedUploads { drop, run, destination, reason, count, first, detail } = parked;
+        let run = run.as_ref().map_or(String::new(), |run| format!("/{run}"));
+        let detail = detail.as_ref().filter(|detail| *detail != reason.sentence());
+        let detail = detail.map_or(String::new(), |detail| format!(" ({detail})"));
+        let code = Code::Parked(*reason);
+        let retry = format!("dropferry retry {first}");
+        let cure = code.cure().map(|cure| cure.replace("ID", &first.to_string()));
+        let cure = cure.filter(|cure| !cure.contains("retry"));
+        let plural = if *count == 1 { "file" } else { "files" };
+        Self {
+            what: Some(format!("{drop}{run}")),
+            why: Some(format!(
+                "{count} {plural} parked for {destination}: {}{detail}",
+                reason.sentence()
+            )),
+            cure: Some(
+                cure.map_or(retry.clone(), |cure| format!("{retry}, once this is done: {cure}")),
+            ),
+            count: *count,
+            first: Some(*first),
+            ..Self::notice(NoticeKind::Parked)
+        }
     }
 
     fn stuck(stuck: &StuckUploads, now: WallTime) -> Self {
@@ -78,7 +132,7 @@ impl Matter {
             why: Some(format!("of {drop}, for {since}: {reason}")),
             count: *count,
             first: Some(*first),
-            ..Self::of(NoticeKind::UploadStuck)
+            ..Self::notice(NoticeKind::UploadStuck)
         }
     }
 
@@ -88,26 +142,32 @@ impl Matter {
     }
 
     pub(in crate::cli) fn text(&self) -> String {
-        let text = Code::Notice(self.kind).text();
-        self.why.as_ref().map_or(text.to_owned(), |why| format!("{text}: {why}"))
+        match (&self.why, self.code) {
+            // How many, and why, says it already.
+            (Some(why), Code::Notice(NoticeKind::Parked)) => why.clone(),
+            (Some(why), code) => format!("{}: {why}", code.text()),
+            (None, code) => code.text().to_owned(),
+        }
     }
 
     pub(in crate::cli) fn cure(&self) -> Option<String> {
-        let cure = Code::Notice(self.kind).cure()?;
+        let cure = self.cure.as_deref().or(self.code.cure())?;
         let first = self.first.map(|id| format!("show {id}"));
         Some(first.map_or(cure.to_owned(), |first| cure.replace("show ID", &first)))
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(in crate::cli) fn json(&self) -> Value {
         json!({
-            "code": Code::Notice(self.kind).as_str(), "text": self.text(), "cure": self.cure(),
+            "code": self.code.as_str(), "text": self.text(), "cure": self.cure(),
             "count": self.count, "what": self.what,
         })
     }
 
-    /// Returns its lines for people.
-    pub(super) fn lines(&self) -> String {
-        let text = format!("\n{}: {}\n", Shown(self.what()), Shown(&self.text()));
-        self.cure().map_or(text.clone(), |cure| format!("{text}hint: {cure}\n"))
+    /// Says what it is, in one line.
+    pub(super) fn line(&self) -> String {
+        match &self.what {
+            Some(what) => format!("{}: {}", Shown(what), self.text()),
+            None => self.text(),
+        }
     }
 }

@@ -1,14 +1,20 @@
 //! What people and scripts read.
 
+use std::collections::BTreeMap;
+
+use super::json::to_json;
+use super::text::sheet;
 use super::*;
+use crate::cli::layout::width;
 use crate::model::{
-    Admission, ByteCount, DestinationName, DirectoryName, Fingerprint, Hold, IgnoreReason, Learned,
-    ParkReason, PartSize, RemoteUpload, RemoteUploadId, SourcePath, Stage, Target, TargetId,
-    UploadId, UploadState,
+    Admission, ByteCount, DestinationName, DirectoryName, Fingerprint, Flow, FlowKey, Hold,
+    IgnoreReason, Learned, Live, LivePause, ParkReason, PartSize, RemoteUpload, RemoteUploadId,
+    RunReason, RunRow, RunState, RunWait, SourcePath, Stage, Target, TargetId, UploadId,
+    UploadState,
 };
 use crate::store::snapshot::{
-    DaemonShown, DestinationShown, DropShown, Ignored, NoticesShown, Selection, StaleRun,
-    StuckUploads, Tally,
+    DaemonShown, Database, DestinationShown, DropShown, Ignored, IgnoredShown, NoticesShown,
+    ParkedUploads, RunShown, RunTallyShown, Selection, StaleRun, StuckUploads, Tally, UploadShown,
 };
 
 const NOW: WallTime = WallTime(1_800_000_000_000_000_000);
@@ -79,7 +85,10 @@ fn status() -> Status {
         former_targets: Vec::new(),
         database: Database::default(),
         notices: NoticesShown::default(),
-        runs: Vec::new(),
+        runs: vec![run("run1", RunState::Open), run("run0", RunState::Completed)],
+        single_files: vec![("novaseq".into(), run_tally(0, 200, 200))],
+        live: Some(Live { flows: vec![flow(10)], ..Live::default() }),
+        parked: vec![parked(NAME_TAKEN)],
         is_running: true,
         daemon: Some(DaemonShown {
             pid: 4711,
@@ -102,16 +111,18 @@ fn status() -> Status {
             next_try_at: None,
             clock_behind_ns: -7_200_000_000_000,
             learned: vec![Learned::Works, Learned::NoTags],
+            is_paced: false,
         }],
         tallies: vec![tally("parked", 1, 100), tally("sending", 1, 100), tally("waiting", 1, 100)],
         settling_count: 3,
-        ignored_count: 1,
-        ignored: vec![Ignored {
-            drop: "novaseq".into(),
-            path: SourcePath::from_bytes(b"run1/pipe"),
-            reason: IgnoreReason::Fifo,
-        }],
-        rate_bytes_per_second: 10,
+        ignored: IgnoredShown {
+            count: 1,
+            listed: vec![Ignored {
+                drop: "novaseq".into(),
+                path: SourcePath::from_bytes(b"run1/pipe"),
+                reason: IgnoreReason::Fifo,
+            }],
+        },
         uploads: vec![
             upload(17, "run1/a.fastq.gz", Stage::Sending { remote: remote.clone() }, Hold::None),
             upload(18, "run1/b.fastq.gz", Stage::Sending { remote }, Hold::Waiting { until }),
@@ -120,54 +131,205 @@ fn status() -> Status {
     }
 }
 
-fn run(name: &[u8], completed_count: u64, parked_count: u64) -> Run {
-    Run {
-        given_up_count: 0,
-        closed_by: None,
+const NAME_TAKEN: &str = "file 65a1 of 7 bytes stands under this name";
+
+fn parked(detail: &str) -> ParkedUploads {
+    ParkedUploads {
         drop: "novaseq".into(),
-        name: SourcePath::from_bytes(name),
+        run: Some(SourcePath::from_bytes(b"run1")),
         destination: "cavatica".into(),
-        file_count: 9,
-        completed_count,
-        parked_count,
-        state: None,
-        reason: None,
+        reason: ParkReason::NameTaken,
+        count: 1,
+        first: UploadId(19),
+        detail: Some(detail.into()),
     }
+}
+
+fn flow(bytes_per_second: u64) -> Flow {
+    Flow {
+        key: FlowKey {
+            destination: DestinationName::new("cavatica"),
+            drop: DirectoryName::new("novaseq"),
+            run: SourcePath::from_bytes(b"run1"),
+        },
+        bytes_per_second,
+        parts_in_flight: 2,
+        in_flight: ByteCount(7),
+        stalled_since: None,
+    }
+}
+
+fn run_tally(parked_count: u64, size_bytes: u64, accepted_bytes: u64) -> RunTallyShown {
+    RunTallyShown {
+        destination: "cavatica".into(),
+        upload_count: 9,
+        completed_count: if size_bytes == accepted_bytes { 9 } else { 1 },
+        parked_count,
+        size_bytes,
+        accepted_bytes,
+        last_activity_at: WallTime(NOW.0 - 60_000_000_000),
+        url: None,
+    }
+}
+
+fn run(name: &str, state: RunState) -> RunShown {
+    let (drop, path) = (DirectoryName::new("novaseq"), SourcePath::from_bytes(name.as_bytes()));
+    let is_open = state == RunState::Open;
+    let waits = RunReason::new(RunWait::MarkerMissing, "waits for CopyComplete.txt");
+    let row = RunRow {
+        state,
+        reason: is_open.then_some(waits),
+        file_count: 9,
+        size: ByteCount(600),
+        ..RunRow::opened(drop, path, WallTime(NOW.0 - 3_600_000_000_000))
+    };
+    let tally = if is_open { run_tally(1, 600, 300) } else { run_tally(0, 600, 600) };
+    RunShown { row, words: BTreeMap::new(), tallies: vec![tally], disposal: None }
+}
+
+fn text(status: &Status) -> String {
+    sheet(status, Some(80)).plain()
 }
 
 #[test]
 fn people_read_this() {
-    insta::assert_snapshot!(to_text(
-        &status(),
-        &[run(b"run1", 1, 1), run(b"run0", 9, 0), run(b"", 0, 0)],
-        NOW
-    ));
+    insta::assert_snapshot!(text(&status()));
 }
 
 #[test]
 fn scripts_read_this() {
-    insta::assert_snapshot!(format!("{:#}", to_json(&status())));
+    let host = serde_json::json!("seq-07");
+    let mut json = to_json(&status());
+    json["host"] = host;
+    insta::assert_snapshot!(format!("{json:#}"));
 }
 
 #[test]
 fn nothing_at_all_is_said_too() {
-    insta::assert_snapshot!(to_text(&Status::default(), &[], NOW));
+    insta::assert_snapshot!(text(&Status::default()));
+}
+
+/// Ten scenes, each with what people see first.
+fn scenes() -> Vec<(&'static str, Status)> {
+    let well = || {
+        let mut status = status();
+        status.parked.clear();
+        status.runs[0].tallies[0].parked_count = 0;
+        status.tallies.retain(|tally| tally.state == "sending");
+        status.uploads.truncate(1);
+        status.destinations[0].clock_behind_ns = 0;
+        status
+    };
+    let closed = |state: &str, reason: &str| {
+        let mut status = well();
+        let to = &mut status.destinations[0];
+        state.clone_into(&mut to.state);
+        to.reason = Some(reason.into());
+        to.since = WallTime(NOW.0 - 102_000_000_000);
+        to.next_try_at = Some(NOW.after(Duration::from_secs(23)));
+        status.live = Some(Live::default());
+        status
+    };
+    let mut deaf = well();
+    deaf.drops[0].watch = "deaf".into();
+    deaf.drops[0].reason =
+        Some("/data/novaseq is empty and not the directory it was: is its share mounted?".into());
+    let mut full = well();
+    full.database.care.backup_failure = Some("no space left on device".into());
+    let mut waiting = well();
+    waiting.settling_count = 0;
+    waiting.uploads.clear();
+    waiting.tallies.clear();
+    waiting.runs[0].tallies = vec![run_tally(0, 600, 600)];
+    let mut stalled = well();
+    let since = Some(WallTime(NOW.0 - 45_000_000_000));
+    let flow = Flow { stalled_since: since, ..flow(0) };
+    stalled.live = Some(Live { flows: vec![flow], ..Live::default() });
+    let mut stopped = well();
+    let until = Some(NOW.after(Duration::from_hours(2)));
+    let stop = LivePause { reason: "the bandwidth is 0 by the timetable".into(), until };
+    stopped.live = Some(Live { stopped: Some(stop), ..Live::default() });
+    let down = Status { is_running: false, live: None, ..well() };
+    vec![
+        ("all well", well()),
+        ("parked", status()),
+        ("halted", closed("halted", "the platform refused the call: the access token is invalid")),
+        ("throttled", closed("throttled", "the platform asked for a pause")),
+        (
+            "unreachable",
+            closed(
+                "unreachable",
+                "cannot connect to cavatica-api.sbgenomics.com: connection refused",
+            ),
+        ),
+        ("deaf", deaf),
+        ("disk full", full),
+        ("run open and waiting for its marker", waiting),
+        ("stalled", stalled),
+        ("outside the timetable", stopped),
+        ("daemon down", down),
+    ]
+}
+
+#[test]
+fn the_first_five_lines_say_what_it_is_and_what_to_do() {
+    let first = |(name, status): (&str, Status)| {
+        let text = text(&status);
+        let lines: Vec<_> = text.lines().take(5).collect();
+        format!("== {name}\n{}\n", lines.join("\n"))
+    };
+    insta::assert_snapshot!(scenes().into_iter().map(first).collect::<String>());
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal_and_wide_signs_count() {
+    let mut status = status();
+    status.runs[0].row.name = SourcePath::from_bytes("試料".repeat(60).as_bytes());
+    status.uploads[0].admission.path = SourcePath::from_bytes("試/".repeat(60).as_bytes());
+    status.parked = vec![parked(&"long ".repeat(60))];
+    for columns in [60, 80, 200] {
+        for line in sheet(&status, Some(columns)).plain().lines() {
+            assert!(width(line) <= columns, "{columns}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_time_is_left_only_where_it_can_be_told() {
+    let left = |status: &Status| {
+        let json = to_json(status);
+        let run = json["runs"][0]["destinations"][0]["seconds_left"].as_u64();
+        (json["bytes"]["seconds_left"].as_u64(), run)
+    };
+    for (name, mut status) in scenes() {
+        status.runs[0].tallies[0].accepted_bytes = 300;
+        let expected = match name {
+            "all well" | "deaf" | "disk full" => (Some(10), Some(30)),
+            "run open and waiting for its marker" => (Some(0), Some(30)),
+            // What is parked waits for someone.
+            "parked" => (None, None),
+            _ => (None, None),
+        };
+        assert_eq!(left(&status), expected, "{name}");
+    }
 }
 
 #[test]
 fn what_needs_someone_is_told_by_the_exit_code() {
-    assert_eq!(judge(&status()), Exit::Attention);
-    assert_eq!(judge(&Status::default()), Exit::Fine);
-    let mut deaf = Status::default();
-    deaf.drops.extend(status().drops);
-    assert_eq!(judge(&deaf), Exit::Fine);
-    deaf.drops[0].watch = "deaf".into();
-    assert_eq!(judge(&deaf), Exit::Attention);
+    for (name, status) in scenes() {
+        let expected = match name {
+            "parked" | "halted" | "deaf" | "disk full" => Exit::Attention,
+            "daemon down" => Exit::NotRunning,
+            _ => Exit::Fine,
+        };
+        assert_eq!(judge(&status), expected, "{name}");
+    }
+    assert_eq!(judge(&Status::default()), Exit::NotRunning);
 }
 
 #[test]
 fn what_waits_for_long_is_said_with_its_cure_and_so_is_a_destination_that_never_worked() {
-    let mut status = Status { read_at: NOW, ..Status::default() };
+    let mut status = Status { read_at: NOW, is_running: true, ..Status::default() };
     status.stuck.push(StuckUploads {
         drop: "novaseq".into(),
         destination: "cavatica".into(),
@@ -182,8 +344,8 @@ fn what_waits_for_long_is_said_with_its_cure_and_so_is_a_destination_that_never_
         reason: Some("waits for CopyComplete.txt".into()),
     });
     assert_eq!(judge(&status), Exit::Attention);
-    insta::assert_snapshot!(to_text(&status, &[], NOW));
-    let mut status = Status { read_at: NOW, ..Status::default() };
+    insta::assert_snapshot!(text(&status));
+    let mut status = Status { read_at: NOW, is_running: true, ..Status::default() };
     let [to] = &self::status().destinations[..] else { panic!("one destination") };
     status.destinations.push(to.clone());
     let judged = |status: &mut Status, state: &str, seconds: i64, has_worked: bool| {
@@ -198,7 +360,7 @@ fn what_waits_for_long_is_said_with_its_cure_and_so_is_a_destination_that_never_
         ("throttled", 9000, false, Exit::Fine),
         ("unreachable", 9000, true, Exit::Fine),
         ("unreachable", 1, false, Exit::Attention),
-        ("halted", 1, true, Exit::Fine),
+        ("halted", 1, true, Exit::Attention),
         ("halted", 1, false, Exit::Attention),
         ("halted", 150, true, Exit::Attention),
     ] {

@@ -14,8 +14,8 @@ use super::files::Closeness;
 use crate::engine::event::ActId;
 use crate::engine::settings::DirectorySettings;
 use crate::model::{
-    ByteCount, ClosedByHand, Closing, LineRef, Monotonic, Now, Role, RunReading, RunRow, RunState,
-    RunTally, SkipVerdict, SourcePath, Start, StoredRun, UploadId,
+    ByteCount, ClosedByHand, Closing, LineRef, Monotonic, Now, Role, RunReading, RunReason, RunRow,
+    RunState, RunTally, RunWait, SkipVerdict, SourcePath, Start, StoredRun, UploadId,
 };
 
 /// Why a run that was completed is not any more.
@@ -394,7 +394,8 @@ impl TrackedRun {
         let is_other =
             reading.words != self.reading.words || reading.samples != self.reading.samples;
         self.reading = reading;
-        let reason = self.reading.skip.reason().map(str::to_owned);
+        let reason = self.reading.skip.reason();
+        let reason = reason.map(|text| RunReason::new(RunWait::LeftOut, text));
         if self.row.state == RunState::Open && reason.is_some() {
             (self.row.state, self.row.reason) = (RunState::Skipped, reason);
         } else if self.row.state == RunState::Skipped && reason.is_none() {
@@ -439,7 +440,10 @@ impl TrackedRun {
         self.row.is_stale =
             is_old && self.row.state == RunState::Open && self.scans.last().is_some();
         let unseen = self.scans.unseen();
-        let unseen = unseen.map(|place| format!("{place} cannot be read: let the daemon read it"));
+        let unseen = unseen.map(|place| {
+            let text = format!("{place} cannot be read: let the daemon read it");
+            RunReason::new(RunWait::Unread, text)
+        });
         match self.row.state {
             RunState::Open => self.row.reason = unseen.or(self.wait_reason(directory, settling)),
             RunState::Closed => {
@@ -448,6 +452,7 @@ impl TrackedRun {
                     Some(marker) => format!("{CAME_LATE}; waits for {marker}"),
                     None => CAME_LATE.to_owned(),
                 });
+                let late = late.map(|text| RunReason::new(RunWait::CameLate, text));
                 self.row.reason = unseen.or(late);
             }
             RunState::Completed | RunState::Gone | RunState::Skipped => {}
@@ -458,24 +463,29 @@ impl TrackedRun {
         &self,
         directory: &DirectorySettings,
         settling: Option<&SourcePath>,
-    ) -> Option<String> {
+    ) -> Option<RunReason> {
         let last = self.scans.last()?;
         if directory.needs_words && self.read_of.is_some() && !self.reading.is_identified {
-            return Some("nothing is sent before the file that names the run is whole".into());
+            let text = "nothing is sent before the file that names the run is whole";
+            return Some(RunReason::new(RunWait::Unnamed, text));
         }
         if let Some(first) = self.reading.missing.first() {
-            return Some(format!("its manifest lists {first}, which is not there"));
+            let text = format!("its manifest lists {first}, which is not there");
+            return Some(RunReason::new(RunWait::ManifestIncomplete, text));
         }
         if self.has_markers(last.markers()) {
-            let note = self.reading.notes.first().cloned();
-            return note.or_else(|| self.row.is_stale.then(|| never_at_rest(settling)));
+            let note = self.reading.notes.first();
+            let note = note.map(|text| RunReason::new(RunWait::Unread, text));
+            let changes = || RunReason::new(RunWait::StillChanging, never_at_rest(settling));
+            return note.or_else(|| self.row.is_stale.then(changes));
         }
-        let marker = &self.reading.waits_for;
-        if !self.row.is_stale {
-            return Some(format!("waits for {marker}"));
-        }
-        let hours = directory.closing.stale_after.as_secs() / 3600;
-        Some(format!("no {marker} for more than {hours} h: has the run been broken off?"))
+        let (marker, hours) =
+            (&self.reading.waits_for, directory.closing.stale_after.as_secs() / 3600);
+        let text = match self.row.is_stale {
+            false => format!("waits for {marker}"),
+            true => format!("no {marker} for more than {hours} h: has the run been broken off?"),
+        };
+        Some(RunReason::new(RunWait::MarkerMissing, text))
     }
 }
 

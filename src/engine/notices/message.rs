@@ -41,12 +41,18 @@ impl Message {
             return Self::directory(health).into_iter().collect();
         }
         if let Record::Unit(row) = record {
-            let reason = row.reason.as_deref().filter(|_| row.is_stale);
+            let reason =
+                row.reason.as_ref().filter(|_| row.is_stale).map(|reason| reason.text.as_str());
             return vec![Self::run(NoticeKind::RunStale, &row.drop, &row.name, reason)];
         }
         if let Record::DestinationHealth { destination, state, .. } = record {
-            // After a start a destination is held to be fine before it has answered.
-            let answers = *state != DestinationState::Ok && *state != DestinationState::Unreachable;
+            // After a start a destination is unknown before it has answered.
+            let answers = match state {
+                DestinationState::Unknown
+                | DestinationState::Ok
+                | DestinationState::Unreachable => false,
+                DestinationState::Throttled | DestinationState::Halted => true,
+            };
             let reached = answers.then(|| Self::unreachable(destination, None));
             return reached.into_iter().collect();
         }

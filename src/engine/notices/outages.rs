@@ -24,7 +24,9 @@ impl Outages {
     pub(super) fn note(&mut self, record: &Record, unreachable_after: Duration, now: Monotonic) {
         let Record::DestinationHealth { destination, state, reason, .. } = record else { return };
         let after = match state {
-            DestinationState::Ok | DestinationState::Throttled => return self.end(destination),
+            DestinationState::Unknown | DestinationState::Ok | DestinationState::Throttled => {
+                return self.end(destination);
+            }
             DestinationState::Unreachable => unreachable_after,
             DestinationState::Halted => HALTED_AFTER,
         };
@@ -51,7 +53,8 @@ impl Outages {
             outage.notify_at = None;
             match outage.state {
                 DestinationState::Halted => Message::halted(name, Some(&outage.reason)),
-                DestinationState::Ok
+                DestinationState::Unknown
+                | DestinationState::Ok
                 | DestinationState::Throttled
                 | DestinationState::Unreachable => Message::unreachable(name, Some(&outage.reason)),
             }

@@ -6,8 +6,13 @@
 //! through, a real one where an upload has one to make (half-open): its answer opens the destination, or
 //! closes it for longer. So an outage costs one request per delay, however many uploads wait.
 //!
+//! At its start a destination is half open, and unknown to people: it is asked before anything else. One
+//! that takes acts when it is configured again is asked beside them.
+//!
 //! An object that is refused says nothing of the destination by itself: a control request asks. A shorter
 //! pause never ends a longer one. An operator's `retry` and a reload end every pause ([`Gate::lift`]).
+
+mod cleanups;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +28,7 @@ use crate::engine::plan;
 use crate::engine::settings::{DestinationSettings, RetrySettings};
 use crate::model::{
     ByteCount, Call, DestinationName, DestinationState, Failure, FailureKind, Monotonic, Now,
-    OpenCleanup, ParkReason, PartSize, Record, RemoteUploadId, TargetId, WallTime,
+    ParkReason, PartSize, Record, RemoteUploadId, TargetId, WallTime,
 };
 
 const CLEANUP_MAX: usize = 2;
@@ -47,6 +52,8 @@ pub(super) struct Gate {
     settings: DestinationSettings,
     targets: Targets,
     state: GateState,
+    /// It takes acts, and is asked beside them whether it still does.
+    is_to_ask: bool,
     /// Why it takes none, for people.
     reason: Option<String>,
     row: Option<HealthRow>,
@@ -118,7 +125,8 @@ impl Gate {
         Self {
             settings,
             targets: Targets::default(),
-            state: GateState::Open,
+            state: GateState::HalfOpen { state: DestinationState::Unknown, act: None },
+            is_to_ask: false,
             reason: None,
             row: None,
             failures: Failures::default(),
@@ -153,6 +161,7 @@ impl Gate {
     /// Adopts other settings. What made it wait may be what was changed.
     pub(super) fn configure(&mut self, settings: DestinationSettings, now: Monotonic) {
         self.lift(now);
+        self.is_to_ask = self.is_open();
         self.settings = settings;
     }
 
@@ -200,6 +209,18 @@ impl Gate {
     pub(super) fn let_through(&mut self, request: ActId) {
         if let GateState::HalfOpen { act, .. } = &mut self.state {
             act.get_or_insert(request);
+        }
+    }
+
+    /// Tells whether it was not asked anything since the start.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.closed_as() == Some(DestinationState::Unknown)
+    }
+
+    /// Asks one that takes acts whether it still does, when it was configured anew.
+    pub(super) fn ask_again(&mut self, turn: &mut TransferTurn<'_>) {
+        if std::mem::take(&mut self.is_to_ask) && self.is_open() && self.control.act.is_none() {
+            self.control.act = Some(self.ask(turn));
         }
     }
 
@@ -420,72 +441,6 @@ impl Gate {
             self.row = Some(row);
         }
     }
-
-    /// Returns how many clean-ups may start, unless none may.
-    fn cleanup_room(&self) -> Option<usize> {
-        let count = self.cleanups.values().filter(|cleanup| cleanup.act.is_some()).count();
-        CLEANUP_MAX.checked_sub(count).filter(|room| *room > 0)
-    }
-
-    pub(super) fn is_clean(&self) -> bool {
-        self.cleanups.is_empty()
-    }
-
-    pub(super) fn clean_up(&mut self, remote: RemoteUploadId, target: TargetId, due: Monotonic) {
-        let cleanup = Cleanup { target, due, failure_count: 0, act: None };
-        self.cleanups.entry(remote).or_insert(cleanup);
-    }
-
-    /// Returns what was queued for removal, and forgets it.
-    pub(super) fn take_cleanups(&mut self) -> Vec<OpenCleanup> {
-        let destination = &self.settings.name;
-        let what = |(remote, cleanup): (_, Cleanup)| OpenCleanup {
-            destination: destination.clone(),
-            target: cleanup.target,
-            remote,
-        };
-        std::mem::take(&mut self.cleanups).into_iter().map(what).collect()
-    }
-
-    pub(super) fn clean(&mut self, turn: &mut TransferTurn<'_>) {
-        let Some(room) = self.cleanup_room() else { return };
-        let (name, now) = (&self.settings.name, turn.now().monotonic);
-        let due = self.cleanups.iter_mut().filter(|(_, c)| c.act.is_none() && c.due <= now);
-        for (remote, cleanup) in due.take(room) {
-            let act = Act::call(name, Call::Abort(remote.clone()));
-            cleanup.act = Some(turn.start(name, TransferAct::Abort(remote.clone()), act));
-        }
-    }
-
-    pub(super) fn cleaned(
-        &mut self,
-        act: ActId,
-        remote: RemoteUploadId,
-        reply: Result<Outcome, Setback>,
-        turn: &mut TransferTurn<'_>,
-    ) {
-        let destination = self.settings.name.clone();
-        let what = OpenCleanup { destination, target: self.targets.at(act), remote };
-        let cleanup = self.cleanups.get_mut(&what.remote).filter(|c| c.act == Some(act));
-        let Some(cleanup) = cleanup else {
-            if reply.is_ok() && turn.shared.targets.cleanup_done(&what) {
-                turn.record(Record::CleanupDone { what });
-            }
-            return;
-        };
-        let what = OpenCleanup { target: cleanup.target, ..what };
-        let Err(Setback { failure, .. }) = reply else {
-            self.cleanups.remove(&what.remote);
-            return turn.record(Record::CleanupDone { what });
-        };
-        cleanup.act = None;
-        cleanup.failure_count += 1;
-        let count = cleanup.failure_count;
-        let delay = failure::long_delay(turn.retry(), count, count.into());
-        cleanup.due = turn.now().monotonic.after(delay);
-        let retry_at = turn.now().wall.after(delay);
-        turn.record(Record::CleanupDelayed { what, retry_at, failure });
-    }
 }
 
 /// Says that a destination accepts calls.
@@ -507,7 +462,7 @@ mod tests {
 
     fn gate() -> Gate {
         let all = ByteCount(u64::MAX);
-        Gate::new(DestinationSettings {
+        let mut gate = Gate::new(DestinationSettings {
             name: DestinationName::new("far"),
             platform: "s3".into(),
             address: TargetAddress {
@@ -535,7 +490,9 @@ mod tests {
             metadata: Vec::new(),
             tags: Vec::new(),
             export: None,
-        })
+        });
+        gate.open();
+        gate
     }
 
     fn at(seconds: u64) -> Monotonic {

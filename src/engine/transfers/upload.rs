@@ -43,9 +43,10 @@ use crate::model::remote::ContentMark;
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
     Admission, BeginRequest, ByteCount, ByteRange, CompleteRequest, Describes, ETagMode, Fact,
-    Fingerprint, Hold, IllegalFact, Monotonic, NamePolicy, ParkReason, PartNumber, PartRequest,
-    PartSize, PartState, PutRequest, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
-    SourcePath, Stage, StoredUpload, UploadId, UploadState, WholeDigest, WholeRequest,
+    Fingerprint, FlowKey, Hold, IllegalFact, Monotonic, NamePolicy, ParkReason, PartNumber,
+    PartRequest, PartSize, PartState, PutRequest, RemoteFile, RemoteFileId, RemotePart,
+    RemoteUpload, SourcePath, Stage, StoredUpload, UploadId, UploadState, WholeDigest,
+    WholeRequest,
 };
 
 /// One upload in memory. One that is queued is little more than its ticket.
@@ -425,8 +426,10 @@ impl Upload {
     }
 
     fn sending(&self, request: PutRequest, range: ByteRange) -> Box<Sending> {
-        let (upload, destination) = (self.id(), self.ticket.destination.clone());
-        Box::new(Sending { upload, destination, request, source: self.source(), range })
+        let Ticket { destination, drop, run, path, .. } = &self.ticket;
+        let run = if run == path { SourcePath::from_bytes(b"") } else { run.clone() };
+        let flow = FlowKey { destination: destination.clone(), drop: drop.clone(), run };
+        Box::new(Sending { upload: self.id(), flow, request, source: self.source(), range })
     }
 
     /// Returns what sends the whole file. In doubt the platform looks first whether its name is taken.

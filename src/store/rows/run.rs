@@ -4,9 +4,15 @@ use rusqlite::Row;
 
 use super::{Result, damaged, read_line, unsigned};
 use crate::model::{
-    ByteCount, ClosedByHand, DirectoryName, LedgerNumbers, RunOutcome, RunRow, RunState,
-    SourcePath, WallTime,
+    ByteCount, ClosedByHand, DirectoryName, LedgerNumbers, RunOutcome, RunReason, RunRow, RunState,
+    RunWait, SourcePath, WallTime,
 };
+
+fn read_reason(row: &Row<'_>) -> Result<Option<RunReason>> {
+    let Some(text) = row.get("reason")? else { return Ok(None) };
+    let code = RunWait::parse(row.get_ref("reason_code")?.as_str()?);
+    Ok(Some(RunReason { code: code.ok_or_else(|| damaged("runs.reason_code"))?, text }))
+}
 
 pub(in crate::store) fn read_run(row: &Row<'_>) -> Result<RunRow> {
     let state: String = row.get("state")?;
@@ -21,7 +27,7 @@ pub(in crate::store) fn read_run(row: &Row<'_>) -> Result<RunRow> {
         name: SourcePath::from_bytes(row.get_ref("run")?.as_blob()?),
         name_now: name_now.map(|name| SourcePath::from_bytes(&name)),
         state: RunState::parse(&state).ok_or_else(|| damaged("runs.state"))?,
-        reason: row.get("reason")?,
+        reason: read_reason(row)?,
         file_count: unsigned(row, "file_count")?,
         size: ByteCount(unsigned(row, "size_bytes")?),
         closed_file_count: unsigned(row, "closed_file_count")?,

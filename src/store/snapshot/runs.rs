@@ -8,7 +8,7 @@ use super::Snapshot;
 use super::selection::Selection;
 use crate::model::{
     ArrivedFile, ByteCount, DestinationName, DirectoryName, ETag, Fingerprint, RemoteFileId,
-    RootIdentity, RunFile, RunRow, SentFile, SourcePath, UploadId, WallTime,
+    RootIdentity, RunFile, RunRow, SentFile, SourcePath, TargetAddress, UploadId, WallTime,
 };
 use crate::store::{Error, rows};
 
@@ -30,6 +30,13 @@ pub struct RunTallyShown {
     pub upload_count: u64,
     pub completed_count: u64,
     pub parked_count: u64,
+    /// Sums over its uploads.
+    pub size_bytes: u64,
+    pub accepted_bytes: u64,
+    /// When one of them was admitted, begun or completed last.
+    pub last_activity_at: WallTime,
+    /// Where people see it there, where that is known.
+    pub url: Option<String>,
 }
 
 /// The state of the disposal of a run's source.
@@ -166,18 +173,55 @@ impl Snapshot {
         let sql = "SELECT word, value FROM run_words \
             WHERE drop_name = ?1 AND run = ?2 AND word <> 'samples'";
         let words = self.rows_of(sql, key, |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let sql = "SELECT destination, upload_count, completed_count, parked_count \
-            FROM run_tallies WHERE drop_name = ?1 AND run = ?2";
-        let tallies = self.rows_of(sql, key, |row| {
+        let tallies = self.read_run_tallies(&row.drop, &row.name)?;
+        let disposal = self.read_disposal(&row.drop, &row.name)?;
+        Ok(RunShown { words: words.into_iter().collect(), tallies, disposal, row })
+    }
+
+    /// Lists how far a run is at each destination; of an empty name, the files that are runs of their own.
+    pub(super) fn read_run_tallies(
+        &self,
+        drop: &DirectoryName,
+        run: &SourcePath,
+    ) -> Result<Vec<RunTallyShown>> {
+        let sql = "SELECT r.destination, upload_count, r.completed_count, parked_count, \
+            size_bytes, accepted_bytes, last_activity_at_ns, t.platform, t.base_url, t.container \
+            FROM run_tallies r LEFT JOIN destination_targets d \
+            ON d.destination = r.destination AND d.position = 0 \
+            LEFT JOIN targets t ON t.id = d.target_id \
+            WHERE drop_name = ?1 AND run = ?2 AND upload_count > 0";
+        self.rows_of(sql, (drop.as_str(), run.as_bytes()), |row| {
+            let platform: Option<String> = row.get(7)?;
+            let address = platform.map(|platform| -> Result<TargetAddress> {
+                Ok(TargetAddress { platform, base_url: row.get(8)?, container: row.get(9)? })
+            });
             Ok(RunTallyShown {
                 destination: row.get(0)?,
                 upload_count: rows::unsigned_at(row, 1)?,
                 completed_count: rows::unsigned_at(row, 2)?,
                 parked_count: rows::unsigned_at(row, 3)?,
+                size_bytes: rows::unsigned_at(row, 4)?,
+                accepted_bytes: rows::unsigned_at(row, 5)?,
+                last_activity_at: WallTime(row.get(6)?),
+                url: address.transpose()?.and_then(|address| address.page()),
             })
-        })?;
-        let disposal = self.read_disposal(&row.drop, &row.name)?;
-        Ok(RunShown { words: words.into_iter().collect(), tallies, disposal, row })
+        })
+    }
+
+    /// Lists how far the files are that are runs of their own, by drop directory.
+    pub(super) fn read_single_files(&self) -> Result<Vec<(String, RunTallyShown)>> {
+        let sql = format!(
+            "SELECT DISTINCT drop_name FROM run_tallies WHERE run = x'' AND {}",
+            self.selection.of_run_tallies()
+        );
+        let drops: Vec<String> = self.list(&sql, |row| row.get(0))?;
+        let alone = SourcePath::from_bytes(b"");
+        let mut found = Vec::new();
+        for drop in drops {
+            let tallies = self.read_run_tallies(&DirectoryName::new(&*drop), &alone)?;
+            found.extend(tallies.into_iter().map(|tally| (drop.clone(), tally)));
+        }
+        Ok(found)
     }
 
     /// Returns the state of the disposal of a run; none when its source stays.

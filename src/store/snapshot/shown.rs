@@ -1,11 +1,11 @@
 //! What a snapshot shows, as plain values, and the contract's words for it.
 
-use super::{RunShown, Selection, StaleRun, StuckUploads};
+use super::{ParkedUploads, RunShown, RunTallyShown, Selection, StaleRun, StuckUploads};
 use crate::model::remote::ContentMark;
 use crate::model::{
-    Admission, DamagedLedger, ETag, EndReason, FormerTarget, Hold, IgnoreReason, Learned,
-    LedgerPath, LineRef, Md5, ParkReason, PartNumber, RunState, Scope, SourcePath, Stage, Standing,
-    TargetAddress, UploadId, UploadState, WallTime,
+    Admission, Code, DamagedLedger, ETag, EndReason, FormerTarget, Hold, IgnoreReason, Learned,
+    LedgerPath, LineRef, Live, Md5, ParkReason, PartNumber, Reason, Scope, SourcePath, Stage,
+    Standing, TargetAddress, UploadId, UploadState, WaitCode, WallTime,
 };
 use crate::store::care::Cared;
 
@@ -30,17 +30,19 @@ pub struct Status {
     pub tallies: Vec<Tally>,
     /// Files seen and not yet quiet.
     pub settling_count: u64,
-    pub ignored_count: u64,
-    /// Of these, some: which, and why.
-    pub ignored: Vec<Ignored>,
-    /// Bytes accepted each second, lately, of all uploads together.
-    pub rate_bytes_per_second: u64,
+    pub ignored: IgnoredShown,
+    /// What the running daemon said; none when none runs or answers.
+    pub live: Option<Live>,
+    /// What is parked, by what it belongs to and why.
+    pub parked: Vec<ParkedUploads>,
     /// Notices that are still to be sent.
     pub notices: NoticesShown,
     /// What operators ordered, and since when.
     pub orders: Vec<(Standing, Scope, WallTime)>,
     /// Drops as runs, the newest first.
     pub runs: Vec<RunShown>,
+    /// How far the files are that are runs of their own, by drop directory.
+    pub single_files: Vec<(String, RunTallyShown)>,
     pub database: Database,
     /// Unfinished uploads, then ended ones, the newest first.
     pub uploads: Vec<UploadShown>,
@@ -68,25 +70,12 @@ pub struct NoticesShown {
     pub given_up_why: Option<String>,
 }
 
-/// One directory at the top of a drop directory: what a technician calls a run.
-#[derive(Debug, Clone)]
-pub struct Run {
-    pub drop: String,
-    /// Its name; empty for the files beside the directories.
-    pub name: SourcePath,
-    pub destination: String,
-    /// Files of it that are here or were, uploaded or not.
-    pub file_count: u64,
-    pub completed_count: u64,
-    pub parked_count: u64,
-    /// How far it is as a run; files on their own are none.
-    pub state: Option<RunState>,
-    /// What it waits for, or what is wrong with it.
-    pub reason: Option<String>,
-    /// Uploads of it that an operator gave up.
-    pub given_up_count: u64,
-    /// Who closed it by hand.
-    pub closed_by: Option<String>,
+/// Paths that are not uploaded.
+#[derive(Debug, Clone, Default)]
+pub struct IgnoredShown {
+    pub count: u64,
+    /// Some of them: which, and why.
+    pub listed: Vec<Ignored>,
 }
 
 #[derive(Debug, Clone)]
@@ -120,13 +109,15 @@ pub struct DropShown {
 pub struct DestinationShown {
     pub name: String,
     pub platform: String,
-    /// `ok`, `throttled`, `unreachable` or `halted`.
+    /// `unknown`, `ok`, `paused`, `throttled`, `unreachable` or `halted`.
     pub state: String,
     /// Why not `ok`.
     pub reason: Option<String>,
     pub since: WallTime,
     /// When it is called again, while it is not.
     pub next_try_at: Option<WallTime>,
+    /// It is throttled by our own keeping to its limit of calls.
+    pub is_paced: bool,
     /// Its clock minus ours.
     pub clock_behind_ns: i64,
     /// What the answers of its target have shown, for good.
@@ -136,6 +127,7 @@ pub struct DestinationShown {
 /// What an upload waits for that is not its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
+    pub code: Code,
     /// What it is, for people.
     pub reason: String,
     /// When it is tried again, where that is known.
@@ -307,25 +299,39 @@ impl UploadShown {
     }
 
     /// Returns why it is where it is, when that needs a reason.
-    pub fn reason(&self) -> Option<String> {
-        match (&self.state.stage, self.state.hold) {
+    pub fn reason(&self) -> Option<Reason> {
+        let waits = |code, text: &str| Some((Code::Wait(code), text.to_owned()));
+        let said = match (&self.state.stage, self.state.hold) {
             (Stage::Ended(EndReason::SourceChanged), _) => {
-                Some("the source changed; the new version is an upload of its own".into())
+                let code = WaitCode::SourceChanged;
+                waits(code, code.sentence())
             }
-            (Stage::Ended(EndReason::Abandoned), _) => Some("given up by the operator".into()),
-            (_, Hold::Parked { reason }) => Some(self.parked_because(reason)),
-            (_, Hold::Waiting { .. }) => self.last_error.clone(),
-            (Stage::Queued, Hold::None) if self.awaits.is_some() && self.ordered.is_none() => {
-                self.awaits.as_ref().map(Awaited::reason)
+            (Stage::Ended(EndReason::Abandoned), _) => {
+                waits(WaitCode::GivenUp, "given up by the operator")
+            }
+            (_, Hold::Parked { reason }) => {
+                Some((Code::Parked(reason), self.parked_because(reason)))
+            }
+            (_, Hold::Waiting { .. }) => {
+                self.last_error.as_ref().and_then(|error| waits(WaitCode::Retrying, error))
+            }
+            (_, Hold::None) if self.ordered == Some(Standing::GivenUp) => {
+                let text = "given up, once it is known what was begun for it";
+                waits(WaitCode::GivenUp, text)
             }
             (_, Hold::None) => {
-                let ordered = self.ordered.map(|standing| match standing {
-                    Standing::Paused => "paused by the operator".into(),
-                    Standing::GivenUp => "given up, once it is known what was begun for it".into(),
-                });
-                ordered.or_else(|| self.waits_for.as_ref().map(|wait| wait.reason.clone()))
+                let held = self.waits_for.as_ref();
+                let held = held.map(|wait| (wait.code, wait.reason.clone()));
+                let is_queued = self.state.stage == Stage::Queued;
+                let awaited = self.awaits.as_ref().filter(|_| is_queued && self.ordered.is_none());
+                let awaited = awaited.map(Awaited::reason);
+                awaited.map(|text| (Code::Wait(WaitCode::PlaceAwaited), text)).or(held)
             }
-        }
+        };
+        let (code, text) = said?;
+        let Admission { id, destination, .. } = &self.admission;
+        let (upload, destination) = (Some(*id), Some(destination.clone()));
+        Some(Reason { code, text, upload, destination })
     }
 
     /// Returns when it continues, or is tried again, while it waits.

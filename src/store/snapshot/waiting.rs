@@ -2,8 +2,8 @@
 
 use rusqlite::Row;
 
-use super::{Result, Snapshot, rows};
-use crate::model::{FailedAttempts, SourcePath, UploadId, WallTime};
+use super::{Result, Snapshot, Status, Tally, rows};
+use crate::model::{FailedAttempts, ParkReason, SourcePath, UploadId, WallTime};
 
 /// Uploads of one drop directory that are tried in vain at one destination for longer than `stuck_after`.
 #[derive(Debug, Clone)]
@@ -17,6 +17,21 @@ pub struct StuckUploads {
     pub reason: Option<String>,
 }
 
+/// Uploads of one run that are parked at one destination for one reason.
+#[derive(Debug, Clone)]
+pub struct ParkedUploads {
+    pub drop: String,
+    /// None where they are files on their own.
+    pub run: Option<SourcePath>,
+    pub destination: String,
+    pub reason: ParkReason,
+    pub count: u64,
+    /// The oldest of them.
+    pub first: UploadId,
+    /// Why that one is, in full.
+    pub detail: Option<String>,
+}
+
 /// A run that is open for longer than runs of its kind are.
 #[derive(Debug, Clone)]
 pub struct StaleRun {
@@ -25,7 +40,38 @@ pub struct StaleRun {
     pub reason: Option<String>,
 }
 
+/// Kinds of parked uploads that are listed.
+const PARKED_MAX: usize = 100;
+
 impl Snapshot {
+    /// Lists what is parked. Reads every open upload, unless nothing is.
+    pub(super) fn read_parked(&self, status: &Status) -> Result<Vec<ParkedUploads>> {
+        let is_parked = |tally: &Tally| tally.state == "parked" && tally.upload_count > 0;
+        if !status.tallies.iter().any(is_parked) {
+            return Ok(Vec::new());
+        }
+        let sql = format!(
+            "SELECT drop_name, run, destination, park_reason, count(*), min(id), park_detail \
+             FROM uploads WHERE {} AND hold = 'parked' AND {} \
+             GROUP BY drop_name, run, destination, park_reason ORDER BY min(id) LIMIT {PARKED_MAX}",
+            rows::IS_OPEN,
+            self.selection.of_uploads()
+        );
+        self.rows_of(&sql, [], |row: &Row<'_>| {
+            let run = row.get_ref(1)?.as_blob_or_null()?.map(SourcePath::from_bytes);
+            let reason = ParkReason::parse(row.get_ref(3)?.as_str()?);
+            Ok(ParkedUploads {
+                drop: row.get(0)?,
+                run,
+                destination: row.get(2)?,
+                reason: reason.ok_or(rusqlite::Error::InvalidQuery)?,
+                count: rows::unsigned_at(row, 4)?,
+                first: UploadId(row.get(5)?),
+                detail: row.get(6)?,
+            })
+        })
+    }
+
     /// Lists uploads that are stuck. What waits for its destination is not tried.
     pub(super) fn read_stuck(&self, now: WallTime) -> Result<Vec<StuckUploads>> {
         let sql = format!(

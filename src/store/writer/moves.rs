@@ -17,7 +17,6 @@ use rusqlite::{Connection, OptionalExtension};
 use super::super::columns::at;
 use super::super::rows::{self, Cell, Columns, exact};
 use super::exports::{exported_columns, intended_columns, started_columns};
-use super::rate::Accepted;
 use super::refused::Written;
 use super::{Result, attempts, ledgers};
 use crate::model::upload::{part_transition, transition};
@@ -51,8 +50,6 @@ pub(super) struct Moves {
     behind: Vec<UploadId>,
     /// Those of which a record was refused, and that memory has not taken from their rows again.
     refused: BTreeSet<UploadId>,
-    /// What the transaction added to the bytes accepted.
-    pub(super) accepted: Accepted,
     ledger: Option<ledgers::LastLedger>,
 }
 
@@ -157,7 +154,7 @@ impl Moves {
             upload.is_behind = true;
             self.behind.push(id);
         }
-        upload.take(connection, (id, fact), next, &mut self.accepted)?;
+        upload.take(connection, (id, fact), next)?;
         if let Fact::ReceiptWritten { written, .. } = fact {
             let ledger = ledgers::note(connection, written, &mut self.ledger)?;
             upload.columns.extend(ledgers::columns(written, ledger)?);
@@ -195,7 +192,6 @@ impl Moves {
         if self.uploads.len() > MOVED_MAX {
             self.uploads.clear();
         }
-        self.accepted = Accepted::default();
         self
     }
 }
@@ -228,14 +224,8 @@ impl Moved {
         connection: &Connection,
         (id, fact): (UploadId, &Fact),
         next: UploadState,
-        accepted: &mut Accepted,
     ) -> Result<()> {
         write_beside(connection, id, fact)?;
-        if let Fact::PartAccepted { part, sent, at, .. } = fact {
-            let length = if sent.0 > 0 { self.part_length(*part) } else { 0 };
-            accepted.bytes = accepted.bytes.saturating_add(length);
-            accepted.at_ns = accepted.at_ns.max(at.0);
-        }
         self.accepted_bytes = self.accepted_after(fact);
         self.columns.extend(columns(fact)?);
         self.state = next;

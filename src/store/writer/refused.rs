@@ -110,12 +110,10 @@ impl Writer {
         let mut applied = Applied::default();
         for (batch, records) in batches.iter().enumerate() {
             for record in records {
-                let accepted = moves.accepted;
                 match write_one(&mut transaction, record, &mut moves) {
                     Ok(written) => applied.note(batch, written),
                     Err(error) if is_of_values(&error) => {
                         moves.forget();
-                        moves.accepted = accepted;
                         let refused = refuse(&mut transaction, record, &error, &mut moves)?;
                         applied.refused.push(Refused { batch, ..refused });
                     }
@@ -123,7 +121,6 @@ impl Writer {
                 }
             }
         }
-        self.rate.write(&transaction, &moves.accepted)?;
         transaction.commit()?;
         self.committed(moves);
         Ok(applied)

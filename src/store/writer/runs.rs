@@ -52,8 +52,8 @@ pub(super) fn write_row(connection: &Connection, row: &RunRow) -> Result<()> {
     let sql = "INSERT INTO runs VALUES (:drop, :run, :state, :reason, :files, :size, :closed_files, \
         :generation, :opened, :closed, :completed, :receipt, :outcome, :success, \
         :given_up, :ledger, :seq, :offset, :first, :last, :closed_by, :closed_without, :name_now, \
-        :stale) \
-        ON CONFLICT DO UPDATE SET state = :state, reason = :reason, file_count = :files, \
+        :stale, :reason_code) \
+        ON CONFLICT DO UPDATE SET state = :state, reason = :reason, reason_code = :reason_code, file_count = :files, \
         size_bytes = :size, closed_file_count = :closed_files, generation = :generation, \
         closed_at_ns = :closed, completed_at_ns = :completed, receipt_sha256 = :receipt, \
         outcome = :outcome, outcome_is_success = :success, given_up_count = :given_up, \
@@ -65,7 +65,8 @@ pub(super) fn write_row(connection: &Connection, row: &RunRow) -> Result<()> {
         ":drop": row.drop.as_str(),
         ":run": row.name.as_bytes(),
         ":state": row.state.as_str(),
-        ":reason": row.reason,
+        ":reason": row.reason.as_ref().map(|reason| reason.text.as_str()),
+        ":reason_code": row.reason.as_ref().map(|reason| reason.code.as_str()),
         ":files": saturated(row.file_count),
         ":size": saturated(row.size.0),
         ":closed_files": saturated(row.closed_file_count),

@@ -34,7 +34,7 @@ fn parks(mut stage: Stage, name: &str, bytes: &[u8]) -> Stage {
     stage.start();
     stage.until_count("parked", 1);
     let upload = upload_of(&stage, name);
-    let reason = upload["reason"].as_str().unwrap_or_default();
+    let reason = upload["reason"]["text"].as_str().unwrap_or_default();
     assert!(reason.contains("damaged"), "{upload}");
     assert_eq!(receipts(&stage), Vec::<Value>::new());
     stage

@@ -95,7 +95,7 @@ fn change_and_lose_the_database(mut stage: Stage) {
     stage.until_count("completed", 1);
     for path in ["run/large", "run/small"] {
         let upload = upload_of(&stage, path);
-        let reason = upload["reason"].as_str().unwrap_or_default();
+        let reason = upload["reason"]["text"].as_str().unwrap_or_default();
         assert!(reason.contains("not proved the same"), "{path}: {reason}");
     }
     assert_eq!(stage.ledger()["bytes_received"], before, "nothing is sent over what is there");

@@ -69,7 +69,7 @@ fn a_pause_of_a_year_is_shown_with_its_end_and_lifted_by_retry(platform: &str) {
         shown["next_try_at"].as_str().expect("an end").parse().expect("a time");
     let left = end.duration_since(jiff::Timestamp::now());
     assert!(left.as_secs() <= 3600 && left.as_secs() > 3500, "{shown}");
-    assert!(shown["reason"].as_str().is_some_and(|why| !why.is_empty()), "{shown}");
+    assert!(shown["reason"]["text"].as_str().is_some_and(|why| !why.is_empty()), "{shown}");
     let upload = until("it says what it waits for", || {
         let upload = stage.status()["uploads"][0].clone();
         (upload["state"] == "waiting").then_some(upload)

@@ -51,7 +51,7 @@ fn a_storage_that_finds_any_parts_too_small_parks_the_upload() {
     stage.start();
     stage.until_count("parked", 1);
     let upload = stage.status()["uploads"][0].clone();
-    let reason = upload["reason"].as_str().expect("a reason");
+    let reason = upload["reason"]["text"].as_str().expect("a reason");
     assert!(reason.contains("EntityTooSmall"), "{reason}");
     assert_eq!(stage.ledger_of("s3")["begun_count"], 4, "and not without end");
 }

@@ -55,7 +55,7 @@ fn parks(platform: &str, row: Row, paths: &[&str], (why, there): (&str, usize)) 
     for path in paths {
         let upload = upload_of(&stage, path);
         assert_eq!(upload["state"], "parked", "{row:?}: {upload}");
-        let reason = upload["reason"].as_str().unwrap_or_default();
+        let reason = upload["reason"]["text"].as_str().unwrap_or_default();
         assert!(reason.contains(why), "{row:?}: {reason}");
     }
     assert_eq!(stage.files().len(), there, "{row:?}");
@@ -214,7 +214,7 @@ fn a_complete_of_which_gjirafa_vp_tells_nothing_parks_and_is_never_begun_anew() 
     stage.start();
     stage.until_count("parked", 1);
     let upload = upload_of(&stage, "run/large");
-    let reason = upload["reason"].as_str().unwrap_or_default();
+    let reason = upload["reason"]["text"].as_str().unwrap_or_default();
     assert!(reason.contains("look there before retrying"), "{reason}");
     assert_eq!(stage.files().len(), 1, "the file is there once");
     assert_eq!(stage.ledger()["begun_count"], 1);

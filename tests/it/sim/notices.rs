@@ -281,6 +281,8 @@ fn an_outage_that_lasts_is_told_once_and_once_that_it_is_over_also_by_the_next_l
     let kind = FailureKind::Unreachable;
     let fault = |act, nth| Fault { act, nth, after: false, kind };
     world.faults = (1..=40).map(|nth| fault("locate", nth)).collect();
+    // It is asked before there is a file as well.
+    world.faults.extend((1..=40).map(|nth| fault("check access", nth)));
     let mut life = world.start();
     let is_told = |world: &World| {
         world.told.iter().any(|notice| notice.kind == NoticeKind::DestinationUnreachable)

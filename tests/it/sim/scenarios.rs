@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use dropferry::testing::engine::event::Event;
 use dropferry::testing::model::{
-    ContentMark, Description, DirectoryName, EndReason, FailureKind, Hold, NamePolicy, NoticeKind,
-    ParkReason, Scope, Seen, SourcePath, Stage, Target, Verb,
+    ContentMark, Description, DestinationName, DirectoryName, EndReason, FailureKind, Hold,
+    NamePolicy, NoticeKind, ParkReason, Scope, Seen, SourcePath, Stage, Target, Verb,
 };
 use dropferry::testing::platform::contract::{
     BeginRequest, CompleteRequest, PartRequest, Platform,
@@ -125,7 +125,7 @@ fn a_revoked_token_halts_the_destination_and_a_new_one_lets_it_go_on_at_once() {
     );
     world.fake.state().faults.is_revoked = false;
     let since = world.now.monotonic;
-    let destination = life.engine.view().stored_uploads()[0].admission.destination.clone();
+    let destination = DestinationName::new("far");
     world.tell(&mut life, Event::CredentialChanged { destination });
     world.settle(&mut life);
     assert!(world.now.monotonic.since(since) < Duration::from_mins(1), "it waited for a probe");
@@ -561,6 +561,6 @@ fn ignored_and_unreadable_files_have_a_reason_and_recover() {
         (DirectoryName::new("drop"), dropferry::testing::model::Catalogued::default());
     world.tell(&mut life, Event::Observed { drop, observations, known });
     world.settle(&mut life);
-    assert_eq!(check::status(&world).ignored_count, 1);
+    assert_eq!(check::status(&world).ignored.count, 1);
     check::all_arrived(&world, &life);
 }

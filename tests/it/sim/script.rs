@@ -148,7 +148,10 @@ pub(super) fn happen(line: &str, world: &mut World, mut life: Life, whole: &Sett
             write(world, path, number(length));
             hand_in(world, &mut life, path);
         }
-        ["take-out", what] => world.reconfigure(&mut life, without(whole, what), None),
+        ["take-out", what] => {
+            world.was_elsewhere |= what == "directory";
+            world.reconfigure(&mut life, without(whole, what), None);
+        }
         ["put-back"] => world.reconfigure(&mut life, whole.clone(), None),
         [verb, scope] => {
             let before = life.bytes_in_vain();

@@ -222,7 +222,8 @@ fn verify(world: &World, life: &Life) {
                 true
             }
             (Stage::Ended(EndReason::SourceChanged | EndReason::Abandoned), Hold::None) => true,
-            (_, Hold::Parked { reason: ParkReason::NameTaken | ParkReason::SourceMissing }) => true,
+            (_, Hold::Parked { reason: ParkReason::SourceMissing }) => true,
+            (_, Hold::Parked { reason }) => is_taken(world, reason),
             (_, _) => false,
         };
         assert!(is_end, "upload {} ends as {state:?}", upload.admission.id);
@@ -255,12 +256,23 @@ fn assert_one_end(world: &World, uploads: &[UploadShown], key: (&SourcePath, &De
     match &live[..] {
         [] => assert!(is_given_up, "{key:?} has no upload"),
         [upload] => {
-            let is_end = matches!(upload.state.stage, Stage::Receipted { .. })
-                || upload.state.hold == Hold::Parked { reason: ParkReason::NameTaken };
+            let is_end = match upload.state.hold {
+                Hold::Parked { reason } => is_taken(world, reason),
+                Hold::None | Hold::Waiting { .. } => {
+                    matches!(upload.state.stage, Stage::Receipted { .. })
+                }
+            };
             assert!(is_end, "{key:?} ends as {:?}", upload.state);
         }
         several => panic!("{key:?} has {} uploads", several.len()),
     }
+}
+
+/// Tells whether a place may be taken in this world: by a file that is not ours, or by one that a life held
+/// for another directory's.
+fn is_taken(world: &World, reason: ParkReason) -> bool {
+    let is_ours = world.was_elsewhere && reason == ParkReason::PlaceTakenByOurs;
+    is_ours || reason == ParkReason::NameTaken
 }
 
 /// No file has two export jobs that did not fail.

@@ -1,0 +1,109 @@
+//! A run: how far it is at each destination, what is missing, what is stuck, its receipts.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::super::layout::{self, Sheet, Tone};
+use super::super::status::json::{run_json, upload_json};
+use super::super::status::progress;
+use super::super::status::{attention, text};
+use super::super::{Exit, ask, render};
+use crate::cli::Common;
+use crate::clock::Clock;
+use crate::model::{DirectoryName, Scope, SourcePath};
+use crate::receipt;
+use crate::store::snapshot::{RunShown, Snapshot, Status, UploadShown};
+
+/// Files that are listed of those that are not there.
+const FILES_MAX: usize = 20;
+
+/// One run, as the database has it.
+pub(super) struct NamedRun<'a> {
+    pub(super) drop: &'a DirectoryName,
+    pub(super) run: &'a SourcePath,
+    pub(super) state: &'a Path,
+}
+
+impl NamedRun<'_> {
+    /// Shows the run, if there is one of that name.
+    pub(super) fn show(&self, common: &Common, as_json: bool) -> anyhow::Result<Option<Exit>> {
+        let mut snapshot = Snapshot::open(self.state)?;
+        snapshot.select(&[Scope::Run(self.drop.clone(), self.run.clone())])?;
+        let status = snapshot.status_with(false, Clock::real().now().wall, ask::live(common))?;
+        let is_it = |run: &&RunShown| (&run.row.drop, &run.row.name) == (self.drop, self.run);
+        let Some(run) = status.runs.iter().find(is_it) else { return Ok(None) };
+        if as_json {
+            render::json(&self.json(&status, run))?;
+        } else {
+            render::sheet(&self.sheet(&status, run))?;
+        }
+        Ok(Some(Exit::Fine))
+    }
+
+    fn json(&self, status: &Status, run: &RunShown) -> Value {
+        let mut shown = run_json(status, run);
+        let uploads: Vec<_> = status.uploads.iter().map(upload_json).collect();
+        let matters: Vec<_> = attention::list(status).iter().map(attention::Matter::json).collect();
+        shown["schema"] = 2.into();
+        shown["attention"] = matters.into();
+        shown["uploads"] = uploads.into();
+        shown["receipt"] = self
+            .receipt(run)
+            .map_or(Value::Null, |(ledger, line)| json!({ "ledger": ledger, "line": line }));
+        shown
+    }
+
+    /// Returns the line that says that all of it is there, once there is one.
+    fn receipt(&self, run: &RunShown) -> Option<(String, u64)> {
+        let line = run.row.receipt.as_ref()?;
+        let path = receipt::directory(self.state).join(line.ledger.as_str());
+        Some((path.display().to_string(), line.seq))
+    }
+
+    fn sheet(&self, status: &Status, run: &RunShown) -> Sheet {
+        let (row, now) = (&run.row, status.read_at);
+        let mut sheet = Sheet::new(layout::terminal_width());
+        sheet.say(Tone::Title, 0, &format!("{}/{}", row.drop, row.name));
+        if let Some(name) = &row.name_now {
+            sheet.say(Tone::Plain, 2, &format!("its directory is called {name} now"));
+        }
+        for matter in attention::list(status) {
+            text::say_matter(&mut sheet, &matter);
+        }
+        text::run(&mut sheet, status, run);
+        let at = |at| render::time(at).as_str().unwrap_or("-").to_owned();
+        let ago = |at: crate::model::WallTime| render::duration(at.until(now).as_secs());
+        let last = progress::last_activity(status, run);
+        let mut rows = vec![
+            ("opened", at(Some(row.opened_at))),
+            ("closed", at(row.closed_at)),
+            ("complete", at(row.completed_at)),
+            ("last activity", format!("{} ago", ago(last))),
+            ("waves", row.generation.to_string()),
+        ];
+        rows.extend(run.disposal.as_ref().map(|shown| ("source", super::disposal_text(shown))));
+        let receipt = self.receipt(run);
+        rows.extend(receipt.map(|(ledger, line)| ("receipt", format!("line {line} of {ledger}"))));
+        rows.extend(run.words.iter().map(|(word, value)| (word.as_str(), value.clone())));
+        for (name, value) in rows {
+            sheet.say(Tone::Plain, 2, &format!("{} {value}", layout::padded(name, 13)));
+        }
+        missing(&mut sheet, status);
+        sheet
+    }
+}
+
+/// Lists files that are not there, what is stuck first.
+fn missing(sheet: &mut Sheet, status: &Status) {
+    let is_missing = |upload: &&UploadShown| !matches!(upload.word(), "completed" | "abandoned");
+    let mut missing: Vec<_> = status.uploads.iter().filter(is_missing).collect();
+    if missing.is_empty() {
+        return;
+    }
+    let place = |word: &str| ["parked", "waiting", "sending"].iter().position(|of| *of == word);
+    missing.sort_by_key(|upload| place(upload.word()).unwrap_or(usize::MAX));
+    sheet.line(Tone::Plain, String::new());
+    sheet.say(Tone::Title, 0, "files that are not there");
+    text::say_files(sheet, status, &missing, FILES_MAX);
+}

@@ -1,0 +1,65 @@
+//! How destinations do, as their rows have it.
+
+use std::time::Duration;
+
+use rusqlite::Row;
+
+use super::shown::DestinationShown;
+use super::{Result, Snapshot};
+use crate::model::{Learned, WallTime};
+use crate::store::Error;
+
+/// Less is how long an answer takes.
+const CLOCK_OFF_MIN: Duration = Duration::from_secs(30);
+
+/// Reads destinations, with what the answers of the targets that they have showed.
+pub(super) const DESTINATIONS: &str = "SELECT *, (SELECT group_concat(what) FROM destination_targets t \
+    JOIN target_learned USING (target_id) WHERE t.destination = destination_health.destination) \
+    AS learned FROM destination_health";
+
+impl Snapshot {
+    /// Returns every destination that ever was, as its row has it.
+    pub fn destinations(&self) -> std::result::Result<Vec<DestinationShown>, Error> {
+        self.list(DESTINATIONS, read_destination).map_err(|source| self.failed(source))
+    }
+}
+
+pub(super) fn read_destination(row: &Row<'_>) -> Result<DestinationShown> {
+    Ok(DestinationShown {
+        name: row.get("destination")?,
+        platform: row.get("platform")?,
+        state: row.get("state")?,
+        reason: row.get("reason")?,
+        since: WallTime(row.get("since_ns")?),
+        next_try_at: row.get::<_, Option<i64>>("next_try_at_ns")?.map(WallTime),
+        is_paced: false,
+        clock_behind_ns: row.get("clock_behind_ns")?,
+        learned: {
+            let words = row.get_ref("learned")?.as_str_or_null()?.unwrap_or_default();
+            let mut learned: Vec<_> = words.split(',').filter_map(Learned::parse).collect();
+            learned.sort_unstable();
+            learned.dedup();
+            learned
+        },
+    })
+}
+
+impl DestinationShown {
+    /// Returns whether it has ever taken something of an upload.
+    pub fn has_worked(&self) -> bool {
+        self.learned.contains(&Learned::Works)
+    }
+
+    /// Says what goes without, or takes longer, there.
+    pub fn notable(&self) -> impl Iterator<Item = &'static str> {
+        self.learned.iter().filter(|what| what.is_notable()).map(|what| what.sentence())
+    }
+
+    /// Says how far this machine's clock is from its own, where it is too far.
+    pub fn clock_text(&self) -> Option<String> {
+        let off = Duration::from_nanos(self.clock_behind_ns.unsigned_abs());
+        let way = if self.clock_behind_ns > 0 { "behind" } else { "ahead of" };
+        (off >= CLOCK_OFF_MIN)
+            .then(|| format!("this machine's clock is {} s {way} its own", off.as_secs()))
+    }
+}

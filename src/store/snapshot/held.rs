@@ -1,0 +1,195 @@
+//! Uploads that wait although no row of theirs says so: their destination takes no calls, their drop
+//! directory cannot be read, an operator paused them, nothing may be sent at this hour.
+
+use std::time::Duration;
+
+use rusqlite::types::Value;
+
+use super::selection::SUMS;
+use super::shown::{DestinationShown, Status, Tally, UploadShown, Wait};
+use super::{Result, Snapshot, read_tally};
+use crate::model::{
+    Code, Hold, Live, LivePause, NoticeKind, Scope, Stage, Standing, WaitCode, WallTime,
+};
+use crate::store::rows::IS_OPEN;
+
+/// A call that is due sooner is no wait.
+const SHORT_WAIT: Duration = Duration::from_secs(5);
+
+/// Why some uploads wait together.
+#[derive(Debug)]
+pub(super) struct HeldBy {
+    what: Scope,
+    stages: HeldStages,
+    /// What is on its way goes on.
+    lets_parts_land: bool,
+    wait: Wait,
+}
+
+/// Up to where in its life an upload is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HeldStages {
+    /// Its bytes are to be sent.
+    Bytes,
+    /// Calls are to be made: what is verified needs none for its receipt.
+    Calls,
+}
+
+impl HeldBy {
+    /// Lists what holds uploads up; of several the first is shown.
+    pub(super) fn list(status: &Status) -> Vec<Self> {
+        let paused = status.orders.iter().filter(|(order, ..)| *order == Standing::Paused);
+        let paused = paused.map(|(_, scope, _)| Self {
+            what: scope.clone(),
+            stages: HeldStages::Calls,
+            lets_parts_land: true,
+            wait: Wait {
+                code: Code::Wait(WaitCode::Paused),
+                reason: "paused by the operator".into(),
+                until: None,
+            },
+        });
+        let deaf = status.drops.iter().filter(|drop| drop.watch == "deaf").map(|drop| Self {
+            what: Scope::Drop(crate::model::DirectoryName::new(&*drop.name)),
+            stages: HeldStages::Bytes,
+            lets_parts_land: false,
+            wait: Wait {
+                code: Code::Notice(NoticeKind::Deaf),
+                reason: drop.reason.clone().unwrap_or_else(|| "it cannot be read".into()),
+                until: None,
+            },
+        });
+        let closed = status.destinations.iter().filter_map(|to| {
+            let until = to.next_try_at;
+            let is_soon = until.is_some_and(|at| status.read_at.until(at) < SHORT_WAIT);
+            let code = Code::of_destination(&to.state).filter(|_| !(to.is_paced && is_soon))?;
+            let reason = to.reason.clone();
+            let reason = reason.unwrap_or_else(|| format!("its destination is {}", to.state));
+            Some(Self {
+                what: Scope::Destination(crate::model::DestinationName::new(&*to.name)),
+                stages: HeldStages::Calls,
+                lets_parts_land: to.is_paced,
+                wait: Wait { code, reason, until },
+            })
+        });
+        let stopped = status.live.iter().flat_map(|live| &live.stopped);
+        let stopped = stopped.map(|LivePause { reason, until }| Self {
+            what: Scope::All,
+            stages: HeldStages::Bytes,
+            lets_parts_land: false,
+            wait: Wait {
+                code: Code::Wait(WaitCode::BandwidthStopped),
+                reason: reason.clone(),
+                until: *until,
+            },
+        });
+        paused.chain(deaf).chain(closed).chain(stopped).collect()
+    }
+
+    fn holds(&self, upload: &UploadShown) -> bool {
+        let stage = &upload.state.stage;
+        let is_held = match self.stages {
+            HeldStages::Bytes => {
+                matches!(stage, Stage::Queued | Stage::Beginning { .. } | Stage::Sending { .. })
+            }
+            HeldStages::Calls => !stage.is_end() && !matches!(stage, Stage::Verified { .. }),
+        };
+        let admission = &upload.admission;
+        let (destination, drop) = (&admission.destination, &admission.drop);
+        is_held
+            && upload.state.hold == Hold::None
+            && !(self.lets_parts_land && upload.state.bytes_in_flight.0 > 0)
+            && self.what.covers(admission.id, destination, drop, &admission.run)
+    }
+
+    /// The same as a condition on rows, whose parameters are added.
+    fn condition(&self, parameters: &mut Vec<Value>) -> String {
+        let (mut condition, key) = super::what::condition(&self.what);
+        let mut numbered = condition.to_owned();
+        if !key.is_empty() {
+            let first = parameters.len();
+            for number in (1..=key.len()).rev() {
+                let at = first + number;
+                numbered = numbered.replace(&format!("?{number}"), &format!("?{at}"));
+            }
+            condition = &numbered;
+        }
+        parameters.extend(key);
+        let stages = match self.stages {
+            HeldStages::Bytes => "stage IN ('queued', 'beginning', 'sending')",
+            HeldStages::Calls => "stage <> 'verified'",
+        };
+        let landed = if self.lets_parts_land { " AND bytes_in_flight = 0" } else { "" };
+        format!("({condition} AND {stages}{landed})")
+    }
+}
+
+impl Snapshot {
+    /// Has uploads that wait be shown so, and counted so.
+    pub(super) fn note_held(&self, status: &mut Status) -> Result<()> {
+        let held = HeldBy::list(status);
+        status.uploads.iter_mut().for_each(|upload| upload.note_held(&held));
+        if held.is_empty() {
+            return Ok(());
+        }
+        let mut parameters = Vec::new();
+        let conditions: Vec<_> = held.iter().map(|held| held.condition(&mut parameters)).collect();
+        let sql = format!(
+            "SELECT state, count(*) AS upload_count, {SUMS} FROM uploads \
+            WHERE {IS_OPEN} AND hold = 'none' AND ({}) AND {} GROUP BY state",
+            conditions.join(" OR "),
+            self.selection.of_uploads()
+        );
+        let tallies = self.rows_of(&sql, rusqlite::params_from_iter(parameters), read_tally)?;
+        tallies.iter().for_each(|held| recount(&mut status.tallies, held));
+        Ok(())
+    }
+}
+
+/// Moves uploads from the state that their rows show to those that wait.
+fn recount(tallies: &mut [Tally], held: &Tally) {
+    for tally in tallies {
+        let change: fn(u64, u64) -> u64 = match tally.state.as_str() {
+            "waiting" => u64::saturating_add,
+            state if state == held.state => u64::saturating_sub,
+            _ => continue,
+        };
+        tally.upload_count = change(tally.upload_count, held.upload_count);
+        tally.size_bytes = change(tally.size_bytes, held.size_bytes);
+        tally.accepted_bytes = change(tally.accepted_bytes, held.accepted_bytes);
+        tally.bytes_sent = change(tally.bytes_sent, held.bytes_sent);
+        tally.bytes_sent_again = change(tally.bytes_sent_again, held.bytes_sent_again);
+        tally.bytes_in_flight = change(tally.bytes_in_flight, held.bytes_in_flight);
+    }
+}
+
+impl UploadShown {
+    pub(super) fn note_held(&mut self, held: &[HeldBy]) {
+        let holds = held.iter().find(|held| held.holds(self));
+        self.waits_for = holds.map(|held| held.wait.clone());
+    }
+}
+
+impl DestinationShown {
+    /// Shows it as it is at this moment: its calls may be spread over time, or its uploads paused.
+    pub(super) fn note_live(&mut self, live: Option<&Live>, pauses: &[(&Scope, WallTime)]) {
+        if !matches!(self.state.as_str(), "ok" | "unknown") {
+            return;
+        }
+        let is_meant = |scope: &Scope| match scope {
+            Scope::All => true,
+            Scope::Destination(name) => name.as_str() == self.name,
+            Scope::Drop(_) | Scope::Run(..) | Scope::Upload(_) => false,
+        };
+        let mut paced =
+            live.iter().flat_map(|live| &live.paced).filter(|(name, _)| name.as_str() == self.name);
+        if let Some((_, LivePause { reason, until })) = paced.next() {
+            "throttled".clone_into(&mut self.state);
+            (self.reason, self.next_try_at) = (Some(reason.clone()), *until);
+            self.is_paced = true;
+        } else if let Some((_, since)) = pauses.iter().find(|(scope, _)| is_meant(scope)) {
+            "paused".clone_into(&mut self.state);
+            (self.reason, self.since) = (Some("paused by the operator".into()), *since);
+        }
+    }
+}
