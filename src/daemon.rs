@@ -288,7 +288,10 @@ impl Daemon {
             Task::Start(world, id, act) => self.begin(world, id, act),
             // Whoever asked may have gone.
             Task::Answer((to, reply)) => to.send(reply).unwrap_or(()),
-            Task::Write(records) => self.persistence.submit(records),
+            Task::Write(records) => {
+                let view = self.engine.view();
+                self.persistence.submit(records, &|id| view.upload_shown(id));
+            }
         }
         None
     }
@@ -305,7 +308,7 @@ impl Daemon {
     /// Writes what no act waits for.
     fn submit(&mut self, records: Vec<Record>) {
         self.desk.submitted();
-        self.persistence.submit(records);
+        self.persistence.submit(records, &|_| None);
     }
 
     fn begin(&mut self, world: Arc<World>, id: ActId, act: Act) {

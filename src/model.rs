@@ -79,5 +79,5 @@ pub use target::{
     EarlierVersion, FormerTarget, OpenCleanup, PlaceFound, PlaceHolder, PlaceSource, RenameStep,
     Supersession, TargetAddress, TargetId,
 };
-pub use time::{Monotonic, Now, WallTime};
+pub use time::{Monotonic, Now, WallTime, lasted};
 pub use upload::{EndReason, Hold, IllegalFact, PartState, Stage, UploadState};

@@ -7,7 +7,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use super::layout::{self, Sheet};
-use crate::model::{ByteCount, Shown, WallTime, json_shown, lines_shown};
+use crate::model::{ByteCount, Shown, WallTime, json_shown, lasted, lines_shown};
 use crate::receipt::rfc3339;
 use crate::telemetry::{scrub, scrub_secrets};
 
@@ -137,12 +137,7 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
 
 /// A duration for people, in its two largest units.
 pub(super) fn duration(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {} h", seconds / 86400, seconds % 86400 / 3600),
-    }
+    lasted(seconds)
 }
 
 /// A count of bytes for people.

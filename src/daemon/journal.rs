@@ -9,11 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{
     ByteCount, DamagedLedger, DestinationName, DestinationState, DirectoryHealth, DirectoryName,
     Fact, Failure, Learned, LedgerFinding, OpenCleanup, OrderRecord, PartNumber, Record, RunReason,
-    RunRow, RunState, SourcePath, UploadId, WatchState, WrittenLine,
+    RunRow, RunState, Shown, SourcePath, UploadId, WatchState, WrittenLine,
 };
 
 /// From this failure of an upload on, a failure is a warning.
 const WARN_FROM: u32 = 3;
+
+/// Returns the path of an upload and where it goes, of one that has not ended.
+pub(super) type NameOf<'a> = &'a dyn Fn(UploadId) -> Option<String>;
 
 /// What the log must remember between lines.
 #[derive(Debug, Default)]
@@ -30,14 +33,15 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Logs what is about to be committed.
-    pub(super) fn note(&mut self, records: &[Record]) {
+    pub(super) fn note(&mut self, records: &[Record], name_of: NameOf<'_>) {
         for record in records {
             match record {
                 Record::Admit(admission) => {
                     let (upload_id, path) = (admission.id.0, admission.path.to_string());
-                    tracing::info!(upload_id, path, destination = %admission.destination, "admitted");
+                    let destination = &admission.destination;
+                    tracing::debug!(upload_id, "{path} is to go to {destination}");
                 }
-                Record::Upload(id, fact) => self.note_fact(*id, fact),
+                Record::Upload(id, fact) => self.note_fact(*id, fact, name_of),
                 Record::DestinationHealth { destination, state, reason, .. } => {
                     self.note_destination(destination, *state, reason.as_deref());
                 }
@@ -47,7 +51,7 @@ impl Journal {
                 Record::CleanupDelayed { what, failure, .. } => note_cleanup(what, failure),
                 Record::DirectoryHealth(health) => self.note_drop(health),
                 Record::RunFinished { destination, name, .. } => {
-                    tracing::info!(%destination, path = name, "all of the drop is there");
+                    tracing::info!(%destination, "{} is finished at {destination}", Shown(name));
                 }
                 Record::Unit(row) => self.note_run(row),
                 Record::LedgerAppended(written) => note_ledger(written),
@@ -57,7 +61,7 @@ impl Journal {
                 },
                 Record::DisposalDelayed { run, failure, .. } => note_disposal(run, failure),
                 Record::DisposalEnded { run, is_done: true, .. } => {
-                    tracing::info!(path = run.to_string(), "its source is disposed of");
+                    tracing::info!("the source of {run} is disposed of");
                 }
                 Record::NoticeDelayed { failure, .. } => {
                     let kind = failure.kind.as_str();
@@ -101,7 +105,8 @@ impl Journal {
         }
     }
 
-    /// One line for each change of a destination's state, or of the reason for it; not for each try.
+    /// One line for each change of a destination's state: a warning when it does not take what we have, and
+    /// one when that is over. Other reasons for the same state are for debugging.
     fn note_destination(
         &mut self,
         destination: &DestinationName,
@@ -116,9 +121,22 @@ impl Journal {
         if self.destinations.get(destination) == Some(&said) {
             return;
         }
-        let (word, reason) = (state.as_str(), reason.unwrap_or("it is tried"));
-        tracing::info!(%destination, "destination is {word}: {reason}");
-        self.destinations.insert(destination.clone(), said);
+        let (word, why) = (state.as_str(), reason.map_or(String::new(), |why| format!(": {why}")));
+        let before = self.destinations.insert(destination.clone(), said).map(|(state, _)| state);
+        match state {
+            _ if before == Some(state) => {
+                tracing::debug!(%destination, "destination {destination} is still {word}{why}");
+            }
+            DestinationState::Unreachable | DestinationState::Halted => {
+                tracing::warn!(%destination, "destination {destination} is {word}{why}");
+            }
+            DestinationState::Unknown => {
+                tracing::debug!(%destination, "destination {destination} is not asked yet{why}");
+            }
+            DestinationState::Ok | DestinationState::Throttled => {
+                tracing::info!(%destination, "destination {destination} is {word}{why}");
+            }
+        }
     }
 
     /// One line for each change of a run's state, or of the reason why it does not change.
@@ -128,7 +146,7 @@ impl Journal {
         if self.runs.get(&key) == Some(&said) {
             return;
         }
-        let (path, state) = (row.name.to_string(), row.state.as_str());
+        let (name, drop, state) = (&row.name, &row.drop, row.state.as_str());
         let ended =
             row.outcome.as_ref().map(|outcome| format!("the run ended as {}", outcome.word));
         let why = row
@@ -137,69 +155,86 @@ impl Journal {
             .map(|reason| reason.text.clone())
             .or(ended)
             .map_or(String::new(), |why| format!(": {why}"));
-        tracing::info!(path, "drop is {state}{why}");
         match row.state {
-            RunState::Completed | RunState::Gone | RunState::Skipped => self.runs.remove(&key),
-            RunState::Open | RunState::Closed => self.runs.insert(key, said),
-        };
+            RunState::Completed | RunState::Gone | RunState::Skipped => {
+                let size = (row.file_count, row.size);
+                tracing::info!(
+                    "run {name} of {drop} is {state}{why}: {} files, {}",
+                    size.0,
+                    size.1
+                );
+                self.runs.remove(&key);
+            }
+            RunState::Open | RunState::Closed => {
+                tracing::debug!("run {name} of {drop} is {state}{why}");
+                self.runs.insert(key, said);
+            }
+        }
     }
 
     fn note_drop(&mut self, health: &DirectoryHealth) {
         let (watch, reason) = (health.watch.as_str(), health.reason.as_deref());
-        let (path, reason) = (&health.directory, reason.unwrap_or("nothing to say"));
+        let (path, drop) = (&health.directory, &health.drop);
+        let reason = reason.unwrap_or("nothing to say");
         let is_deaf = health.watch == WatchState::Deaf;
         if is_deaf && self.deaf.insert(health.drop.clone()) {
-            tracing::error!(path, "drop directory is deaf: {reason}");
+            tracing::error!(path, "drop directory {drop} is deaf: {reason}");
         } else if !is_deaf && self.deaf.remove(&health.drop) {
-            tracing::info!(path, "drop directory is heard again");
+            tracing::info!(path, "drop directory {drop} is heard again");
         } else {
-            tracing::debug!(path, "drop directory: {watch}, {reason}");
+            tracing::debug!(path, "drop directory {drop}: {watch}, {reason}");
         }
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "every other fact is a line for debugging")]
-    fn note_fact(&mut self, id: UploadId, fact: &Fact) {
+    fn note_fact(&mut self, id: UploadId, fact: &Fact, name_of: NameOf<'_>) {
         let upload_id = id.0;
+        let name = || name_of(id).unwrap_or_else(|| format!("upload {id}"));
         match fact {
             Fact::PartAccepted { sent, .. } => {
                 self.sent.0 += sent.0;
                 tracing::debug!(upload_id, "{}", fact.name());
             }
             Fact::Begun { remote, .. } => {
-                tracing::info!(upload_id, part_count = remote.part_count, "begun");
+                let part_count = remote.part_count;
+                tracing::debug!(upload_id, part_count, "begun");
             }
-            Fact::Completed { .. } => tracing::info!(upload_id, "completed"),
+            Fact::Completed { .. } => tracing::debug!(upload_id, "completed"),
             Fact::FoundPresent { .. } => {
-                tracing::info!(upload_id, "the same file is there: nothing is sent");
+                tracing::debug!(upload_id, "the same file is there: nothing is sent");
             }
             Fact::ReceiptWritten { written, .. } => {
                 note_ledger(written);
                 self.failures.remove(&id);
-                tracing::info!(upload_id, "verified, and its receipt is durable");
+                tracing::debug!(upload_id, "its receipt is recorded");
             }
             Fact::AttemptFailed { act, part, failure, .. } => {
-                self.note_failure(id, act, *part, failure)
+                self.note_failure(id, &format!("{}: {act}", name()), *part, failure)
             }
-            Fact::Exported { .. } => tracing::info!(upload_id, "exported"),
+            Fact::Exported { .. } => tracing::debug!(upload_id, "exported"),
             Fact::RemoteGone => {
-                tracing::warn!(upload_id, "the platform does not have the upload: it begins again");
+                let name = name();
+                tracing::warn!(upload_id, "{name} begins again: the platform lost its upload");
             }
             Fact::Retargeted { .. } => {
-                tracing::warn!(
-                    upload_id,
-                    "its destination has another target: it begins anew there"
-                );
+                let name = name();
+                tracing::warn!(upload_id, "{name} begins anew: its destination has another target");
             }
             Fact::Parked { reason, detail, .. } => {
-                tracing::error!(upload_id, "parked because {}: {detail}", reason.sentence());
+                let (name, sentence) = (name(), reason.sentence());
+                tracing::error!(upload_id, "{name} is parked because {sentence}: {detail}");
             }
             Fact::Abandoned { .. } => {
                 self.failures.remove(&id);
-                tracing::warn!(upload_id, "given up by the operator");
+                tracing::warn!(upload_id, "{} is given up by the operator", name());
             }
             Fact::SourceChanged { .. } => {
                 self.failures.remove(&id);
-                tracing::warn!(upload_id, "the source changed: its new version is a new upload");
+                let name = name();
+                tracing::warn!(
+                    upload_id,
+                    "{name}: the source changed: its new version is a new upload"
+                );
             }
             other => tracing::debug!(upload_id, "{}", other.name()),
         }
@@ -208,7 +243,7 @@ impl Journal {
     fn note_failure(
         &mut self,
         id: UploadId,
-        act: &str,
+        doing: &str,
         part: Option<PartNumber>,
         failure: &Failure,
     ) {
@@ -225,7 +260,7 @@ impl Journal {
                 kind,
                 status,
                 request_id,
-                "{act}: {}",
+                "{doing}: {}",
                 failure.message
             );
         } else {
@@ -236,7 +271,7 @@ impl Journal {
                 kind,
                 status,
                 request_id,
-                "{act}: {}",
+                "{doing}: {}",
                 failure.message
             );
         }
@@ -284,7 +319,7 @@ fn note_cleanup(what: &OpenCleanup, failure: &Failure) {
 
 fn note_disposal(run: &SourcePath, failure: &Failure) {
     let (path, kind) = (run.to_string(), failure.kind.as_str());
-    tracing::warn!(path, kind, "its source is not disposed of: {failure}");
+    tracing::warn!(path, kind, "the source of {run} is not disposed of: {failure}");
 }
 
 fn note_order(order: &OrderRecord) {

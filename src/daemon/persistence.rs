@@ -12,7 +12,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
 
 use super::care::{DatabaseCare, Ended};
-use super::journal::Journal;
+use super::journal::{Journal, NameOf};
 use super::loader::Loader;
 use crate::model::{Monotonic, Now, Record, StoredRows};
 use crate::store::writer::Refused;
@@ -62,8 +62,8 @@ impl Persistence {
     }
 
     /// Submits a transaction.
-    pub(super) fn submit(&mut self, records: Vec<Record>) {
-        self.journal.note(&records);
+    pub(super) fn submit(&mut self, records: Vec<Record>, name_of: NameOf<'_>) {
+        self.journal.note(&records, name_of);
         self.commits.push_back(self.store.submit(records));
     }
 

@@ -16,8 +16,8 @@ use super::context::World;
 use super::line::{ServedQueue, served};
 use super::workers::local;
 use crate::model::{
-    DirectoryName, ETagMode, Failure, Hex, KnownLedger, PartSize, RemoteFile, RootIdentity, RunRow,
-    SourcePath, Stage, TargetAddress, UploadId, WallTime, WrittenLine,
+    ByteCount, DirectoryName, ETagMode, Failure, Hex, KnownLedger, PartSize, RemoteFile,
+    RootIdentity, RunRow, Shown, SourcePath, Stage, TargetAddress, UploadId, WallTime, WrittenLine,
 };
 use crate::receipt::line::{
     ClosedByHandLine, ExportedLine, LineBody, LineCourse, LineDestination, LinePart, LineProof,
@@ -126,7 +126,10 @@ pub fn append(
     if let Err(error) = read {
         return subjects.iter().map(|_| Err(local(&error))).collect();
     }
-    let mut written = appender.append(at, &wanted, &RowsOf(rows)).into_iter();
+    let written = appender.append(at, &wanted, &RowsOf(rows));
+    let said = wanted.iter().zip(&written).filter(|(_, written)| written.is_ok());
+    said.for_each(|(lines, _)| note_arrival(lines));
+    let mut written = written.into_iter();
     let answer = |place: Result<(), Failure>| {
         place?;
         let none = || Err(io::Error::other("it was not answered"));
@@ -134,6 +137,23 @@ pub fn append(
         written.map_err(|error| local(format!("a receipt cannot be written: {error}")))
     };
     places.into_iter().map(answer).collect()
+}
+
+/// The one line of a file in the log: that it is there, and proved.
+fn note_arrival(lines: &WantedLines) {
+    let WantedLine::Upload { body: LineBody::Upload(line) | LineBody::FoundAgain(line), .. } =
+        &lines.what
+    else {
+        return;
+    };
+    let (source, destination, course) = (&line.source, &line.target.destination.name, &line.course);
+    let (upload_id, path, size) = (source.id.0, Shown(&source.path), ByteCount(source.size));
+    let took = course.begun_at.zip(course.completed_at).map_or(String::new(), |(begun, ended)| {
+        format!(" in {:.1} s", begun.until(ended).as_secs_f64())
+    });
+    let found = matches!(lines.what, WantedLine::Upload { body: LineBody::FoundAgain(_), .. });
+    let how = if found { "was there already, the same".to_owned() } else { format!("sent{took}") };
+    tracing::info!(upload_id, %destination, "{path} is at {destination}: {size}, {how}, verified");
 }
 
 struct RowsOf<'a>(&'a Snapshot);

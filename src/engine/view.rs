@@ -4,7 +4,7 @@ use super::flights::Flight;
 use super::intake::IntakeAct;
 use super::machines::Machines;
 use super::transfers::{TransferAct, Transfers};
-use crate::model::{DestinationName, StoredRoot, StoredUpload};
+use crate::model::{DestinationName, StoredRoot, StoredUpload, UploadId};
 
 /// What is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,12 @@ impl<'a> View<'a> {
     pub fn paces(self) -> impl Iterator<Item = (&'a DestinationName, Pace)> {
         let transfers = self.0.transfers.iter();
         transfers.filter_map(move |(name, t)| Some((name, t.pace(&self.0.settings)?)))
+    }
+
+    /// Returns the path of an upload and where it goes, as the log names it; `None` of one that has ended.
+    pub fn upload_shown(self, id: UploadId) -> Option<String> {
+        let ticket = self.0.transfers.values().find_map(|t| t.upload(id))?.ticket();
+        Some(format!("{} to {}", ticket.path, ticket.destination))
     }
 
     /// Tells whether nothing is under way.

@@ -101,6 +101,11 @@ words! {
         FreeBytes = "free_bytes";
         TotalBytes = "total_bytes";
         ExpiresAt = "expires_at";
+        /// From the moment when a run was closed until all of it was there.
+        SecondsToThere = "seconds_to_there";
+        /// Of the runs of a period: on average, and at most.
+        SecondsToThereMean = "seconds_to_there_mean";
+        SecondsToThereMax = "seconds_to_there_max";
         /// The first moment of a period.
         From = "from";
         /// The first moment after it.

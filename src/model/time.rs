@@ -48,3 +48,13 @@ pub struct Now {
     /// For what is stored and shown.
     pub wall: WallTime,
 }
+
+/// A duration for people, in its two largest units.
+pub fn lasted(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86400, seconds % 86400 / 3600),
+    }
+}

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::model::{
-    ByteCount, DestinationName, DirectoryName, Hex, Notice, NoticeFacts, NoticeItem, NoticeKind,
-    NoticeNumber, ParkReason, WallTime,
+    ByteCount, Code, DestinationName, DirectoryName, Hex, Notice, NoticeFacts, NoticeItem,
+    NoticeKind, NoticeNumber, ParkReason, WallTime,
 };
 
 /// Paths in the sentence; the list has more.
@@ -16,7 +16,8 @@ pub fn body(notice: &Notice) -> Value {
     let facts = &notice.facts;
     let mut body = json!({
         "schema": 1, "id": notice.public_id(), "kind": notice.kind.as_str(),
-        "at": moment(notice.at), "drop": facts.drop.as_ref().map(DirectoryName::as_str),
+        "host": host(), "version": env!("CARGO_PKG_VERSION"), "url": Value::Null,
+        "cure": cure(notice), "at": moment(notice.at), "drop": facts.drop.as_ref().map(DirectoryName::as_str),
         "name": facts.name, "text": text(notice),
     });
     for (number, value) in &facts.numbers {
@@ -69,6 +70,18 @@ pub fn body(notice: &Notice) -> Value {
         | NoticeKind::Test => {}
     }
     body
+}
+
+/// Returns this machine's name: forty of them may send to one place.
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Returns what may be done, where there is something to do.
+fn cure(notice: &Notice) -> Option<String> {
+    let cure = Code::Notice(notice.kind).cure().filter(|_| !notice.is_over)?;
+    let first = notice.facts.items.first().and_then(|item| item.upload);
+    Some(first.map_or(cure.to_owned(), |id| cure.replace("show ID", &format!("show {id}"))))
 }
 
 fn completed(item: &NoticeItem) -> Value {

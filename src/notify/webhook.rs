@@ -17,6 +17,11 @@ use super::{ChannelAnswer, Means, Parcel, body, secret, words};
 use crate::model::{Failure, FailureKind, Hex, Notice, Shown, json_shown};
 
 const ANSWER_MAX: usize = 200;
+/// What Slack takes of a title, of a text, of a field, and how many fields.
+const SLACK_TITLE_MAX: usize = 150;
+const SLACK_TEXT_MAX: usize = 3000;
+const SLACK_FIELD_MAX: usize = 2000;
+const SLACK_FIELDS_MAX: usize = 10;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -48,7 +53,9 @@ pub(crate) async fn send(
     means: Means<'_>,
 ) -> Result<String, Failure> {
     let address = secret::read(&settings.url_file, means)?;
-    let body = settings.format.render(&body(notice));
+    let body = body(notice);
+    let title = words::subject(notice.kind, notice.is_over, &body);
+    let body = settings.format.render(&body, &title);
     let id = notice.public_id();
     let mut headers = vec![
         ("content-type", "application/json".to_owned()),
@@ -121,27 +128,53 @@ pub(super) fn judge(answer: &ChannelAnswer) -> Result<String, Failure> {
 }
 
 impl WebhookFormat {
-    fn render(self, body: &Value) -> String {
-        let text = words::short(body);
+    fn render(self, body: &Value, title: &str) -> String {
+        let (text, facts, cure) = (words::short(body), words::card(body), words::cure(body));
         match self {
             Self::Json => json_shown(&body.to_string()).into_owned(),
             Self::Slack => {
-                let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-                json!({ "text": text }).to_string()
+                let plain = |text: &str| {
+                    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+                };
+                let cut = |text: &str, most| text.chars().take(most).collect::<String>();
+                let marked = |text: String| json!({ "type": "mrkdwn", "text": text });
+                let section = |text: &str| json!({ "type": "section", "text": marked(cut(&plain(text), SLACK_TEXT_MAX)) });
+                let heading = json!({ "type": "plain_text", "text": cut(title, SLACK_TITLE_MAX) });
+                let mut blocks = vec![json!({ "type": "header", "text": heading }), section(&text)];
+                let field = |(label, value): &(&str, String)| {
+                    marked(cut(&format!("*{label}*\n{}", plain(value)), SLACK_FIELD_MAX))
+                };
+                let fields: Vec<_> = facts.iter().take(SLACK_FIELDS_MAX).map(field).collect();
+                if !fields.is_empty() {
+                    blocks.push(json!({ "type": "section", "fields": fields }));
+                }
+                blocks.extend(cure.iter().map(|cure| section(cure)));
+                json!({ "text": plain(&text), "blocks": blocks }).to_string()
             }
-            Self::Teams => json!({
-                "type": "message",
-                "attachments": [{
-                    "contentType": "application/vnd.microsoft.card.adaptive",
-                    "content": {
-                        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
-                        "type": "AdaptiveCard",
-                        "version": "1.2",
-                        "body": [{ "type": "TextBlock", "text": text, "wrap": true }],
-                    },
-                }],
-            })
-            .to_string(),
+            Self::Teams => {
+                let line = |text: &str| json!({ "type": "TextBlock", "text": text, "wrap": true });
+                let mut heading = line(title);
+                heading["weight"] = "bolder".into();
+                let fact =
+                    |(label, value): &(&str, String)| json!({ "title": label, "value": value });
+                let facts: Vec<_> = facts.iter().map(fact).collect();
+                let facts = json!({ "type": "FactSet", "facts": facts });
+                let blocks = [heading, line(&text), facts].into_iter();
+                let blocks: Vec<_> = blocks.chain(cure.iter().map(|cure| line(cure))).collect();
+                json!({
+                    "type": "message",
+                    "attachments": [{
+                        "contentType": "application/vnd.microsoft.card.adaptive",
+                        "content": {
+                            "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+                            "type": "AdaptiveCard",
+                            "version": "1.2",
+                            "body": blocks,
+                        },
+                    }],
+                })
+                .to_string()
+            }
         }
     }
 }
@@ -152,13 +185,30 @@ mod tests {
 
     #[test]
     fn each_format_has_its_text_where_its_receiver_looks_for_it() {
-        let body = json!({ "id": "1", "text": "a <b> & c" });
-        let slack: Value = serde_json::from_str(&WebhookFormat::Slack.render(&body)).expect("JSON");
-        assert_eq!(slack, json!({ "text": "a &lt;b&gt; &amp; c" }));
-        let teams: Value = serde_json::from_str(&WebhookFormat::Teams.render(&body)).expect("JSON");
-        let block = &teams["attachments"][0]["content"]["body"][0];
-        assert_eq!((&block["type"], &block["text"]), (&json!("TextBlock"), &json!("a <b> & c")));
-        assert_eq!(WebhookFormat::Json.render(&body), body.to_string());
+        let body = json!({
+            "id": "1", "text": "a <b> & c", "host": "seq-07", "drop": "lab", "cure": "mount it",
+        });
+        let rendered = |format: WebhookFormat| -> Value {
+            serde_json::from_str(&format.render(&body, "[dropferry seq-07] it")).expect("JSON")
+        };
+        let slack = rendered(WebhookFormat::Slack);
+        assert_eq!(slack["text"], "a &lt;b&gt; &amp; c");
+        let [title, text, facts, cure] = &slack["blocks"].as_array().expect("blocks")[..] else {
+            panic!("{slack}")
+        };
+        assert_eq!(title["text"]["text"], "[dropferry seq-07] it");
+        assert_eq!(text["text"]["text"], "a &lt;b&gt; &amp; c");
+        assert_eq!(facts["fields"][0]["text"], "*Machine*\nseq-07");
+        assert_eq!(cure["text"]["text"], "mount it");
+        let teams = rendered(WebhookFormat::Teams);
+        let blocks = teams["attachments"][0]["content"]["body"].as_array().expect("blocks");
+        assert_eq!(
+            (&blocks[0]["text"], &blocks[1]["text"]),
+            (&json!("[dropferry seq-07] it"), &json!("a <b> & c"))
+        );
+        assert_eq!(blocks[2]["facts"][1], json!({ "title": "Drop directory", "value": "lab" }));
+        assert_eq!(blocks[3]["text"], "mount it");
+        assert_eq!(rendered(WebhookFormat::Json), body);
     }
 
     #[test]

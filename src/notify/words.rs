@@ -3,14 +3,15 @@
 
 use serde_json::Value;
 
-use crate::model::{ByteCount, Code, NoticeKind, Shown};
+use crate::model::{ByteCount, NoticeKind, Shown, lasted};
 
 /// A subject is cut here.
 const SUBJECT_MAX: usize = 120;
 /// Lines of a list in a chat, whose receivers refuse long messages; the others are counted.
 const CHAT_LINES_MAX: usize = 20;
 /// Facts of a message, and what people call them.
-const LABELS: [(&str, &str); 13] = [
+const LABELS: [(&str, &str); 17] = [
+    ("host", "Machine"),
     ("drop", "Drop directory"),
     ("name", "Name"),
     ("destination", "Destination"),
@@ -18,6 +19,9 @@ const LABELS: [(&str, &str); 13] = [
     ("file_count", "Files"),
     ("late_file_count", "Late files"),
     ("size_bytes", "Size"),
+    ("seconds_to_there", "From end to there"),
+    ("seconds_to_there_mean", "On average"),
+    ("seconds_to_there_max", "At most"),
     ("outcome", "The run ended as"),
     ("reason", "Reason"),
     ("expires_at", "Ends"),
@@ -84,26 +88,44 @@ pub(super) fn subject(kind: NoticeKind, is_over: bool, body: &Value) -> String {
         (NoticeKind::Test, _) => "test message".to_owned(),
     };
     let cut: String = subject.chars().take(SUBJECT_MAX).collect();
-    format!("[dropferry] {cut}")
+    match text(body, "host") {
+        host if host.is_empty() => format!("[dropferry] {cut}"),
+        host => format!("[dropferry {host}] {cut}"),
+    }
 }
 
 pub(super) fn mail(kind: NoticeKind, is_over: bool, body: &Value) -> String {
     let mut mail = format!("{}\n\n", text(body, "text"));
     // A list has no name of its own.
     let is_list = body["paths"].is_array() || kind == NoticeKind::Report;
-    let labels = LABELS.iter().filter(|(key, _)| *key != "name" || !is_list);
-    let facts = labels.filter_map(|(key, label)| Some((label, shown(key, &body[*key])?)));
-    for (label, value) in facts {
+    for (label, value) in facts(is_list, body) {
         mail += &format!("{:18}{value}\n", format!("{label}:"));
     }
     let listed = list(body, usize::MAX);
     if !listed.is_empty() {
         mail += &format!("\n{}\n", listed.join("\n"));
     }
-    if let Some(advice) = advice(kind, is_over, body) {
+    if let Some(advice) = advice(is_over, body) {
         mail += &format!("\n{advice}\n");
     }
     mail
+}
+
+/// The facts of a message, with what people call them.
+fn facts(is_list: bool, body: &Value) -> impl Iterator<Item = (&'static str, String)> {
+    let labels = LABELS.iter().filter(move |(key, _)| *key != "name" || !is_list);
+    labels.filter_map(|(key, label)| Some((*label, shown(key, &body[*key])?)))
+}
+
+/// The same, for a card of a chat.
+pub(super) fn card(body: &Value) -> Vec<(&'static str, String)> {
+    let is_list = body["paths"].is_array() || body["kind"] == NoticeKind::Report.as_str();
+    facts(is_list, body).collect()
+}
+
+/// What the reader may do, for a chat.
+pub(super) fn cure(body: &Value) -> Option<String> {
+    advice(false, body)
 }
 
 fn shown(key: &str, value: &Value) -> Option<String> {
@@ -111,6 +133,7 @@ fn shown(key: &str, value: &Value) -> Option<String> {
         Value::Number(number) if key == "size_bytes" => {
             Some(ByteCount(number.as_u64()?).to_string())
         }
+        Value::Number(number) if key.starts_with("seconds_") => Some(lasted(number.as_u64()?)),
         Value::Number(number) if key == "late_file_count" && number.as_u64() == Some(0) => None,
         Value::Number(number) => Some(number.to_string()),
         Value::String(text) if !text.is_empty() => Some(Shown(text).to_string()),
@@ -148,12 +171,11 @@ fn list(body: &Value, lines_max: usize) -> Vec<String> {
 }
 
 /// What the reader may do.
-fn advice(kind: NoticeKind, is_over: bool, body: &Value) -> Option<String> {
+fn advice(is_over: bool, body: &Value) -> Option<String> {
     if is_over {
         return Some("There is nothing to do.".into());
     }
-    let first = format!("show {}", count(body, "first_upload"));
-    Code::Notice(kind).cure().map(|cure| cure.replace("show ID", &first))
+    Some(text(body, "cure")).filter(|cure| !cure.is_empty())
 }
 
 #[cfg(test)]
@@ -194,6 +216,7 @@ mod tests {
         let body = json!({
             "drop": "lab", "name": "run/a", "destination": "far", "count": 40, "size_bytes": 2000,
             "paths": ["run/a", "run/b"], "first_upload": 17, "reason": "name-taken",
+            "cure": "Look at it: `dropferry show 17`.",
             "text": "40 files of lab are parked on the way to far", "at": "2026-11-21T06:00:00Z",
         });
         assert_eq!(subject(NoticeKind::Parked, false, &body), "[dropferry] lab: 40 files parked");
@@ -210,7 +233,7 @@ mod tests {
           run/b
           and 38 more
 
-        They wait until someone acts. `dropferry show 17` says what happened to the first, and `dropferry status` lists all that are parked.
+        Look at it: `dropferry show 17`.
         ");
         let over = json!({ "name": "far\r\nBcc: x@y", "text": "destination far is reached again" });
         let kind = NoticeKind::DestinationUnreachable;

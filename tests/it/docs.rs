@@ -41,6 +41,7 @@ fn lines(page: &Path) -> Vec<Line> {
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut pages = super::stage::walk(&root.join("docs"));
+    pages.retain(|page| page.extension().is_some_and(|end| end == "md"));
     pages.push(root.join("README.md"));
     pages.sort();
     pages
@@ -134,10 +135,37 @@ fn every_page_is_named_by_the_readme_and_every_named_page_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = fs::read_to_string(root.join("README.md")).expect("read");
     for page in super::stage::walk(&root.join("docs")) {
-        let name = format!("docs/{}", page.file_name().expect("named").to_string_lossy());
+        let name = page.strip_prefix(root).expect("it is below").display().to_string();
         assert!(readme.contains(&name), "the README does not name {name}");
     }
     for word in readme.split('`').filter(|word| word.starts_with("docs/")) {
         assert!(root.join(word).is_file(), "{word} is not there");
     }
+}
+
+#[test]
+fn rules_and_dashboard_ask_for_metrics_that_there_are() {
+    let stage = stage();
+    let address = until("the page is served", || {
+        let log = stage.log();
+        let (_, rest) = log.split_once("the status page is at http://")?;
+        rest.split_once('/').map(|(address, _)| address.to_owned())
+    });
+    let (is_fine, served) =
+        shell(&stage, &format!("curl --fail --silent http://{address}/metrics"));
+    assert!(is_fine, "{served}");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut asked = std::collections::BTreeSet::new();
+    for file in ["docs/monitoring/alerts.yml", "docs/monitoring/dashboard.json"] {
+        let text = fs::read_to_string(root.join(file)).expect("read");
+        let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+        let words = text.split(|c| !is_name(c)).filter(|word| word.starts_with("dropferry_"));
+        asked.extend(words.map(str::to_owned));
+    }
+    assert!(asked.len() > 8, "{asked:?}");
+    for name in &asked {
+        assert!(served.contains(&format!("# TYPE {name} ")), "no metric is named {name}");
+    }
+    let dashboard = fs::read_to_string(root.join("docs/monitoring/dashboard.json")).expect("read");
+    serde_json::from_str::<serde_json::Value>(&dashboard).expect("JSON");
 }

@@ -56,9 +56,10 @@ fn the_journal_gets_fields_and_no_secret() {
     assert!(text.contains("[redacted]"), "there were secrets to leave out");
     assert!(!text.contains("had no room"), "every record was taken");
     let is_whole = |record: &&String| {
-        ["MESSAGE=completed\n", "PRIORITY=6\n", "SYSLOG_IDENTIFIER=dropferry\n"]
+        ["PRIORITY=6\n", "SYSLOG_IDENTIFIER=dropferry\n", "DROPFERRY_DESTINATION=to-"]
             .into_iter()
-            .chain(["CODE_MODULE=dropferry::daemon::journal\n", "DROPFERRY_UPLOAD_ID=1\n"])
+            .chain(["CODE_MODULE=dropferry::daemon::receipts\n", "DROPFERRY_UPLOAD_ID=1\n"])
+            .chain([" is at to-", ", verified\n"])
             .all(|field| record.contains(field))
     };
     assert_eq!(records.iter().filter(is_whole).count(), 1);
@@ -82,5 +83,7 @@ fn without_a_journal_lines_go_to_standard_error_as_text() {
     stage.until_count("completed", 1);
     stage.kill();
     let log = stage.log();
-    assert!(log.contains(" INFO completed upload_id=1\n"), "{log}");
+    assert!(log.contains(" INFO run/small is at to-sevenbridges: 1 B, sent in "), "{log}");
+    let lines = log.lines().filter(|line| line.contains("INFO") && line.contains("run/small"));
+    assert_eq!(lines.count(), 1, "one line for a file: {log}");
 }

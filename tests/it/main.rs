@@ -37,6 +37,7 @@ mod roots;
 mod run_states;
 mod runs;
 mod scale;
+mod schema;
 mod sequencer;
 mod shares;
 mod sim;

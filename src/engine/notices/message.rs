@@ -168,6 +168,13 @@ impl Message {
             .with(NoticeNumber::LateFiles, row.late_count())
             .with(NoticeNumber::Completions, u64::from(row.generation))
             .with(NoticeNumber::GivenUp, row.given_up_count);
+        let times = row.closed_at.zip(row.completed_at).filter(|(closed, there)| there >= closed);
+        let facts = match times {
+            Some((closed, there)) => {
+                facts.with(NoticeNumber::SecondsToThere, closed.until(there).as_secs())
+            }
+            None => facts,
+        };
         let kind = NoticeKind::RunCompleted;
         let group = NoticeGroup::of(kind, &[row.drop.as_str(), which, &facts.name]);
         Self { kind, group, is_over: false, facts }

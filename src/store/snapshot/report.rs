@@ -41,6 +41,12 @@ impl Snapshot {
         let (parked_count, parked_size) = self.connection.query_row(parked, [], |row| {
             Ok((rows::unsigned_at(row, 0)?, rows::unsigned_at(row, 1)?))
         })?;
+        let times = "SELECT ifnull(sum(took) / count(*), 0), ifnull(max(took), 0) FROM ( \
+            SELECT (completed_at_ns - closed_at_ns) / 1000000000 AS took FROM runs \
+            WHERE completed_at_ns >= ?1 AND completed_at_ns < ?2 AND completed_at_ns >= closed_at_ns)";
+        let (mean, most) = self.connection.query_row(times, [from.0, until.0], |row| {
+            Ok((rows::unsigned_at(row, 0)?, rows::unsigned_at(row, 1)?))
+        })?;
         transaction.finish()?;
         let run_count = runs.len() as u64;
         let mut items = [runs, files].concat();
@@ -51,7 +57,12 @@ impl Snapshot {
         let facts = facts.with_time(NoticeNumber::From, from).with_time(NoticeNumber::Until, until);
         let facts = facts.with(NoticeNumber::Runs, run_count).with(NoticeNumber::Files, file_count);
         let facts = facts.with(NoticeNumber::Bytes, size).with(NoticeNumber::Parked, parked_count);
-        Ok(facts.with(NoticeNumber::ParkedBytes, parked_size))
+        let facts = facts.with(NoticeNumber::ParkedBytes, parked_size);
+        if most == 0 {
+            return Ok(facts);
+        }
+        let facts = facts.with(NoticeNumber::SecondsToThereMean, mean);
+        Ok(facts.with(NoticeNumber::SecondsToThereMax, most))
     }
 }
 
