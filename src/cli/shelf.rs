@@ -70,6 +70,7 @@ impl Shelf {
             directories: self.runs.iter().map(|one| one.drop.clone()).collect(),
             destinations: Vec::new(),
             runs: self.runs.iter().filter_map(run).collect(),
+            renamed: Vec::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A word is an upload's id; a destination; a drop directory; `DROP/RUN`, or `DROP/` and the path of a file
 //! or a directory; a run, a file or a directory alone, by its path or any end of it, where only one is
-//! meant; a glob. The first of these that fits is meant. A word that fits nothing is refused with the
+//! meant; a glob. A run is also meant by the name that its directory has now. The first of these that fits is meant. A word that fits nothing is refused with the
 //! nearest names, and one that fits several things with their list. `NAME/` is a drop directory and
 //! `NAME:` a destination, where both have the name.
 
@@ -237,8 +237,24 @@ impl WordResolver<'_> {
         Ok(Meanings::new())
     }
 
-    /// Returns what has exactly this path: files, else runs, else directories of runs or of files.
+    /// Returns what has exactly this path, also by the name that the directory of its run has now.
     fn at(&self, path: &SourcePath, drop: Option<&DirectoryName>) -> Result<Meanings, Error> {
+        let found = self.at_first_name(path, drop)?;
+        let renamed = self.names.renamed.iter().find(|((name, now), _)| {
+            found.is_empty() && drop.is_none_or(|drop| drop == name) && path.is_within(now)
+        });
+        let Some(((name, now), run)) = renamed else { return Ok(found) };
+        let rest = &path.as_bytes()[now.as_bytes().len()..];
+        let path = SourcePath::from_bytes(&[run.as_bytes(), rest].concat());
+        self.at_first_name(&path, Some(name))
+    }
+
+    /// Returns what has exactly this path: files, else runs, else directories of runs or of files.
+    fn at_first_name(
+        &self,
+        path: &SourcePath,
+        drop: Option<&DirectoryName>,
+    ) -> Result<Meanings, Error> {
         let is_here = |name: &DirectoryName| drop.is_none_or(|drop| drop == name);
         let mut files = self.files(|snapshot| snapshot.files_at(path))?;
         files.retain(|(name, _), _| is_here(name));
@@ -266,9 +282,15 @@ impl WordResolver<'_> {
         Ok(found)
     }
 
+    /// Returns the runs by each name that their directories have or had.
+    fn runs(&self) -> impl Iterator<Item = (&NamedPath, &SourcePath)> {
+        let own = self.names.runs.iter().map(|place| (place, &place.1));
+        own.chain(self.names.renamed.iter().map(|(place, run)| (place, run)))
+    }
+
     /// Adds runs. A run that is a file stands there as a file already.
     fn add_runs(&self, found: &mut Meanings, is_meant: impl Fn(&NamedPath) -> bool) {
-        for (drop, run) in self.names.runs.iter().filter(|place| is_meant(place)) {
+        for ((drop, _), run) in self.runs().filter(|(place, _)| is_meant(place)) {
             let scope = Scope::Run(drop.clone(), run.clone());
             found.entry(scope.to_string()).or_insert_with(|| vec![scope]);
         }
@@ -295,9 +317,9 @@ impl WordResolver<'_> {
         let to = to.filter(|name| is_match(name.as_str().as_bytes())).map(Scope::Destination);
         let mut found: Vec<_> = drops.chain(to).collect();
         if found.is_empty() {
-            let runs = names.runs.iter();
-            let runs = runs.filter(|(drop, run)| is_meant(drop.as_str(), run.as_bytes()));
-            found = runs.map(|(drop, run)| Scope::Run(drop.clone(), run.clone())).collect();
+            let runs = self.runs();
+            let runs = runs.filter(|((drop, at), _)| is_meant(drop.as_str(), at.as_bytes()));
+            found = runs.map(|((drop, _), run)| Scope::Run(drop.clone(), run.clone())).collect();
         }
         if found.is_empty() {
             let files = self.files(|snapshot| snapshot.files_where(is_meant))?;

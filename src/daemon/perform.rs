@@ -101,7 +101,7 @@ async fn scan_drop(
         let source = drop_of(&world, &drop).or_else(failed)?;
         source.root.expect(root);
         source.see(source.root.mark().ok());
-        let renamed = renamed::find(&world, &drop, &source.root).or_else(failed)?;
+        let renamed = renamed::find(&world, &drop, source).or_else(failed)?;
         let (scanned, compared) = std::thread::scope(|scope| {
             let (batches, inbox) = sync_channel(BATCHES_MAX);
             let (reader, name) = (&world, &drop);

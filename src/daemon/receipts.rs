@@ -20,8 +20,8 @@ use crate::model::{
     RootIdentity, RunRow, Shown, SourcePath, Stage, TargetAddress, UploadId, WallTime, WrittenLine,
 };
 use crate::receipt::line::{
-    ClosedByHandLine, ExportedLine, LineBody, LineCourse, LineDestination, LinePart, LineProof,
-    LineSource, LineTarget, RunCompletedLine, UploadLine, WholeFileDigests, path_texts,
+    ClosedByHandLine, ExportedLine, LineBody, LineCourse, LineDestination, LineKind, LinePart,
+    LineProof, LineSource, LineTarget, RunCompletedLine, UploadLine, WholeFileDigests, path_texts,
 };
 use crate::receipt::place::LedgerName;
 use crate::receipt::{Appender, LedgerRows, WantedLine, WantedLines};
@@ -185,8 +185,8 @@ fn wanted_of(rows: &Snapshot, subject: &LineSubject) -> Result<WantedLines, Fail
             let row = row.ok_or_else(|| local(format!("run {run} has no row")))?;
             let ledger = LedgerName::of_run(drop.as_str(), run).numbered(row.ledgers.first);
             let line = Box::new(completed_of(&row, *generation));
-            let closed = closed_by_hand_of(&row);
-            Ok(WantedLines { ledger, what: WantedLine::RunCompleted { line, closed } })
+            let before = closed_by_hand_of(&row).into_iter().chain(renamed_of(&row)).collect();
+            Ok(WantedLines { ledger, what: WantedLine::RunCompleted { line, before } })
         }
     }
 }
@@ -226,17 +226,30 @@ fn completed_of(row: &RunRow, generation: u32) -> RunCompletedLine {
 }
 
 /// Returns that a run was closed by hand, where it has not been completed since then.
-fn closed_by_hand_of(row: &RunRow) -> Option<ClosedByHandLine> {
+fn closed_by_hand_of(row: &RunRow) -> Option<LineBody> {
     let closed = row.closed_by_hand.clone().filter(|_| !row.is_late())?;
     let (run, run_bytes) = path_texts(&row.name);
-    Some(ClosedByHandLine {
+    Some(LineBody::ClosedByHand(Box::new(ClosedByHandLine {
         drop: row.drop.as_str().to_owned(),
         run,
         run_bytes,
         by: closed.by,
         missing: closed.missing,
         closed_at: row.closed_at,
-    })
+    })))
+}
+
+/// Returns that the directory of a run has another name, where the run has not been completed before.
+fn renamed_of(row: &RunRow) -> Option<LineBody> {
+    let now = row.name_now.as_ref().filter(|_| !row.is_late())?;
+    let (names, drop) = ([("run", &row.name), ("run_now", now)], row.drop.as_str());
+    let mut members = serde_json::Map::from_iter([("drop".to_owned(), drop.into())]);
+    for (member, path) in names {
+        let (text, bytes) = path_texts(path);
+        members.insert(member.to_owned(), text.into());
+        members.extend(bytes.map(|bytes| (format!("{member}_bytes"), bytes.into())));
+    }
+    Some(LineBody::Other { kind: LineKind::Renamed.as_str().to_owned(), members })
 }
 
 fn exported_of(detail: &Detail) -> Option<ExportedLine> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::context::{Source, World};
 use super::workers::local;
 use crate::model::{DirectoryName, Failure, RenamedRun, RunRow};
-use crate::source::{DirectoryRoot, RenamedRuns, find_renamed};
+use crate::source::{RenamedRuns, find_renamed};
 use crate::store::snapshot::Snapshot;
 
 /// Files of a run by which its directory is known again; any of them will do.
@@ -17,11 +17,13 @@ const FILES_MAX: u32 = 16;
 pub(super) fn find(
     world: &World,
     drop: &DirectoryName,
-    root: &DirectoryRoot,
+    source: &Source,
 ) -> Result<Vec<RenamedRun>, Failure> {
     let read = |rows: &Snapshot| {
         let runs = rows.runs_with_directories(drop)?;
-        Ok(find_renamed(root, &runs, |run| rows.files_of_run(drop, run, FILES_MAX)))
+        Ok(find_renamed(&source.root, &source.filter, &runs, |run| {
+            rows.files_of_run(drop, run, FILES_MAX)
+        }))
     };
     let found = world.readers.lend(read).and_then(|read| read).map_err(local)?;
     // What is wrong with the drop directory the scan says.

@@ -17,7 +17,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::ledger::{LedgerFault, LedgerLine, LedgerReader, LineStamp, shortfall};
-use super::line::{ClosedByHandLine, ExportedLine, LineBody, RunCompletedLine, UploadLine};
+use super::line::{ExportedLine, LineBody, RunCompletedLine, UploadLine};
 use super::place::{LedgerName, torn_path};
 use super::{make_durable, sync};
 use crate::model::{
@@ -48,8 +48,8 @@ pub enum WantedLine {
     },
     RunCompleted {
         line: Box<RunCompletedLine>,
-        /// That it was closed by hand: a line of its own before it.
-        closed: Option<ClosedByHandLine>,
+        /// That it was closed by hand, or renamed: lines of their own before it.
+        before: Vec<LineBody>,
     },
 }
 
@@ -83,8 +83,8 @@ struct LedgerEnd {
     adopted: BTreeMap<UploadId, AdoptedLine>,
     /// The last line, where it says that the run is complete.
     completed: Option<(RunCompletedLine, LineRef)>,
-    /// The last line that says that its run was closed by hand.
-    closed: Option<ClosedByHandLine>,
+    /// The last line of each kind that may be before that one.
+    before: BTreeMap<String, LineBody>,
     /// The directory does not hold its name for certain.
     is_new: bool,
     /// The ledger before it that was found damaged, and is not reported yet.
@@ -279,7 +279,7 @@ impl LedgerEnd {
             left: None,
             adopted: BTreeMap::new(),
             completed: None,
-            closed: None,
+            before: BTreeMap::new(),
             is_new: true,
             damaged: None,
         }
@@ -322,8 +322,9 @@ impl LedgerEnd {
                 }
             }
             LineBody::RunCompleted(completed) => self.completed = Some((*completed, at)),
-            LineBody::ClosedByHand(closed) => self.closed = Some(*closed),
-            LineBody::Other { .. } => {}
+            before @ (LineBody::ClosedByHand(_) | LineBody::Other { .. }) => {
+                self.before.insert(before.kind().to_owned(), before);
+            }
         }
         Ok(())
     }
@@ -345,16 +346,17 @@ impl LedgerEnd {
                 }
                 at
             }
-            WantedLine::RunCompleted { line, closed } => {
+            WantedLine::RunCompleted { line, before } => {
                 if let Some((there, at)) = &self.completed
                     && there == &**line
                 {
                     return at.clone();
                 }
-                if let Some(closed) = closed.as_ref().filter(|it| self.closed.as_ref() != Some(it))
-                {
-                    self.write(&LineBody::ClosedByHand(Box::new(closed.clone())), stamp, out);
-                    self.closed = Some(closed.clone());
+                for body in before {
+                    if self.before.get(body.kind()) != Some(body) {
+                        self.write(body, stamp, out);
+                        self.before.insert(body.kind().to_owned(), body.clone());
+                    }
                 }
                 let at = self.write(&LineBody::RunCompleted(line.clone()), stamp, out);
                 self.completed = Some(((**line).clone(), at.clone()));

@@ -5,13 +5,13 @@
 //! directory all is opened, listed and observed by the first name; only [`beneath`](super::beneath) and the
 //! walk know the other.
 //!
-//! A directory is taken for a renamed run only where the run's own directory is gone and a directory beside it
-//! has one of the run's files: inode, size and time of modification are those of the upload. An inode alone
+//! A directory is taken for a renamed run only where the run's own directory is gone and a directory beside it,
+//! or elsewhere in the drop directory and not much deeper, has one of the run's files: inode, size and time of modification are those of the upload. An inode alone
 //! proves nothing, for file systems use them again. *At a crash* nothing is lost: a row keeps the name,
 //! and before it is written the next scan finds the same.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use rustix::fs::{Dir, FileType};
@@ -19,8 +19,13 @@ use rustix::io::Errno;
 
 use super::beneath::Root;
 use super::dispose::is_private;
-use super::{DirectoryRoot, Error};
+use super::{DirectoryRoot, Error, Filter};
 use crate::model::{Fingerprint, SourcePath};
+
+/// Directories that are listed to find one run.
+const LISTED_MAX: usize = 1_000;
+/// Files of a run that are looked for in a directory that is not beside its own.
+const FAR_FILES: usize = 2;
 
 /// The directories of runs that have another name now, by the first one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,7 +86,7 @@ fn replaced<'a, 'r>(
     }
 }
 
-/// Finds the directories of runs that are not at their names: beside them, by their files. `files` returns some
+/// Finds the directories of runs that are not at their names, by their files; never in what is left out. `files` returns some
 /// files of the run of a name, in the versions that were admitted; a directory that has any is a run of its
 /// own. Returns the runs whose directory has another name than was known; none where it has its first one
 /// again, or is gone.
@@ -90,6 +95,7 @@ fn replaced<'a, 'r>(
 /// When the drop directory cannot be opened, or cannot be listed.
 pub(crate) fn find_renamed<E>(
     root: &DirectoryRoot,
+    filter: &Filter,
     runs: &[SourcePath],
     files: impl Fn(&SourcePath) -> Result<Vec<(SourcePath, Fingerprint)>, E>,
 ) -> Result<Vec<(SourcePath, Option<SourcePath>)>, Error> {
@@ -104,9 +110,10 @@ pub(crate) fn find_renamed<E>(
         let Ok(of_run) = files(run) else { continue };
         let is_free = |beside: &SourcePath| {
             let has_none = || files(beside).is_ok_and(|files| files.is_empty());
-            beside == run || (!known.is_name_now(beside) && has_none())
+            let is_left_out = filter.is_pruned_away(beside) || filter.prunes(beside);
+            beside == run || (!is_left_out && !known.is_name_now(beside) && has_none())
         };
-        let beside = find_beside(&opened, run, &of_run, is_free)
+        let beside = find_directory(&opened, run, &of_run, is_free)
             .map_err(|errno| Error::of_file("look for", run, errno))?
             .filter(|beside| beside != run);
         let was = known.on_disk(run);
@@ -122,36 +129,59 @@ pub(crate) fn find_renamed<E>(
     Ok(found)
 }
 
-fn find_beside(
+fn find_directory(
     root: &Root,
     run: &SourcePath,
     files: &[(SourcePath, Fingerprint)],
     is_free: impl Fn(&SourcePath) -> bool,
 ) -> Result<Option<SourcePath>, Errno> {
+    if files.is_empty() {
+        return Ok(None);
+    }
     let above = run.as_bytes().len().saturating_sub(run.file_name().len() + 1);
     let above = SourcePath::from_bytes(&run.as_bytes()[..above]);
-    let listing = match root.open_directory(&above) {
-        Err(Errno::NOENT) => return Ok(None),
-        opened => Dir::new(opened?)?,
-    };
-    for entry in listing {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        let may_be_directory = matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
-        if !may_be_directory || [&b"."[..], b".."].contains(&name) || is_private(name) {
+    let depth = run.directories().count();
+    let mut waiting = VecDeque::from([above.clone(), SourcePath::from_bytes(b"")]);
+    let mut listed = BTreeSet::new();
+    while let Some(directory) = waiting.pop_front() {
+        if listed.len() >= LISTED_MAX || !listed.insert(directory.clone()) {
             continue;
         }
-        let beside = above.child(name);
-        let has = |(path, version): &(SourcePath, Fingerprint)| {
-            let rest = &path.as_bytes()[run.as_bytes().len()..];
-            let there = SourcePath::from_bytes(&[beside.as_bytes(), rest].concat());
-            root.stat(&there).is_ok_and(|found| is_same(&found.fingerprint, version))
+        let is_beside = directory == above;
+        let wanted = if is_beside { files.len() } else { files.len().min(FAR_FILES) };
+        let directories = match directories_in(root, &directory) {
+            Err(errno) if is_beside && errno != Errno::NOENT => return Err(errno),
+            Err(_) => continue,
+            Ok(directories) => directories,
         };
-        if files.iter().any(has) && is_free(&beside) {
-            return Ok(Some(beside));
+        for found in directories {
+            let has = |(path, version): &(SourcePath, Fingerprint)| {
+                let rest = &path.as_bytes()[run.as_bytes().len()..];
+                let there = SourcePath::from_bytes(&[found.as_bytes(), rest].concat());
+                root.stat(&there).is_ok_and(|found| is_same(&found.fingerprint, version))
+            };
+            if files[..wanted].iter().any(has) && is_free(&found) {
+                return Ok(Some(found));
+            }
+            if found.directories().count() <= depth {
+                waiting.push_back(found);
+            }
         }
     }
     Ok(None)
+}
+
+fn directories_in(root: &Root, directory: &SourcePath) -> Result<Vec<SourcePath>, Errno> {
+    let mut directories = Vec::new();
+    for entry in Dir::new(root.open_directory(directory)?)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        let may_be_directory = matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
+        if may_be_directory && ![&b"."[..], b".."].contains(&name) && !is_private(name) {
+            directories.push(directory.child(name));
+        }
+    }
+    Ok(directories)
 }
 
 fn is_same(found: &Fingerprint, sent: &Fingerprint) -> bool {
@@ -163,7 +193,7 @@ fn is_same(found: &Fingerprint, sent: &Fingerprint) -> bool {
 mod tests {
     use std::fs;
 
-    use super::super::tests::path;
+    use super::super::tests::{filter, path};
     use super::*;
 
     #[test]
@@ -175,13 +205,14 @@ mod tests {
             fs::write(at(run).join("a"), run).unwrap();
         }
         let root = DirectoryRoot::at(place.path());
+        let filter = filter(&["**"], &["left-out/**"], &[]);
         let version = root.open().unwrap().stat(&path("x/run/a")).unwrap().fingerprint;
         let find = |version, taken: &str| {
             let files = |run: &SourcePath| {
                 let is_known = [path("x/run"), path(taken)].contains(run);
                 Ok::<_, ()>(is_known.then(|| (path("x/run/a"), version)).into_iter().collect())
             };
-            find_renamed(&root, &[path("x/run")], files).unwrap()
+            find_renamed(&root, &filter, &[path("x/run")], files).unwrap()
         };
         assert_eq!(find(version, ""), [], "it is there");
         fs::rename(at("x/run"), at("x/moved")).unwrap();
@@ -204,5 +235,13 @@ mod tests {
         assert_eq!(find(version, ""), [(path("x/run"), None)], "it has its name again");
         assert!(root.open().unwrap().open_file(&path("x/run/a")).is_ok());
         assert_eq!(find(version, ""), []);
+        for far in ["left-out", "done/2026/deeper", "done/2026"] {
+            fs::create_dir_all(at(far)).unwrap();
+            fs::rename(at("x/run"), at(far).join("run")).unwrap();
+            let is_found = far == "done/2026";
+            let found = is_found.then(|| (path("x/run"), Some(path("done/2026/run"))));
+            assert_eq!(find(version, ""), Vec::from_iter(found), "{far}");
+            fs::rename(at(far).join("run"), at("x/run")).unwrap();
+        }
     }
 }

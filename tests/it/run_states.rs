@@ -86,6 +86,23 @@ fn a_closed_run_that_is_taken_away_before_it_was_sent_is_gone_and_never_complete
 }
 
 #[test]
+fn a_run_that_is_moved_into_another_directory_while_it_is_sent_goes_on() {
+    let stage = closed_and_unsent();
+    fs::create_dir(stage.path("drop/sorted")).expect("made");
+    fs::rename(stage.path("drop/run1"), stage.path("drop/sorted/run1")).expect("moved");
+    until("its directory is known", || {
+        run(&stage, "run1").filter(|run| run["name_now"] == "sorted/run1")
+    });
+    assert!(stage.output("resume", &["lab"]).status.success());
+    until_run(&stage, "run1", "completed");
+    let files = stage.files();
+    let folders: Vec<_> = files.iter().map(|file| file["folder"].as_str()).collect();
+    assert_eq!(folders.len(), 2, "{folders:?}");
+    assert!(folders.iter().all(|folder| folder.is_some_and(|at| at.starts_with("runs/run1"))));
+    assert_eq!(stage.lines_of("run-completed").len(), 1);
+}
+
+#[test]
 fn a_run_that_is_renamed_while_it_is_sent_is_one_run_under_its_first_name() {
     let mut stage = closed_and_unsent();
     let name_now = |stage: &Stage, name: Option<&str>| {
@@ -114,6 +131,22 @@ fn a_run_that_is_renamed_while_it_is_sent_is_one_run_under_its_first_name() {
     });
     let names: Vec<_> = stage.lines_of("upload").iter().map(|line| line["path"].clone()).collect();
     assert_eq!(names.len(), 3, "{names:?}");
+    let renamed = stage.lines_of("renamed");
+    assert_eq!(
+        (&renamed[0]["run"], &renamed[0]["run_now"]),
+        (&"run1".into(), &"run1_projectY".into())
+    );
+    assert_eq!(renamed.len(), 1);
+    for word in ["run1_projectY", "lab/run1_projectY", "run1_project*", "run1_projectY/a.txt"] {
+        for command in ["show", "receipts"] {
+            let output = stage.output(command, &[word]);
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(
+                output.status.success() && said.contains("run1/a.txt"),
+                "{command} {word}: {said}"
+            );
+        }
+    }
     assert!(names.iter().all(|name| name.as_str().is_some_and(|name| name.starts_with("run1/"))));
     let runs = stage.status()["runs"].as_array().expect("a list").len();
     assert_eq!(runs, 1, "{:#}", stage.status()["runs"]);

@@ -225,6 +225,41 @@ fn a_folder_whose_marker_was_copied_first_is_not_believed_before_it_is_still() {
     tell_whole_story(Instrument::RsyncOrder, "");
 }
 
+/// Two flow cells that are written at once; a file of the second is corrected once that is complete.
+#[test]
+fn two_flow_cells_side_by_side_complete_each_by_itself_also_when_one_is_corrected() {
+    for instrument in [Instrument::NovaSeqX, Instrument::PromethIon] {
+        let both = [11, 12].map(|seed| Run::new(instrument, seed));
+        let mut expected = both.each_ref().map(expected);
+        assert!(expected[0].units[0].name != expected[1].units[0].name);
+        let mut stage = stage(instrument, "");
+        let drop = stage.drop();
+        let mut players = both.each_ref().map(|run| Player::new(run, &drop));
+        stage.start();
+        until_it_runs(&stage);
+        let mut is_on = true;
+        while is_on {
+            is_on = players.each_mut().map(|player| player.step()).contains(&true);
+        }
+        for one in &expected {
+            one.units.iter().for_each(|run| std::mem::drop(until_completed(&stage, run)));
+        }
+        let [first, second] = &mut expected;
+        let corrected = second.arrive.keys().find(|path| path.ends_with(".csv")).cloned();
+        if let Some(path) = corrected {
+            let bytes = b"corrected\n".to_vec();
+            stage.write(&path, &bytes);
+            second.arrive.insert(path, bytes);
+        }
+        first.arrive.extend(std::mem::take(&mut second.arrive));
+        first.units.append(&mut second.units);
+        assert_arrived(&stage, first);
+        for run in &first.units {
+            assert_words(&stage, run);
+        }
+    }
+}
+
 /// A marker of another instrument's rule is there before the run's own, also when its request fails for
 /// a while; nothing of the run comes after its own marker.
 #[test]

@@ -110,7 +110,7 @@ fn completed(wave: u32) -> WantedLines {
         outcome: None,
         forced_by: None,
     };
-    let what = WantedLine::RunCompleted { line: Box::new(line), closed: None };
+    let what = WantedLine::RunCompleted { line: Box::new(line), before: Vec::new() };
     WantedLines { ledger: run(), what }
 }
 

@@ -25,6 +25,8 @@ pub struct KnownNames {
     pub destinations: Vec<DestinationName>,
     /// Runs, in the order of their paths.
     pub runs: Vec<NamedPath>,
+    /// Runs whose directories have another name now: that, and their own.
+    pub renamed: Vec<(NamedPath, SourcePath)>,
 }
 
 impl Snapshot {
@@ -35,6 +37,12 @@ impl Snapshot {
             let destinations = "SELECT destination FROM destination_health ORDER BY destination";
             let runs = "SELECT drop_name, run FROM runs UNION \
                 SELECT drop_name, run FROM run_tallies WHERE run <> x'' ORDER BY 1, 2";
+            let renamed = "SELECT drop_name, name_now, run FROM runs WHERE name_now IS NOT NULL \
+                ORDER BY 1, 2";
+            let read_renamed = |row: &Row<'_>| {
+                let run = SourcePath::from_bytes(row.get_ref(2)?.as_blob()?);
+                Ok((read_place(row)?, run))
+            };
             let mut directories =
                 self.list(directories, |row| row.get::<_, String>(0).map(DirectoryName::new))?;
             directories.push(DirectoryName::handed_in());
@@ -43,6 +51,7 @@ impl Snapshot {
                 destinations: self
                     .list(destinations, |row| row.get::<_, String>(0).map(DestinationName::new))?,
                 runs: self.list(runs, read_place)?,
+                renamed: self.list(renamed, read_renamed)?,
             })
         };
         read().map_err(|source| self.failed(source))
