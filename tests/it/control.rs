@@ -44,7 +44,8 @@ fn silent_peers_keep_nobody_out_and_are_let_go() {
     let mut held: Vec<_> = (0..40).map(|_| connect(&stage)).collect();
     // Some say half a line, some ask and do not read.
     for stream in &mut held[..10] {
-        stream.write_all(b"{\"request\":").expect("sent");
+        // The daemon may have let go of it already.
+        stream.write_all(b"{\"request\":").ok();
     }
     let started = Clock::real();
     assert!(stage.output("log-level", &[]).status.success());

@@ -110,8 +110,11 @@ fn a_program_that_never_succeeds_holds_nothing_up_and_status_says_so() {
     until_run(&stage, "run2", "completed");
     stage.assert_all_there();
     until("both wait", || (stage.status()["notices"]["waiting"] == 2).then_some(()));
+    let matter = stage.status()["attention"][0].clone();
+    assert_eq!((&matter["code"], &matter["count"]), (&"notices-waiting".into(), &2.into()));
     let text = String::from_utf8(stage.output("status", &[]).stdout).expect("text");
-    assert!(text.contains("2 notices wait to be told: ") && text.contains(": closed"), "{text}");
+    assert!(text.contains("! notices wait for a channel") && text.contains(": closed"), "{text}");
+    assert_eq!(stage.output("status", &["--check"]).status.code(), Some(6));
     let tries = kept(&stage, "try");
     assert!(tries.iter().all(|told| told["name"] == "run1"), "in order: {tries:?}");
 }
