@@ -21,7 +21,7 @@ use super::workers::{ActReply, failed};
 use crate::clock::Clock;
 use crate::engine::event::{Outcome, ReadFrom, Sending, Setback};
 use crate::model::{
-    ByteCount, DirectoryName, Failure, FailureKind, Md5, PartNumber, PutRequest, Reply, SourcePath,
+    ByteCount, DirectoryName, Failure, FailureKind, Md5, PartNumber, PutRequest, SourcePath,
 };
 use crate::platform::contract::PartBody;
 use crate::source::{PartBytes, Room, WantedRange};
@@ -89,20 +89,13 @@ pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
         // What the reader says goes before what the network made of it, unless it was merely stopped.
         (_, Some(Err(failure))) if failure.kind != FailureKind::Cancelled => fail(failure.clone()),
         (Err(failure), _) => fail(failure),
-        (Ok(reply), None) if sent.0 == 0 && is_there(&reply, md5) => {
-            Ok(Outcome::Sent { reply, md5, sent })
-        }
+        // Of what is there already no more is read.
+        (Ok(reply), _) if reply.is_found() => Ok(Outcome::Sent { reply, md5, sent }),
         (Ok(_), _) => {
             let message = "the storage took a part before it was sent whole";
             fail(Failure::new(FailureKind::PartRejected, message))
         }
     }
-}
-
-/// Returns whether an earlier request of ours had arrived: of what is there already nothing is read.
-fn is_there(reply: &Reply, md5: Md5) -> bool {
-    let Reply::WholeStored(whole) = reply else { return false };
-    Md5::parse(whole.stored.etag.as_str()) == Some(md5)
 }
 
 /// Digests a part, and returns its bytes: kept in memory, or to be read again.

@@ -235,6 +235,17 @@ impl Call {
     }
 }
 
+impl Reply {
+    /// Returns whether bytes that were to be sent were there already.
+    pub fn is_found(&self) -> bool {
+        if let Self::PartStored(stored) | Self::WholeStored(Whole { stored, .. }) = self {
+            stored.is_found
+        } else {
+            false
+        }
+    }
+}
+
 impl PutRequest {
     /// Names it, as [`Call::name`] does.
     pub fn name(&self) -> &'static str {

@@ -71,6 +71,8 @@ pub struct Stored {
     pub etag: ETag,
     /// The answer names a key (of a key service, or the customer's): then the ETag is no digest.
     pub is_keyed: bool,
+    /// It was there already: an earlier request of ours sent it, and this one may have sent nothing.
+    pub is_found: bool,
     /// What of the answer is reported instead of the ETag, where the platform asks for more or other.
     pub note: Option<PartNote>,
 }
@@ -95,7 +97,7 @@ impl PartNote {
 
 impl From<ETag> for Stored {
     fn from(etag: ETag) -> Self {
-        Self { etag, is_keyed: false, note: None }
+        Self { etag, is_keyed: false, is_found: false, note: None }
     }
 }
 
@@ -195,7 +197,7 @@ mod tests {
     }
 
     fn judge(evidence: ETagEvidence<'_>, etag: &str, is_keyed: bool) -> Verdict {
-        evidence.judge(&Stored { etag: ETag::from_header(etag), is_keyed, note: None }, MD5)
+        evidence.judge(&Stored { is_keyed, ..ETag::from_header(etag).into() }, MD5)
     }
 
     #[test]

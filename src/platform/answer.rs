@@ -118,7 +118,7 @@ pub(super) fn stored(response: &Response) -> Result<Stored, Failure> {
 /// Returns what a storage's answer says of the bytes it has; the ETag is empty where it gives none.
 pub(super) fn told(response: &Response) -> Stored {
     let etag = ETag::from_header(response.header("etag").unwrap_or_default());
-    Stored { etag, is_keyed: is_keyed(response), note: None }
+    Stored { is_keyed: is_keyed(response), ..etag.into() }
 }
 
 /// Returns whether a storage says that it encrypts with a key of KMS or of the customer: then its ETags

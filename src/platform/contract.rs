@@ -152,14 +152,16 @@ pub trait Platform: Send + Sync {
 
     /// Sends one part and returns what the storage answered.
     ///
-    /// Repeatable: yes, same bytes, same number. If the answer is lost: the part may be stored.
+    /// Repeatable: yes, same bytes, same number; an only part that made the file is [`Stored::is_found`].
+    /// If the answer is lost: the part may be stored.
     /// Failures: also `PartRejected`, `UploadGone`; `NameTaken` where the only part makes the file.
     fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, Stored>;
 
     /// Sends a file of one part, which makes it.
     ///
-    /// Repeatable: yes, same bytes, same token: what an earlier request of ours made is the answer, or is
-    /// replaced when its ETag shows it to be damaged. If the answer is lost: the file may exist.
+    /// Repeatable: yes, same bytes, same token: what an earlier request of ours made is the answer, as
+    /// [`Stored::is_found`], and stays unless it is what the request replaces. If the answer is lost: the
+    /// file may exist.
     /// Failures: also `PartRejected`; `NameTaken` when a file is there that carries another token, and is
     /// not to be replaced.
     /// By default it is refused: for platforms without [`Traits::sends_whole`].

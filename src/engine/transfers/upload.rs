@@ -381,12 +381,11 @@ impl Upload {
     }
 
     /// Returns whether the next thing is to send all of it in one request. Whether a file of its name is
-    /// there is asked by the same act, unless that is known to be so.
+    /// there, of an earlier request of ours or another's, is asked by the same act, unless that is known to be so.
     pub(crate) fn goes_whole(&self, to: &DestinationSettings) -> bool {
-        let is_unbegun = match self.life.doubt {
-            Doubt::None => matches!(self.state.stage, Stage::Queued | Stage::Beginning { .. }),
-            Doubt::Ask => self.state.stage == Stage::Queued && !self.life.name.must_be_located(),
-        };
+        let may_ask = || !self.life.name.must_be_located() && !self.is_ending();
+        let is_unbegun = matches!(self.state.stage, Stage::Queued | Stage::Beginning { .. })
+            && (self.life.doubt == Doubt::None || may_ask());
         let may_go = is_unbegun && self.state.hold == Hold::None && !self.is_busy();
         let is_one_part = self.ticket.part_size.count_for(self.size()) == Some(1);
         to.traits.sends_whole && may_go && is_one_part && !self.asks_for_owner(to)

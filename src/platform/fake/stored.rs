@@ -27,7 +27,6 @@ impl Fake {
         let there = state.find(&begun.target);
         let standing = there.as_ref().and_then(|id| state.files.get(id));
         let is_ours = standing.is_some_and(|file| file.token.as_ref() == Some(&begun.token));
-        let is_sound = is_ours && standing.is_some_and(|file| file.bytes == bytes);
         state.arrived(bytes.len() as u64, is_ours);
         state.arrived_for(begun.token.clone(), begun.size, bytes.len() as u64);
         let bytes = state.damage(bytes);
@@ -36,12 +35,12 @@ impl Fake {
             Some(old) if state.is_at(&old, begun.replaces.as_ref()) => {
                 state.files.remove(&old);
             }
-            Some(id) if is_sound => {
+            Some(id) if is_ours && !begun.overwrite => {
                 let file = &state.files[&id];
-                let stored = Stored { etag: file.etag.clone(), ..stored };
+                let stored = Stored { etag: file.etag.clone(), is_found: true, ..stored };
                 return Ok(Whole { remote, stored, file: file.show(&id) });
             }
-            Some(old) if begun.overwrite || is_ours => {
+            Some(old) if begun.overwrite => {
                 state.files.remove(&old);
             }
             Some(_) => return refuse(FailureKind::NameTaken, "a file of that name is there"),
@@ -134,7 +133,7 @@ impl FakeState {
             }
             (false, false, false) => md5.to_string(),
         };
-        Stored { etag: ETag::from_header(&text), is_keyed, note: None }
+        Stored { is_keyed, ..ETag::from_header(&text).into() }
     }
 
     /// Counts bytes that arrived for an upload of whoever sends.

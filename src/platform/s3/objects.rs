@@ -144,13 +144,13 @@ impl S3 {
 
     /// Sends a whole file. What is there under its name is looked at first where it is not known, or only
     /// one version of it may be replaced: not every storage knows conditions. What an earlier request of ours made
-    /// is the answer, unless it is damaged: then that very object is replaced.
+    /// is the answer; what it is worth is not judged here.
     pub(super) async fn put_whole_object(
         &self,
         request: &WholeRequest,
         body: PartBody,
     ) -> Result<Whole, Failure> {
-        let mut begun = request.begun.clone();
+        let begun = &request.begun;
         let key = key_of(&begun.target)?;
         let remote = begun.remote(single_id(&key, &begun.token))?;
         let whole = |(stored, file)| Ok(Whole { remote, stored, file });
@@ -162,11 +162,7 @@ impl S3 {
                 Ok(None) => {}
                 Ok(Some(found)) if begun.replaces.as_ref() == Some(&told(&found).etag) => {}
                 Ok(Some(found)) if found.header(TOKEN_HEADER) == Some(&begun.token) => {
-                    let stored = told(&found);
-                    if !is_damaged(&stored, body.md5) {
-                        return whole((stored, self.known(&key, &found).await?));
-                    }
-                    begun.replaces = Some(stored.etag);
+                    return whole((told_of(&found), self.known(&key, &found).await?));
                 }
                 Ok(Some(_)) => {
                     let message = "an object of that name is there";
@@ -178,7 +174,7 @@ impl S3 {
             }
         }
         let (length, md5) = (body.length, body.md5);
-        match self.put_object(&key, &begun.token, &begun, body).await {
+        match self.put_object(&key, &begun.token, begun, body).await {
             Ok(response) => {
                 self.names.take(&key);
                 let (stored, version) = (stored(&response)?, version_of(&response));
@@ -220,7 +216,7 @@ impl S3 {
         if response.header(TOKEN_HEADER) != Some(token) {
             return Ok(None);
         }
-        Ok(Some((told(&response), self.known(key, &response).await?)))
+        Ok(Some((told_of(&response), self.known(key, &response).await?)))
     }
 
     /// Reads an object back in pieces, all of the same version, and digests it.
@@ -303,11 +299,9 @@ fn is_of_a_storage(head: &Response) -> bool {
     head.header("etag").is_some() || head.header("x-amz-request-id").is_some()
 }
 
-/// Returns whether an object of one part is other bytes than those with this digest, as far as its ETag is
-/// one.
-fn is_damaged(stored: &Stored, md5: Option<Md5>) -> bool {
-    let said = Md5::parse(stored.etag.as_str()).filter(|_| !stored.is_keyed);
-    said.zip(md5).is_some_and(|(said, sent)| said != sent)
+/// Returns what is said of an object that an earlier request made.
+fn told_of(head: &Response) -> Stored {
+    Stored { is_found: true, ..told(head) }
 }
 
 /// Returns which version of an object an answer is about, where its bucket keeps several.

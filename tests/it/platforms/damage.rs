@@ -103,6 +103,31 @@ fn a_damaged_object_is_replaced_after_a_kill_between_its_storing_and_its_record(
 }
 
 #[test]
+fn a_file_that_arrived_just_before_a_kill_ends_proved_whatever_its_etag_is() {
+    let sizes = [5, 200 << 10, 3 << 20];
+    for (etags, sent) in [("md5", 1), ("kms", 2), ("unlike", 2)] {
+        for size in sizes {
+            let switches = json!({"storage_etag": etags}).to_string();
+            let transfer = "part_size = \"4 MiB\"";
+            let mut stage = stage_at("s3", Options { transfer, ..Options::default() });
+            stage.tell("switches", &switches);
+            let rule =
+                json!([{"operation": "put-object", "when": "after", "action": {"stall": 600_000}}]);
+            stage.tell("faults", &rule.to_string());
+            stage.write(SMALL, &noise(size, 1));
+            stage.start();
+            until("it is stored", || (stage.files().len() == 1).then_some(()));
+            stage.kill();
+            stage.tell("faults", "[]");
+            stage.start();
+            stage.until_count("completed", 1);
+            stage.assert_all_there();
+            assert_eq!(calls(&stage, "put-object"), sent, "{etags}, {size} bytes");
+        }
+    }
+}
+
+#[test]
 fn what_is_stored_damaged_again_and_again_parks_and_has_no_receipt() {
     // Where it can be read back that was done once: two different ETags might have been no digests.
     for (platform, operation, name, size, sent) in [

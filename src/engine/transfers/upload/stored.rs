@@ -8,6 +8,7 @@
 //! | another digest | the documents promise MD5s, or one was seen, or it cannot be read back | it is damaged: sent again, parked after [`DAMAGE_MAX`] times |
 //! | another digest | an earlier sending was given the same one | the same |
 //! | another digest | an earlier sending was given yet another one | it counts, and the file is read back before it is verified |
+//! | no digest, or another one | the bytes were found there, not sent by this request | nothing proves them: they are sent again, in place of that very object |
 //!
 //! | at the end | then |
 //! |---|---|
@@ -83,6 +84,10 @@ impl Upload {
     ) -> Decision {
         let now = context.now;
         match self.judge(part, &put, context) {
+            verdict if is_unproved(verdict, &put) => {
+                let tried = Tried { act: "put part", part: Some(part), sent: put.sent };
+                self.on_unproved_found(&put, tried, context)
+            }
             Verdict::Differs => self.on_part_damaged(part, &put, now),
             verdict @ (Verdict::Equal | Verdict::Silent | Verdict::Unproved) => {
                 self.life.parts.arrived(part, now.monotonic);
@@ -168,6 +173,22 @@ impl Upload {
         Decision::of([failed].into_iter().chain(parked).collect())
     }
 
+    /// An earlier request made the file, of a version of the source that is not known to be this one.
+    fn on_unproved_found(
+        &mut self,
+        put: &Put,
+        tried: Tried,
+        context: AnswerContext<'_>,
+    ) -> Decision {
+        self.note_damage(PartNumber::from_index(0), &put.stored.etag, false);
+        let message = format!(
+            "an earlier request made the file, and its ETag {} does not prove the content: it is sent again",
+            put.stored.etag
+        );
+        let failure = Failure::new(FailureKind::PartRejected, message);
+        self.on_failed(failure, tried, context)
+    }
+
     /// The storage took the file in one request: what a begin, a part and a complete would have said,
     /// and what an inspection would where the answer proves that all of it is there.
     pub(super) fn on_whole_put(
@@ -185,6 +206,10 @@ impl Upload {
         }
         let part = PartNumber::from_index(0);
         let verdict = self.judge(part, &put, context);
+        if is_unproved(verdict, &put) {
+            let tried = Tried { sent, ..Tried::plain("put whole") };
+            return self.on_unproved_found(&put, tried, context);
+        }
         let md5_of_parts = digest_of(&[md5]);
         let mark = Some(ContentMark { part_size: remote.part_size, md5_of_parts });
         let is_intended = self.state.stage != Stage::Queued;
@@ -308,6 +333,11 @@ impl Upload {
         let failed = Tried::plain("verify").failed(failure, None, now);
         self.start_over(now).after(failed)
     }
+}
+
+/// Returns whether the bytes are there by an earlier request, and their ETag does not prove them.
+fn is_unproved(verdict: Verdict, put: &Put) -> bool {
+    put.stored.is_found && verdict != Verdict::Equal
 }
 
 /// Says both digests of a file of many parts when they are not made by one rule.
