@@ -256,7 +256,7 @@ CREATE TABLE destination_health (
 CREATE TABLE target_learned (
     target_id INTEGER NOT NULL,
     what TEXT NOT NULL CHECK (what IN ('etags-are-md5s', 'etags-are-no-digests', 'final-digests-differ', 'no-conditions', 'no-tags',
-        'no-object-size', 'no-content-md5', 'works')),
+        'no-object-size', 'no-content-md5', 'no-part-lists', 'works')),
     detail TEXT NOT NULL,
     at_ns INTEGER NOT NULL,
     PRIMARY KEY (target_id, what)

@@ -288,7 +288,8 @@ fn note_learned(destination: &DestinationName, what: Learned, detail: &str) {
         | Learned::NoConditions
         | Learned::NoTags
         | Learned::NoObjectSize
-        | Learned::NoContentMd5 => {
+        | Learned::NoContentMd5
+        | Learned::NoPartLists => {
             tracing::warn!(%destination, "{}: {detail}", what.sentence());
         }
     }

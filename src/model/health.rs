@@ -61,6 +61,8 @@ words! {
         Works = "works", "it has taken an upload";
         NoContentMd5 = "no-content-md5",
             "it knows no Content-MD5: parts are proved by their ETags alone";
+        NoPartLists = "no-part-lists",
+            "it lists no parts of an upload: those count whose answers were recorded, the others are sent again";
     }
 }
 
@@ -74,7 +76,8 @@ impl Learned {
             | Self::NoConditions
             | Self::NoTags
             | Self::NoObjectSize
-            | Self::NoContentMd5 => true,
+            | Self::NoContentMd5
+            | Self::NoPartLists => true,
         }
     }
 }

@@ -21,12 +21,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use reqwest::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use reqwest::{Client, Method, Url};
 
 use self::body::{Progress, Streamed};
+use self::hosts::Hosts;
 use self::network::{ProxyPlace, certificates, proxy, register_proxies};
-use self::passing_on::SlowHosts;
 use super::contract::PartBody;
 use crate::clock::Clock;
 use crate::model::{Failure, FailureKind, Now, Shown};
@@ -38,8 +40,8 @@ pub(crate) use self::prescribed::{
 };
 
 mod body;
+mod hosts;
 mod network;
-mod passing_on;
 mod pinned;
 mod prescribed;
 mod private;
@@ -138,7 +140,7 @@ pub(crate) struct Http {
     inside: Client,
     proxies: Arc<Proxies>,
     inactivity_timeout: Duration,
-    slow: Arc<SlowHosts>,
+    hosts: Arc<Hosts>,
     time: Option<TimeSource>,
 }
 
@@ -244,8 +246,8 @@ impl Http {
         let (outside, inside) = (build(true)?, build(false)?);
         let inactivity_timeout = settings.inactivity_timeout;
         let proxies = Arc::new(Proxies::new(settings));
-        let slow = Arc::default();
-        Ok(Self { outside, inside, proxies, inactivity_timeout, slow, time: None })
+        let hosts = Arc::default();
+        Ok(Self { outside, inside, proxies, inactivity_timeout, hosts, time: None })
     }
 
     /// Makes trace lines say how long an answer took.
@@ -311,13 +313,13 @@ impl Http {
         } else {
             outgoing.body(reqwest::Body::wrap(Streamed::new(body, progress.clone())))
         };
-        let passing_on = self.slow.passing_on(&place.host, length);
+        let passing_on = self.hosts.passing_on(&place.host, length);
         let limits = self.limits();
         let limits = Limits { passing_on, answer: limits.answer + passing_on, ..limits };
         let answer = self.exchange(outgoing, &place, limits, &progress).await;
         let is_late = answer.as_ref().is_err_and(|late| late.kind == FailureKind::TimedOut);
         if is_late && progress.is_sent() {
-            self.slow.note_late(&place.host);
+            self.hosts.note_late(&place.host);
         }
         answer
     }
@@ -334,11 +336,14 @@ impl Http {
 
     async fn exchange(
         &self,
-        outgoing: reqwest::RequestBuilder,
+        mut outgoing: reqwest::RequestBuilder,
         place: &RequestPlace,
         limits: Limits,
         progress: &Progress,
     ) -> Result<Response, Failure> {
+        if self.hosts.is_alone(&place.host) {
+            outgoing = outgoing.header(CONNECTION, "close");
+        }
         let begun = self.time.as_ref().map(TimeSource::now);
         let received = receive(outgoing, place, progress, limits.answer_bytes);
         let answer = match within(limits, &place.host, progress, received).await {
@@ -347,6 +352,7 @@ impl Http {
             }
             answer => answer,
         };
+        self.hosts.note_end(&place.host, answer.as_ref().err().map(|failure| failure.kind));
         let elapsed = self.time.as_ref().zip(begun).map(|(time, begun)| {
             u64::try_from(time.now().monotonic.since(begun.monotonic).as_millis())
         });

@@ -545,3 +545,21 @@ mod pinned {
         assert!(get(&http.expect("a client"), url).await.is_err());
     }
 }
+
+#[tokio::test]
+async fn a_host_that_breaks_connections_used_twice_gets_one_for_each_request_after_a_few() {
+    let stub = Stub::raw(|mut reader| {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        drop(reader.get_mut().write_all(answer));
+        // The next request is read, and never answered.
+        drop(reader.read_exact(&mut [0; 16]));
+    });
+    let (http, mut broken) = (http(), Vec::new());
+    for number in 0..60 {
+        if let Err(failure) = get(&http, url(&stub, "/x")).await {
+            assert_eq!(failure.kind, FailureKind::Broken, "{failure}");
+            broken.push(number);
+        }
+    }
+    assert!((3..=6).contains(&broken.len()) && broken.last() < Some(&12), "{broken:?}");
+}

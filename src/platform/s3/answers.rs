@@ -12,8 +12,9 @@ use crate::platform::http::Response;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum S3Call {
     Create,
-    /// Anything about one upload in progress.
+    /// Anything about one upload in progress, but for the list of its parts.
     Upload,
+    Parts,
     Complete,
     /// Sending a file of one part.
     PutObject,
@@ -40,6 +41,7 @@ impl S3Call {
         match self {
             Self::Create => "to begin an upload (s3:PutObject)",
             Self::Upload => "a call about the upload",
+            Self::Parts => "to list the parts (s3:ListMultipartUploadParts)",
             Self::Complete => "to complete the upload",
             Self::PutObject => "the object (s3:PutObject)",
             Self::Head | Self::Get => "to show the object (s3:GetObject)",

@@ -1,4 +1,5 @@
-//! Header lines that some storages do not know, and that are left out where they are refused.
+//! Header lines that some storages do not know, and that are left out where they are refused; and the list of
+//! an upload's parts, which some do not give.
 //!
 //! Owns what was found out of it. A refusal that names a line is about that line. One that names none is
 //! tried out, one line at a time, the likeliest first, on the request that was refused. A request that passes
@@ -13,6 +14,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::answers::S3Call;
 use crate::model::Learned;
 
+/// A list that is refused so often in a row is asked for no more: one refusal may pass by itself.
+const LISTS_REFUSED_MAX: u32 = 2;
 /// Requests that are being tried out at a time; of more, the others go on as they are.
 const TRIALS_MAX: usize = 64;
 
@@ -35,6 +38,8 @@ struct OptionState {
     news: Vec<(Learned, String)>,
     /// The line without which the last request passed that was tried out.
     suspect: Option<Learned>,
+    /// How often the list of an upload's parts was refused since it was given.
+    lists_refused: u32,
     /// By object and call.
     trials: BTreeMap<(String, S3Call), OptionTrial>,
 }
@@ -71,13 +76,24 @@ impl Options {
     /// Leaves a line out, as an earlier run found.
     pub(super) fn leave_out(&self, what: Learned) {
         let mut state = self.lock();
-        if OPTIONS.iter().any(|(option, _)| *option == what) && !state.left_out.contains(&what) {
+        let is_option =
+            what == Learned::NoPartLists || OPTIONS.iter().any(|(option, _)| *option == what);
+        if is_option && !state.left_out.contains(&what) {
             state.left_out.push(what);
         }
     }
 
     pub(super) fn left_out(&self) -> Vec<Learned> {
         self.lock().left_out.clone()
+    }
+
+    /// Learns from an answer to a list of an upload's parts: what it was refused with.
+    pub(super) fn judge_list(&self, refusal: Option<&str>) {
+        let mut state = self.lock();
+        state.lists_refused = refusal.map_or(0, |_| state.lists_refused + 1);
+        if let Some(said) = refusal.filter(|_| state.lists_refused >= LISTS_REFUSED_MAX) {
+            state.found(Learned::NoPartLists, said.to_owned());
+        }
     }
 
     /// Returns what was found out since.

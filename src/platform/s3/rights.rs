@@ -65,7 +65,10 @@ impl S3 {
             Err(failure) => return Ok(vec![put_right(RightState::Refused(failure))]),
         };
         let put = self.put_probe(&begun).await;
-        let list = self.listed_parts(&begun).await;
+        let list = match resource(&begun.id)? {
+            Resource::Upload(key, upload) => self.parts_of(key, upload).await,
+            Resource::Single(..) => Ok(None),
+        };
         let abort = self.abort_upload(&begun.id).await;
         let mut found = vec![
             put_right(state_of(put.map(drop))),

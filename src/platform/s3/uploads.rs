@@ -12,8 +12,8 @@ use super::objects::{is_hidden, version_of};
 use super::rights::PROBE;
 use super::{Encryption, S3, S3Request, metadata, wire};
 use crate::model::{
-    Completion, Failure, FailureKind, OpenUpload, PartNumber, RemoteFile, RemoteFileId, RemotePart,
-    RemoteUpload, RemoteUploadId, Stored, WallTime,
+    Completion, Failure, FailureKind, Learned, OpenUpload, PartNumber, RemoteFile, RemoteFileId,
+    RemotePart, RemoteUpload, RemoteUploadId, Stored, WallTime,
 };
 use crate::platform::answer::{stored, told, unless};
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
@@ -177,6 +177,8 @@ impl S3 {
         stored(&response)
     }
 
+    /// Lists the parts of an upload; `None` where the storage lists none, or not all of them: our own rows
+    /// are believed then.
     pub(super) async fn listed_parts(
         &self,
         remote: &RemoteUpload,
@@ -191,6 +193,28 @@ impl S3 {
             }
             Resource::Upload(key, upload) => (key, upload),
         };
+        if self.options.left_out().contains(&Learned::NoPartLists) {
+            return Ok(None);
+        }
+        let listed = self.parts_of(key, upload).await;
+        let refused = listed.as_ref().err().filter(|failure| is_list_refused(failure));
+        match (refused, &listed) {
+            (Some(refused), _) => {
+                self.options.judge_list(Some(&refused.message));
+                return Ok(None);
+            }
+            (None, Ok(_)) => self.options.judge_list(None),
+            (None, Err(_)) => {}
+        }
+        listed
+    }
+
+    /// Lists the parts of an upload that has many.
+    pub(super) async fn parts_of(
+        &self,
+        key: &str,
+        upload: &str,
+    ) -> Result<Option<Vec<RemotePart>>, Failure> {
         let mut found = Vec::new();
         let mut marker = 0;
         for _ in 0..PAGES_MAX {
@@ -199,7 +223,7 @@ impl S3 {
                 ask = ask.query("part-number-marker", marker.to_string());
             }
             let ask = ask.query("uploadId", upload).headers(self.customer_key()?);
-            let response = self.call(S3Call::Upload, Method::GET, ask).await?;
+            let response = self.call(S3Call::Parts, Method::GET, ask).await?;
             let page = wire::parts(&response.body).ok_or_else(|| bad("no list of parts"))?;
             let Some(parts) = page.parts else { return Ok(None) };
             found.extend(parts);
@@ -278,21 +302,32 @@ impl S3 {
     }
 
     /// An upload that is gone was completed when the object has the ETag that its parts make, or,
-    /// where ETags say nothing, our size and a time since the intent.
+    /// where ETags say nothing, our size and a time since the intent. Whether it is gone tells a list of its
+    /// parts, else completing once more.
     pub(super) async fn completion_of(
         &self,
         request: &CompleteRequest,
     ) -> Result<Completion, Failure> {
-        let key = match resource(&request.remote.id)? {
+        let (key, upload) = match resource(&request.remote.id)? {
             Resource::Single(key, token) => {
                 let ours = self.ours(key, token).await?;
                 return Ok(ours.map_or(Completion::Pending, |(_, file)| Completion::Done(file)));
             }
-            Resource::Upload(key, _) => key,
+            Resource::Upload(key, upload) => (key, upload),
         };
-        let listed = self.listed_parts(&request.remote).await;
-        if unless(&[FailureKind::UploadGone], listed)?.is_some() {
-            return Ok(Completion::Pending);
+        let gone = [FailureKind::UploadGone];
+        match self.parts_of(key, upload).await {
+            Err(failure) if is_list_refused(&failure) => {
+                let completed = self.complete_upload(request).await;
+                if let Some(file) = unless(&gone, completed)? {
+                    return Ok(Completion::Done(file));
+                }
+            }
+            listed => {
+                if unless(&gone, listed)?.is_some() {
+                    return Ok(Completion::Pending);
+                }
+            }
         }
         let Some(file) = self.inspect_object(&RemoteFileId::new(key)).await? else {
             return Ok(Completion::Gone);
@@ -313,6 +348,12 @@ impl S3 {
         let aborted = self.call(S3Call::Upload, Method::DELETE, ask).await;
         unless(&[FailureKind::UploadGone], aborted).map(drop)
     }
+}
+
+/// Returns whether the parts of an upload are not shown to us, whatever else is granted.
+fn is_list_refused(failure: &Failure) -> bool {
+    matches!(failure.kind, FailureKind::Forbidden | FailureKind::NotFound)
+        || matches!(failure.status, Some(405 | 501))
 }
 
 fn is_of_a_check(key: &str) -> bool {

@@ -116,3 +116,55 @@ fn an_s3_without_conditions_keeps_what_is_there_when_the_database_is_lost() {
     let switches = "{\"s3\": {\"ignores_conditions\": true}}";
     change_and_lose_the_database(lose_the_database("s3", switches));
 }
+
+/// Kills it in the middle of two uploads of many parts, after the second one was begun.
+fn kill_in_the_middle(stage: &mut Stage, names: [&str; 2]) {
+    let count = |stage: &Stage| {
+        let ledger = stage.ledger();
+        (ledger["begun_count"].as_u64(), ledger["bytes_received"].as_u64())
+    };
+    let (begun, received) = count(stage);
+    for (name, seed) in names.into_iter().zip(20..) {
+        stage.write(name, &noise(4 << 20, seed));
+    }
+    stage.start();
+    until("both are being sent", || {
+        let now = count(stage);
+        let are_begun = now.0 == begun.map(|begun| begun + 2);
+        (are_begun && now.1 > received.map(|received| received + (2 << 20))).then_some(())
+    });
+    stage.kill();
+}
+
+#[test]
+fn an_s3_that_does_not_show_the_parts_of_an_upload_has_our_own_record_of_them_believed() {
+    for (status, code) in [(403, "AccessDenied"), (404, "NoSuchKey"), (501, "NotImplemented")] {
+        let transfer = "parts_in_flight = 4\nbandwidth = \"4 MB/s\"\npart_size = \"512 KiB\"";
+        let mut stage = stage_at("s3", Options { transfer, ..Options::default() });
+        let body = format!("<Error><Code>{code}</Code><Message>no</Message></Error>");
+        let answer = json!({"answer": {"status": status, "body": body}});
+        let rules = json!([
+            {"operation": "list-parts", "times": 0, "action": answer},
+            {"operation": "complete", "when": "after", "action": "reset"},
+        ]);
+        stage.tell("faults", &rules.to_string());
+        kill_in_the_middle(&mut stage, ["run/one", "run/two"]);
+        stage.start();
+        stage.until_count("completed", 2);
+        let lists = || stage.ledger()["calls"]["list-parts"].as_u64();
+        let before = lists();
+        let again = stage.ledger()["bytes_received_again"].as_u64();
+        assert!(again <= Some(8 * (512 << 10)), "{code}: {again:?} bytes again, of parts recorded");
+        let shown = stage.output("show", &["1", "--json"]);
+        let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+        let learned = shown["destination_learned"].as_array().expect("a list");
+        assert!(learned.contains(&json!("no-part-lists")), "{code}: {shown}");
+        stage.kill();
+        kill_in_the_middle(&mut stage, ["run/three", "run/four"]);
+        stage.start();
+        stage.until_count("completed", 4);
+        stage.assert_all_there();
+        assert_eq!(stage.ledger()["calls"]["list-parts"].as_u64(), before, "{code}: it is known");
+        assert_eq!(stage.ledger()["begun_count"], 4, "{code}: nothing is begun anew");
+    }
+}
