@@ -326,6 +326,7 @@ mod tests {
                 sends_whole,
                 can_inspect,
                 replaces: Replaces::Never,
+                parts_need_account: true,
                 etags: ETagLaw::Mostly { reads_back: false },
             }
         }

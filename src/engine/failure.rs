@@ -8,7 +8,7 @@
 //! |---|---|
 //! | one request failed: 429, 503, 5xx, a reset, a time-out, an answer that cannot be read | that request, which is tried again; the destination only when every request of a window failed ([`Failures`]) |
 //! | no connection can be made | the destination, when [`SEVERAL`] requests in a row met that |
-//! | a pause is asked for, maintenance | the destination, until its end |
+//! | a pause is asked for, maintenance | the destination, until its end; a pause of an account holds no parts that go to a storage without it ([`Traits::parts_need_account`](crate::model::Traits::parts_need_account)) |
 //! | the credential is refused | the destination, tried again from a second to five minutes |
 //! | one object is refused: 403, 404 | a control request decides: refused too, it is the destination; else that upload alone |
 //! | anything else | the upload that asked |
@@ -45,6 +45,8 @@ pub(crate) enum Remedy {
     LargerParts,
     /// The part is too large for something on the way.
     SmallerParts,
+    /// What was begun is given up for another one.
+    Anew,
     /// The name is taken: the policy for names decides.
     NameTaken,
     /// Nothing: the daemon stops.
@@ -230,8 +232,8 @@ pub(crate) enum Way {
     Same,
     /// After the platform was asked what it has.
     Asked,
-    /// With parts of half the size, in an upload that is begun anew.
-    Smaller,
+    /// In an upload that is begun anew, with parts of half the size where the platform takes such.
+    Anew,
     /// There is no other way left.
     Last,
 }
@@ -267,8 +269,8 @@ impl Standstill {
         }
         let way = match self.way {
             Way::Same => Way::Asked,
-            Way::Asked => Way::Smaller,
-            Way::Smaller | Way::Last => Way::Last,
+            Way::Asked => Way::Anew,
+            Way::Anew | Way::Last => Way::Last,
         };
         *self = Self { what, since: now, way, ..Self::NONE };
         Some(way)
@@ -349,7 +351,7 @@ mod tests {
 
     #[test]
     fn the_same_refusal_for_ten_minutes_is_tried_in_other_ways_and_then_no_more() {
-        let minutes = [(Way::Asked, 600), (Way::Smaller, 1200), (Way::Last, 1800)];
+        let minutes = [(Way::Asked, 600), (Way::Anew, 1200), (Way::Last, 1800)];
         assert_eq!(ways(0, 1), minutes);
         assert_eq!(ways(0, 300)[0], (Way::Asked, 1200), "five times at least");
     }
@@ -357,7 +359,7 @@ mod tests {
     #[test]
     fn no_more_is_sent_in_vain_than_the_file_and_a_few_parts() {
         let ways = ways(10, 1);
-        assert_eq!(ways, [(Way::Asked, 9), (Way::Smaller, 13), (Way::Last, 17)]);
+        assert_eq!(ways, [(Way::Asked, 9), (Way::Anew, 13), (Way::Last, 17)]);
     }
 
     #[test]

@@ -326,6 +326,7 @@ mod tests {
                 sends_whole: false,
                 can_inspect: true,
                 replaces: Replaces::ByETag,
+                parts_need_account: true,
                 etags: crate::model::ETagLaw::Mostly { reads_back: true },
             },
             part_size: PartWish::Auto,

@@ -14,6 +14,7 @@
 
 mod admit;
 mod circuit;
+mod cleanup;
 mod ease;
 mod export;
 mod place;
@@ -251,7 +252,8 @@ impl Transfers {
         let is_still = |upload: &Upload| {
             matches!(upload.state().hold, Hold::Parked { .. }) || upload.awaited().is_some()
         };
-        self.uploads().all(is_still) && self.gate.as_ref().is_none_or(Gate::is_clean)
+        self.uploads().all(is_still)
+            && self.gate.as_ref().is_none_or(|gate| gate.cleanups().is_empty())
     }
 
     pub(super) fn is_halted(&self) -> bool {

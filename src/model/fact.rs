@@ -215,6 +215,20 @@ impl Fact {
         }
     }
 
+    /// Tells whether an upload that was to be begun was, could not be, or is not to be any more.
+    pub(crate) fn is_end_of_begin(&self) -> bool {
+        matches!(
+            self,
+            Self::Begun { .. }
+                | Self::AttemptFailed { act: "begin", .. }
+                | Self::FoundPresent { .. }
+                | Self::Parked { .. }
+                | Self::Retargeted { .. }
+                | Self::SourceChanged { .. }
+                | Self::Abandoned { .. }
+        )
+    }
+
     /// Tells whether it shows that an upload goes on, or that somebody looks after it.
     pub(crate) fn is_progress(&self) -> bool {
         match self {

@@ -189,5 +189,8 @@ pub struct Traits {
     /// It can be asked about a file by its id.
     pub can_inspect: bool,
     pub replaces: Replaces,
+    /// A part is sent by a call of the account, or its address is asked for by one: a pause of the account
+    /// holds it too.
+    pub parts_need_account: bool,
     pub etags: ETagLaw,
 }

@@ -152,6 +152,12 @@ fn redirect_host(response: &Response) -> String {
     host.map_or_else(String::new, |host| format!(", to {}", clip(host)))
 }
 
+/// Makes the failure of a refusal that has none of the platform's marks.
+pub(super) fn of_another(failure: Failure) -> Failure {
+    let message = format!("{}, without an id: somebody else answers", failure.message);
+    Failure { kind: FailureKind::BadAnswer, message, ..failure }
+}
+
 pub(super) fn answered(response: &Response, kind: FailureKind, message: String) -> Failure {
     Failure { kind, message, status: Some(response.status), request_id: response.request_id() }
 }

@@ -9,6 +9,8 @@
 //!
 //! At a crash nothing is lost that is not learned again.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
@@ -27,6 +29,8 @@ pub(super) struct Api {
     pub(super) base: Url,
     token_header: String,
     token_prefix: String,
+    /// Its good answers carry ids.
+    gives_ids: AtomicBool,
 }
 
 impl Api {
@@ -42,7 +46,8 @@ impl Api {
         base.set_query(None);
         base.set_fragment(None);
         let (token_header, token_prefix) = (token_header.to_owned(), token_prefix.to_owned());
-        Ok(Self { link, base, token_header, token_prefix })
+        let gives_ids = AtomicBool::new(false);
+        Ok(Self { link, base, token_header, token_prefix, gives_ids })
     }
 
     /// Returns an address below the base; whatever means something in an address is escaped.
@@ -81,7 +86,20 @@ impl Api {
         let headers = self.authorised(request.headers)?;
         let response = self.link.http.send(method, url, Request { headers, ..request }).await?;
         self.link.account.learn_clock(&response);
+        if (200..300).contains(&response.status) && response.request_id().is_some() {
+            self.gives_ids.store(true, Ordering::Relaxed);
+        }
         Ok(response)
+    }
+
+    /// Returns whether an answer that something is refused or not there has none of the platform's marks: a
+    /// balancer that has no API behind it for the moment, or a filter, gave it. `has_form` tells whether its
+    /// body is an error in the platform's form.
+    pub(super) fn is_of_another(&self, response: &Response, has_form: bool) -> bool {
+        matches!(response.status, 403 | 404 | 410)
+            && !has_form
+            && response.request_id().is_none()
+            && self.gives_ids.load(Ordering::Relaxed)
     }
 
     /// Sends the bytes of a part, which is not budgeted.
@@ -153,6 +171,25 @@ mod tests {
     use super::*;
     use crate::model::Monotonic;
     use crate::platform::bench::{frozen, link};
+
+    #[test]
+    fn a_refusal_without_marks_is_somebody_elses_once_the_platform_was_seen_to_give_some() {
+        let (link, _file) = link("first", Some(1.0), frozen(WallTime(0)));
+        let api = Api::new("https://far.example", "x-key", "", link).expect("an API");
+        let answer = |status, id: Option<&str>| {
+            let id = id.map(|id| ("x-request-id", id));
+            let headers = header_map(id.into_iter()).expect("headers");
+            Response { status, headers, body: Bytes::new() }
+        };
+        assert!(!api.is_of_another(&answer(404, None), false), "it may give none");
+        api.gives_ids.store(true, Ordering::Relaxed);
+        for status in [403, 404, 410] {
+            assert!(api.is_of_another(&answer(status, None), false), "{status}");
+            assert!(!api.is_of_another(&answer(status, Some("7")), false), "{status}");
+            assert!(!api.is_of_another(&answer(status, None), true), "{status}: in its form");
+        }
+        assert!(!api.is_of_another(&answer(401, None), false));
+    }
 
     #[test]
     fn a_refused_token_is_read_again_and_a_pause_is_made() {

@@ -38,6 +38,7 @@ use self::listing::Listings;
 use self::places::PlaceIds;
 use self::singles::Posts;
 use super::account::Link;
+use super::answer::of_another;
 use super::api::{Api, json};
 use super::contract::{
     Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform, RightFound,
@@ -65,6 +66,7 @@ pub(crate) const TRAITS: Traits = Traits {
     sends_whole: false,
     can_inspect: true,
     replaces: Replaces::Never,
+    parts_need_account: true,
     etags: ETagLaw::Md5s,
 };
 
@@ -186,6 +188,9 @@ impl BaseSpace {
     fn judge(&self, call: BaseSpaceCall, response: Response) -> Result<Response, Failure> {
         self.api.judged(|now| match answers::refusal(call, &response, now) {
             None => Ok(response),
+            Some(failure) if self.api.is_of_another(&response, wire::has_form(&response.body)) => {
+                Err(of_another(failure))
+            }
             Some(failure) => Err(failure),
         })
     }

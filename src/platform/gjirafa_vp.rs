@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use self::addresses::Addresses;
 use super::account::Link;
+use super::answer::of_another;
 use super::api::{Api, json_headers};
 use super::http::Request;
 use super::s3;
@@ -50,6 +51,7 @@ pub(crate) const TRAITS: Traits = Traits {
     sends_whole: false,
     can_inspect: false,
     replaces: Replaces::Never,
+    parts_need_account: false,
     etags: ETagLaw::Mostly { reads_back: false },
     ..s3::TRAITS
 };
@@ -125,7 +127,11 @@ impl GjirafaVp {
         let answer_max = gives_addresses.then_some(ADDRESSES_MAX);
         let request = Request { headers, body, patience, answer_max };
         let response = self.api.send(method, url, request).await?;
-        self.api.judged(|now| wire::judge(call, &response, now))
+        self.api.judged(|now| {
+            let is_of_another = self.api.is_of_another(&response, wire::has_form(&response.body));
+            let judged = wire::judge(call, &response, now);
+            judged.map_err(|failure| if is_of_another { of_another(failure) } else { failure })
+        })
     }
 }
 

@@ -44,6 +44,7 @@ use self::answers::S3Call;
 use self::names::Names;
 use self::options::{Attempted, Options};
 use super::account::Link;
+use super::answer::of_another;
 use super::contract::{
     Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform, RightFound, Whole,
     WholeRequest,
@@ -75,6 +76,7 @@ pub const TRAITS: Traits = Traits {
     sends_whole: true,
     can_inspect: true,
     replaces: Replaces::ByETag,
+    parts_need_account: true,
     etags: ETagLaw::Mostly { reads_back: true },
 };
 
@@ -238,11 +240,7 @@ impl S3 {
                 }
                 Ok(response)
             }
-            Some(failure) if self.is_of_another(&response) => {
-                let kind = FailureKind::BadAnswer;
-                let message = format!("{}, without an id: somebody else answers", failure.message);
-                Err(Failure { kind, message, ..failure })
-            }
+            Some(failure) if self.is_of_another(&response) => Err(of_another(failure)),
             Some(failure) if is_tried_otherwise => {
                 Err(Failure { kind: FailureKind::ServerFault, ..failure })
             }

@@ -64,6 +64,7 @@ pub(crate) const TRAITS: Traits = Traits {
     sends_whole: false,
     can_inspect: true,
     replaces: Replaces::ByRenaming,
+    parts_need_account: true,
     etags: ETagLaw::Mostly { reads_back: false },
 };
 

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::run_states::until_run;
 use super::stage::{Options, Stage, until};
@@ -20,7 +20,11 @@ const DROP: &str = "quiet_period = \"50ms\"\nscan_interval = \"300ms\"";
 /// `then` says; what is not ended there was accepted.
 fn stage(on: &str, then: &str) -> Stage {
     let destination = "when_changed = \"park\"";
-    let stage = Stage::new(Options { drop: DROP, destination, ..Options::default() });
+    stage_with(Options { drop: DROP, destination, ..Options::default() }, on, then)
+}
+
+fn stage_with(options: Options, on: &str, then: &str) -> Stage {
+    let stage = Stage::new(options);
     let (program, told) = (stage.path("program"), stage.path("told"));
     fs::create_dir(&told).expect("made");
     let script = format!(
@@ -155,6 +159,34 @@ fn a_notice_that_was_taken_and_not_marked_is_sent_again_with_its_id() {
     until_told(&stage);
     let tries = kept(&stage, "try");
     assert_eq!(tries, [first.clone(), first], "again, and the same");
+}
+
+#[test]
+fn what_is_tried_in_vain_for_stuck_after_is_told_of_and_needs_a_person_until_it_arrives() {
+    let options = Options { platforms: &["s3"], drop: DROP, ..Options::default() };
+    let mut stage = stage_with(options, "\"upload-stuck\"", "");
+    add(&stage, "[notify]\nstuck_after = \"1s\"\n");
+    let body = "<Error><Code>QuotaExceeded</Code><Message>full</Message></Error>";
+    let rule = json!([{"operation": "put-object", "times": 0,
+        "action": {"answer": {"status": 403, "body": body}}}]);
+    stage.tell("faults", &rule.to_string());
+    stage.write("run1/a.txt", b"hello");
+    stage.start();
+    let told = until("it is told", || kept(&stage, "accepted").pop());
+    assert_eq!((&told["kind"], &told["name"]), (&"upload-stuck".into(), &"run1/a.txt".into()));
+    let attention = until("it needs a person", || {
+        stage.status()["attention"].as_array().and_then(|matters| matters.first()).cloned()
+    });
+    assert_eq!((&attention["code"], &attention["what"]), (&"upload-stuck".into(), &"to-s3".into()));
+    assert!(attention["text"].as_str().is_some_and(|text| text.contains("QuotaExceeded")));
+    let check = || stage.output("status", &["--check"]).status.code();
+    assert_eq!(check(), Some(6));
+    assert_eq!(stage.count("parked"), 0, "it is still tried");
+    stage.tell("faults", "[]");
+    assert!(stage.output("retry", &["--all"]).status.success());
+    stage.until_count("completed", 1);
+    assert_eq!((check(), &stage.status()["attention"]), (Some(0), &json!([])));
+    assert_eq!(kept(&stage, "accepted").len(), 1, "once a day");
 }
 
 /// What is told of a run that is complete ends in the head of its ledger.

@@ -12,11 +12,9 @@
 //! An object that is refused says nothing of the destination by itself: a control request asks. A shorter
 //! pause never ends a longer one. An operator's `retry` and a reload end every pause ([`Gate::lift`]).
 
-mod cleanups;
-
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::cleanup::Cleanups;
 use super::ease::Ease;
 use super::target::Targets;
 use super::width::Width;
@@ -28,10 +26,9 @@ use crate::engine::plan;
 use crate::engine::settings::{DestinationSettings, RetrySettings};
 use crate::model::{
     ByteCount, Call, DestinationName, DestinationState, Failure, FailureKind, Monotonic, Now,
-    ParkReason, PartSize, Record, RemoteUploadId, TargetId, WallTime,
+    OpenCleanup, ParkReason, PartSize, Record, RemoteUploadId, WallTime,
 };
 
-const CLEANUP_MAX: usize = 2;
 /// Answers that were in flight when it closed name about the same end: less than this is the same.
 const SAME_END: Duration = Duration::from_secs(1);
 /// A wait shorter than this is over when its end is read: a try is then under way.
@@ -64,8 +61,7 @@ pub(super) struct Gate {
     call_count: u32,
     calls: Ease,
     width: Width,
-    /// Remote uploads to remove: when to try again, how often it failed, the act under way.
-    cleanups: BTreeMap<RemoteUploadId, Cleanup>,
+    cleanups: Cleanups,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,14 +108,6 @@ struct CallAnswer<'a> {
     failure: Option<&'a Failure>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Cleanup {
-    target: TargetId,
-    due: Monotonic,
-    failure_count: u32,
-    act: Option<ActId>,
-}
-
 impl Gate {
     pub(super) fn new(settings: DestinationSettings) -> Self {
         Self {
@@ -134,7 +122,7 @@ impl Gate {
             call_count: 0,
             calls: Ease::default(),
             width: Width::new(),
-            cleanups: BTreeMap::new(),
+            cleanups: Cleanups::default(),
         }
     }
 
@@ -203,6 +191,15 @@ impl Gate {
     /// Tells whether it takes a request now: any, or the one that decides.
     pub(super) fn admits(&self) -> bool {
         matches!(self.state, GateState::Open | GateState::HalfOpen { act: None, .. })
+    }
+
+    /// Tells whether it takes parts now: during a pause of the account too, where they need no call of it.
+    pub(super) fn admits_parts(&self) -> bool {
+        let is_of_account = matches!(
+            self.state,
+            GateState::Closed { state: DestinationState::Throttled, is_pause: true, .. }
+        );
+        self.admits() || (is_of_account && !self.settings.traits.parts_need_account)
     }
 
     /// Notes a request that was made: where it is the one that was let through, its answer decides.
@@ -374,10 +371,7 @@ impl Gate {
         match self.state {
             GateState::Closed { until, .. } => Some(until),
             GateState::HalfOpen { .. } => None,
-            GateState::Open => {
-                let waiting = self.cleanups.values().filter(|cleanup| cleanup.act.is_none());
-                self.cleanup_room().and_then(|_| waiting.map(|cleanup| cleanup.due).min())
-            }
+            GateState::Open => self.cleanups.next_deadline(),
         }
     }
 
@@ -441,6 +435,35 @@ impl Gate {
             self.row = Some(row);
         }
     }
+
+    pub(super) fn cleanups(&self) -> &Cleanups {
+        &self.cleanups
+    }
+
+    pub(super) fn cleanups_mut(&mut self) -> &mut Cleanups {
+        &mut self.cleanups
+    }
+
+    /// Returns what was queued for removal, and forgets it.
+    pub(super) fn take_cleanups(&mut self) -> Vec<OpenCleanup> {
+        self.cleanups.take(&self.settings.name)
+    }
+
+    pub(super) fn clean(&mut self, turn: &mut TransferTurn<'_>) {
+        self.cleanups.start(&self.settings.name, turn);
+    }
+
+    pub(super) fn cleaned(
+        &mut self,
+        act: ActId,
+        remote: RemoteUploadId,
+        reply: Result<Outcome, Setback>,
+        turn: &mut TransferTurn<'_>,
+    ) {
+        let destination = self.settings.name.clone();
+        let what = OpenCleanup { destination, target: self.targets.at(act), remote };
+        self.cleanups.ended(act, what, reply, turn);
+    }
 }
 
 /// Says that a destination accepts calls.
@@ -482,6 +505,7 @@ mod tests {
                 sends_whole: false,
                 can_inspect: true,
                 replaces: Replaces::ByETag,
+                parts_need_account: true,
                 etags: crate::model::ETagLaw::Md5s,
             },
             part_size: PartWish::Auto,

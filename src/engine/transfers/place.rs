@@ -47,6 +47,9 @@ impl Transfers {
         if matches!(fact, Fact::Retouched { .. }) {
             self.tell_intake(id, ToIntake::Retouched, turn);
         }
+        if let Some(gate) = self.gate.as_mut().filter(|_| fact.is_end_of_begin()) {
+            gate.cleanups_mut().release(id);
+        }
         turn.turn.fact(id, fact.clone());
         self.take_place(id, &fact, turn);
         self.place(id, turn);
@@ -60,10 +63,14 @@ impl Transfers {
         turn: &mut TransferTurn<'_>,
     ) {
         self.learn(id, &answer, turn);
+        let begins_anew = answer.begins_anew();
         for remote in answer.take_cleanups() {
             let Some(upload) = self.uploads.get(&id) else { break };
             let (destination, target) = (self.name.clone(), upload.ticket().target_id);
-            self.clean_up(OpenCleanup { destination, target, remote }, turn);
+            self.clean_up(OpenCleanup { destination, target, remote: remote.clone() }, turn);
+            if let Some(gate) = self.gate.as_mut().filter(|_| begins_anew) {
+                gate.cleanups_mut().hold(&remote, id);
+            }
         }
         for fact in answer.into_facts() {
             self.record(id, fact, turn);

@@ -148,6 +148,8 @@ impl Transfers {
         let Some(upload) = self.uploads.get_mut(id) else { return };
         let answer = if upload.land_part(*part, remote) {
             let context = context(upload, self.gate.as_ref(), turn);
+            let is_closed = self.gate.as_ref().is_some_and(|gate| !gate.admits_parts());
+            let context = AnswerContext { is_closed: context.is_closed && is_closed, ..context };
             upload.on_part(*part, reply, context)
         } else {
             let is_over = upload.stage().is_end();

@@ -46,7 +46,7 @@ impl Transfers {
 
     fn has_room(&self, turn: &TransferTurn<'_>) -> bool {
         let width = self.width(turn.around.settings);
-        self.gate.as_ref().is_some_and(|gate| gate.admits() && gate.width().flying() < width)
+        self.gate.as_ref().is_some_and(|gate| gate.admits_parts() && gate.width().flying() < width)
     }
 
     /// Tells whether the drop directory of an upload may have one more part in flight.

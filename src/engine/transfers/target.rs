@@ -142,7 +142,9 @@ impl Transfers {
         turn: &mut TransferTurn<'_>,
     ) {
         match self.gate.as_mut().filter(|gate| gate.targets().has(what.target)) {
-            Some(gate) => gate.clean_up(what.remote, what.target, turn.now().monotonic),
+            Some(gate) => {
+                gate.cleanups_mut().queue(what.remote, what.target, turn.now().monotonic);
+            }
             None => turn.shared.targets.keep_cleanups(vec![what]),
         }
     }

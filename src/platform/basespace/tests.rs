@@ -541,3 +541,20 @@ fn one_answer_costs_little_memory_whatever_it_holds() {
     // The flood itself stands beside the answer.
     assert!(peak.is_none_or(|mib| mib <= 16 + 3), "{peak:?} MiB");
 }
+
+#[tokio::test]
+async fn a_refusal_without_marks_is_weather_and_one_in_the_vendors_form_is_its_word() {
+    for (status, body, expected) in [
+        (403, "{}", FailureKind::BadAnswer),
+        (410, "", FailureKind::BadAnswer),
+        (403, "{\"ResponseStatus\": {\"Message\": \"no\"}}", FailureKind::Forbidden),
+    ] {
+        let bench = bench(given(), move |call, _| match call {
+            "GET users/current" => ok(200, json!({"Id": "9"})).with("X-Request-ID", "7"),
+            _ => Reply::new(status, body),
+        });
+        bench.platform.check_token().await.expect("taken");
+        let refused = bench.platform.check().await.expect_err("refused");
+        assert_eq!(refused.kind, expected, "{status} {body}: {refused}");
+    }
+}

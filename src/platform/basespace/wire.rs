@@ -56,6 +56,12 @@ pub(super) fn said(body: &[u8]) -> Complaint {
     }
 }
 
+/// Returns whether a body is an error in the vendor's form.
+pub(super) fn has_form(body: &[u8]) -> bool {
+    let Complaint { code, message, .. } = said(body);
+    code.is_some() || message.is_some()
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct BaseSpaceEnvelope<T> {

@@ -295,3 +295,20 @@ fn a_thousand_long_addresses_are_read_in_bounded_memory() {
     });
     assert!(peak.is_none_or(|mib| mib <= 32), "{peak:?} MiB");
 }
+
+#[tokio::test]
+async fn a_refusal_without_marks_is_weather_and_one_in_the_platforms_form_is_its_word() {
+    for (body, expected) in [
+        (String::new(), K::BadAnswer),
+        ("{}".to_owned(), K::BadAnswer),
+        (json!({"success": false, "statusCode": 404}).to_string(), K::UploadGone),
+    ] {
+        let bench = bench(move |call, seen| match call {
+            "POST multipart" => begun(seen, &[1, 2]).with("x-request-id", "7"),
+            _ => Reply::new(404, body.clone()),
+        });
+        bench.platform.begin(&request(15)).await.expect("begun");
+        let listed = bench.platform.list_parts(&remote("r/1")).await.expect_err("refused");
+        assert_eq!(listed.kind, expected, "{listed}");
+    }
+}

@@ -71,6 +71,12 @@ pub(super) fn judge<T: DeserializeOwned>(
     }
 }
 
+/// Returns whether a body is an envelope that says something of the call.
+pub(super) fn has_form(body: &[u8]) -> bool {
+    let envelope: Envelope = parse_error(body).unwrap_or_default();
+    envelope.success.is_some() || envelope.status_code.is_some() || !envelope.errors.is_null()
+}
+
 fn refused(call: GjirafaCall<'_>, response: &Response, status: u16, now: WallTime) -> Failure {
     let kind = kind_of(call, status, is_foreign(&response.body), retry_after(response, now));
     let (_, _, noun) = call.shape();

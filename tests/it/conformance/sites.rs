@@ -161,6 +161,7 @@ fn fake() -> Site {
         sends_whole: false,
         can_inspect: true,
         replaces: Replaces::ByETag,
+        parts_need_account: true,
         etags: ETagLaw::Mostly { reads_back: true },
     };
     let fake = Fake::new(traits);

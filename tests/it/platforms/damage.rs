@@ -207,6 +207,19 @@ fn other_etags_each_time_are_believed_when_the_bytes_are_read_back() {
 }
 
 #[test]
+fn etags_that_are_no_digests_are_learned_once_and_later_files_are_sent_once() {
+    let mut stage = arrives(with_etags("s3", "{\"storage_etag\": \"unlike\"}"), SMALL, b"first");
+    assert_eq!(calls(&stage, "put-object"), 2);
+    stage.kill();
+    stage.write("run/second", b"second");
+    stage.write("run/third", &noise(200 << 10, 3));
+    stage.start();
+    stage.until_count("completed", 3);
+    stage.assert_all_there();
+    assert_eq!(calls(&stage, "put-object"), 4);
+}
+
+#[test]
 fn damage_that_no_etag_shows_is_found_when_the_bytes_are_read_back() {
     for (operation, nth, name, size) in
         [("put-object", 2, SMALL, 5), ("upload-part", 3, LARGE, 3 << 20)]

@@ -9,6 +9,7 @@ use super::{at_each_platform, calm, slow, stage_at, upload_of};
 
 at_each_platform! {
     a_revoked_token_halts_and_a_replaced_file_is_picked_up
+    a_destination_that_never_took_anything_needs_a_person_at_once
     an_upload_that_the_platform_lost_begins_again
     a_file_that_changes_while_it_is_sent_is_never_a_mix
 }
@@ -34,6 +35,31 @@ fn a_revoked_token_halts_and_a_replaced_file_is_picked_up(platform: &str) {
     stage.assert_all_there();
     let sent_to = stage.ledger()["parts"].as_object().map(serde_json::Map::len);
     assert_eq!(sent_to, Some(1), "it went on where it was");
+}
+
+fn a_destination_that_never_took_anything_needs_a_person_at_once(platform: &str) {
+    let mut stage = stage_at(platform, calm());
+    stage.write_token("00000000000000000000000000000000");
+    stage.write("run/small", b"small");
+    stage.start();
+    let check = |stage: &Stage| stage.output("status", &["--check"]).status.code();
+    let attention = until("it needs a person", || {
+        let attention = stage.status()["attention"].clone();
+        (attention != json!([])).then_some(attention)
+    });
+    assert_eq!(check(&stage), Some(6));
+    assert_eq!(attention[0]["code"], "destination-halted", "{attention}");
+    let text = attention[0]["text"].as_str().unwrap_or_default();
+    assert!(text.contains("it has never taken anything"), "{text}");
+    stage.write_token(TOKEN);
+    stage.until_count("completed", 1);
+    assert_eq!((check(&stage), &stage.status()["attention"]), (Some(0), &json!([])));
+    stage.write_token("00000000000000000000000000000000");
+    stage.write("run/other", b"other");
+    until("it is halted", || {
+        (stage.status()["destinations"][0]["state"] == "halted").then_some(())
+    });
+    assert_eq!(stage.status()["attention"], json!([]), "it has worked: people have two minutes");
 }
 
 fn an_upload_that_the_platform_lost_begins_again(platform: &str) {
@@ -115,6 +141,34 @@ fn a_lost_database_sends_nothing_twice_to_s3() {
 fn an_s3_without_conditions_keeps_what_is_there_when_the_database_is_lost() {
     let switches = "{\"s3\": {\"ignores_conditions\": true}}";
     change_and_lose_the_database(lose_the_database("s3", switches));
+}
+
+#[test]
+fn a_part_that_is_refused_for_ever_goes_into_an_upload_begun_anew_before_the_file_parks() {
+    let mut stage = stage_at("s3", Options { part_size_min: "1 MiB", ..calm() });
+    let body = "<Error><Code>BadDigest</Code><Message>no</Message></Error>";
+    let rules = json!([
+        {"operation": "upload-part", "times": 0, "action": {"answer": {"status": 400, "body": body}}},
+        {"operation": "create", "nth": 2, "action": {"stall": 1500}},
+    ]);
+    stage.tell("faults", &rules.to_string());
+    stage.write("run/large", &noise(3 << 20, 12));
+    stage.start();
+    let calls = |operation: &str| stage.ledger()["calls"][operation].as_u64().unwrap_or(0);
+    until("it is begun anew", || (calls("create") == 2).then_some(()));
+    assert_eq!(calls("abort"), 0, "the first one is kept until the second one is begun");
+    stage.until_count("parked", 1);
+    until("the first one is removed", || (calls("abort") == 1).then_some(()));
+    assert_eq!(calls("create"), 2, "once");
+    assert!(calls("list-parts") >= 1, "it was asked before");
+    let reason = upload_of(&stage, "run/large")["reason"].clone();
+    assert!(reason.as_str().is_some_and(|reason| reason.contains("BadDigest")), "{reason}");
+    let received = stage.ledger()["bytes_received"].as_u64();
+    assert!(received <= Some(20 << 20), "{received:?}: the bound of what is sent in vain");
+    stage.tell("faults", "[]");
+    assert!(stage.output("retry", &["--all"]).status.success());
+    stage.until_count("completed", 1);
+    stage.assert_all_there();
 }
 
 /// Kills it in the middle of two uploads of many parts, after the second one was begun.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dropferry::testing::clock::Clock;
 use serde_json::{Value, json};
 
-use super::super::stage::{Options, Stage, until};
+use super::super::stage::{Options, Stage, noise, until};
 use super::{at_each_platform, calm, stage_at};
 
 at_each_platform! {
@@ -109,4 +109,26 @@ fn a_refusal_or_time_out_without_a_pause_is_one_requests_own(platform: &str) {
         );
         stage.assert_all_there();
     }
+}
+
+#[test]
+fn a_pause_of_an_account_holds_no_part_that_goes_to_a_storage_without_it() {
+    let transfer = "parts_in_flight = 2\nbandwidth = \"2 MB/s\"\npart_size = \"512 KiB\"";
+    let mut stage = stage_at("gjirafa-vp", Options { transfer, ..Options::default() });
+    let pause = json!({"answer": {"status": 429, "headers": {"retry-after": "600"}}});
+    let rule = json!([{"operation": "start", "nth": 2, "action": pause}]);
+    stage.tell("faults", &rule.to_string());
+    stage.write("run/large", &noise(4 << 20, 1));
+    stage.start();
+    let received = || stage.ledger()["bytes_received"].as_u64();
+    until("it is being sent", || (received() > Some(0)).then_some(()));
+    stage.write("run/other", &noise(600 << 10, 2));
+    until("it is throttled", || (destination(&stage)["state"] == "throttled").then_some(()));
+    assert!(received() < Some(4 << 20), "the pause begins in the middle of the first file");
+    until("all parts of the first file are there", || (received() == Some(4 << 20)).then_some(()));
+    assert_eq!(destination(&stage)["state"], "throttled", "calls of the account wait");
+    assert_eq!(stage.count("completed"), 0);
+    assert!(stage.output("retry", &["to-gjirafa-vp"]).status.success());
+    stage.until_count("completed", 2);
+    stage.assert_all_there();
 }

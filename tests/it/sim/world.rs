@@ -158,6 +158,7 @@ pub(super) fn traits() -> Traits {
         etags: ETagLaw::Mostly { reads_back: true },
         can_inspect: true,
         replaces: Replaces::ByETag,
+        parts_need_account: true,
     }
 }
 

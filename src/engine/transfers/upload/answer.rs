@@ -71,6 +71,10 @@ impl Decision {
         self.facts.iter().any(|fact| matches!(fact, Fact::Abandoned { .. }))
     }
 
+    pub(crate) fn begins_anew(&self) -> bool {
+        self.facts.contains(&Fact::RemoteGone)
+    }
+
     /// Returns what it shows of a target, with the details for people.
     pub(crate) fn learned(&self) -> impl Iterator<Item = (Learned, String)> {
         let md5s = self.is_md5_seen.then(|| (Learned::ETagsAreMd5s, String::new()));

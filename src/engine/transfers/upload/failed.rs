@@ -62,6 +62,7 @@ impl Upload {
             | Remedy::CompleteRefused
             | Remedy::LargerParts
             | Remedy::SmallerParts
+            | Remedy::Anew
             | Remedy::NameTaken
             | Remedy::Nothing => None,
         };
@@ -100,11 +101,11 @@ impl Upload {
                 self.life.doubt = Doubt::Ask;
                 remedy
             }
-            (Some(Way::Smaller), _) if tried.part.is_some() && self.smaller(context).is_some() => {
-                Remedy::SmallerParts
+            (Some(Way::Anew), _) if tried.part.is_some() && self.may_begin_anew(context) => {
+                Remedy::Anew
             }
-            (Some(Way::Smaller | Way::Last), Remedy::Refused(reason)) => Remedy::Park(reason),
-            (Some(Way::Smaller | Way::Last), _) => Remedy::Wait,
+            (Some(Way::Anew | Way::Last), Remedy::Refused(reason)) => Remedy::Park(reason),
+            (Some(Way::Anew | Way::Last), _) => Remedy::Wait,
         }
     }
 
@@ -118,30 +119,45 @@ impl Upload {
         let limits = context.traits()?.limits;
         // A file that goes in one request may be shorter than the parts that were wished for.
         let half = PartSize::new(self.part_size().get().min(self.size().0) / 2)?;
-        let part_count = self.state.stage.remote().map_or(1, |remote| remote.part_count);
-        let is_little = self.state.accepted_count.saturating_mul(2) <= part_count;
         let fits = half.count_for(self.size()).is_some_and(|count| count <= limits.count_max);
-        (is_little && fits && half.get() >= limits.size_min.0).then_some(half)
+        (self.is_little_there() && fits && half.get() >= limits.size_min.0).then_some(half)
     }
 
-    /// Begins again with smaller parts; what was sent of larger ones is removed.
+    fn is_little_there(&self) -> bool {
+        let part_count = self.state.stage.remote().map_or(1, |remote| remote.part_count);
+        self.state.accepted_count.saturating_mul(2) <= part_count
+    }
+
+    /// Returns whether what was begun may be given up for another one: with parts of the same size only once,
+    /// and never when half of the file is there.
+    fn may_begin_anew(&self, context: AnswerContext<'_>) -> bool {
+        let is_first = self.state.restart_count == 0 && self.is_little_there();
+        is_first || self.smaller(context).is_some()
+    }
+
+    /// Begins again with smaller parts, where the platform takes such.
     fn on_part_too_large(&mut self, detail: String, context: AnswerContext<'_>) -> Decision {
-        let begins = match &self.state.stage {
-            Stage::Queued => Some(Vec::new()),
-            Stage::Beginning { .. } | Stage::Sending { .. } => Some(vec![Fact::RemoteGone]),
+        match self.smaller(context) {
+            Some(half) => self.begin_anew(Some(half)),
+            None => Decision::park(ParkReason::NoProgress, detail, context.now.wall),
+        }
+    }
+
+    /// Begins again, with parts of another size where one is named. What was begun is removed after that.
+    fn begin_anew(&mut self, part_size: Option<PartSize>) -> Decision {
+        let gone = match &self.state.stage {
+            Stage::Queued => None,
+            Stage::Beginning { .. } | Stage::Sending { .. } => Some(Fact::RemoteGone),
             Stage::Completing { .. }
             | Stage::Completed { .. }
             | Stage::Verified { .. }
             | Stage::Receipted { .. }
-            | Stage::Ended(_) => None,
-        };
-        let Some((mut facts, part_size)) = begins.zip(self.smaller(context)) else {
-            return Decision::park(ParkReason::NoProgress, detail, context.now.wall);
+            | Stage::Ended(_) => return Decision::NONE,
         };
         self.life.doubt = Doubt::Ask;
         let cleanups = self.remote_id();
-        facts.push(Fact::PartSizeChanged { part_size });
-        Decision { cleanups, ..Decision::of(facts) }
+        let size = part_size.map(|part_size| Fact::PartSizeChanged { part_size });
+        Decision { cleanups, ..Decision::of(gone.into_iter().chain(size).collect()) }
     }
 
     /// After a begin or complete whose answer was lost, the platform is asked first.
@@ -215,6 +231,7 @@ impl Upload {
             Remedy::CompleteRefused => self.on_refused(now),
             Remedy::LargerParts => self.on_parts_too_small(detail, now),
             Remedy::SmallerParts => self.on_part_too_large(detail, context),
+            Remedy::Anew => self.begin_anew(self.smaller(context)),
             Remedy::NameTaken => self.on_name_taken(now),
         }
     }
