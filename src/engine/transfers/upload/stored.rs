@@ -83,11 +83,12 @@ impl Upload {
         context: AnswerContext<'_>,
     ) -> Decision {
         let now = context.now;
-        match self.judge(part, &put, context) {
-            verdict if is_unproved(verdict, &put) => {
-                let tried = Tried { act: "put part", part: Some(part), sent: put.sent };
-                self.on_unproved_found(&put, tried, context)
-            }
+        let verdict = self.judge(part, &put, context);
+        if is_unproved(verdict, &put) {
+            let tried = Tried { act: "put part", part: Some(part), sent: put.sent };
+            return self.on_unproved_found(&put, tried, context);
+        }
+        match verdict {
             Verdict::Differs => self.on_part_damaged(part, &put, now),
             verdict @ (Verdict::Equal | Verdict::Silent | Verdict::Unproved) => {
                 self.life.parts.arrived(part, now.monotonic);
