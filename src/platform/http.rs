@@ -30,14 +30,14 @@ use self::body::{Progress, Streamed};
 use self::hosts::Hosts;
 use self::network::{ProxyPlace, certificates, proxy, register_proxies};
 use super::contract::PartBody;
-use crate::clock::Clock;
-use crate::model::{Failure, FailureKind, Now, Shown};
+use crate::model::{Failure, FailureKind, Shown};
 use crate::telemetry::scrub;
 
 pub(crate) use self::network::{Proxies, is_own_host};
 pub(crate) use self::prescribed::{
     base_url, canonical_url, is_loopback, parse_url, part_url, prescribed_headers,
 };
+pub(crate) use self::time::TimeSource;
 
 mod body;
 mod hosts;
@@ -45,6 +45,7 @@ mod network;
 mod pinned;
 mod prescribed;
 mod private;
+mod time;
 
 /// Answers longer than this are not read: ten thousand listed parts take about one MB.
 pub(super) const ANSWER_MAX: usize = 3 * 1024 * 1024;
@@ -96,39 +97,6 @@ impl fmt::Debug for Settings {
             .field("ca_file", &self.ca_file)
             .field("inactivity_timeout", &self.inactivity_timeout)
             .finish()
-    }
-}
-
-/// Reads the time for a caller that is not given it: limits, ends of signed addresses, elapsed times.
-#[derive(Clone)]
-pub(crate) struct TimeSource(Arc<dyn Fn() -> Now + Send + Sync>);
-
-impl TimeSource {
-    /// Takes the time from a function.
-    pub(crate) fn new(now: impl Fn() -> Now + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
-    }
-
-    pub(crate) fn now(&self) -> Now {
-        (self.0)()
-    }
-}
-
-impl From<Clock> for TimeSource {
-    fn from(clock: Clock) -> Self {
-        Self::new(move || clock.now())
-    }
-}
-
-impl From<&Clock> for TimeSource {
-    fn from(clock: &Clock) -> Self {
-        Self::from(clock.clone())
-    }
-}
-
-impl fmt::Debug for TimeSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TimeSource").field(&self.now()).finish()
     }
 }
 

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 
 use super::stub::{Reply, Stub, traced};
 use super::*;
-use crate::model::ByteCount;
+use crate::model::{ByteCount, Now};
 
 const LIMIT: Duration = Duration::from_millis(400);
 

@@ -252,6 +252,27 @@ async fn parts_are_listed_page_after_page_and_never_in_circles() {
 }
 
 #[tokio::test]
+async fn a_part_that_is_answered_without_an_etag_is_looked_up_in_the_list() {
+    for (lists, expected) in [(true, Ok("c")), (false, Err(FailureKind::PartRejected))] {
+        let bench = bench(move |seen| match seen.method.as_str() {
+            "PUT" => Reply::new(200, ""),
+            _ if lists && seen.path.contains("part-number-marker=2") => Reply::new(
+                200,
+                "<L><IsTruncated>true</IsTruncated><NextPartNumberMarker>3</NextPartNumberMarker>\
+                 <Part><PartNumber>3</PartNumber><ETag>\"c\"</ETag></Part></L>",
+            ),
+            _ => Reply::new(403, error("AccessDenied")),
+        });
+        let part = PartNumber::new(3).expect("not zero");
+        let sending = PartRequest { remote: many(), part, begun: None };
+        let answered = bench.platform.put_part(&sending, body(b"12345")).await;
+        let answered = answered.map(|stored| stored.etag.as_str().to_owned());
+        assert_eq!(answered.map_err(|failure| failure.kind), expected.map(str::to_owned));
+        assert_eq!(bench.stub.seen().len(), 2, "one question");
+    }
+}
+
+#[tokio::test]
 async fn what_became_of_a_complete_is_asked_of_upload_and_object() {
     let mark = super::wire::mark_of_parts(&parts(), PartSize::new(10).expect("not zero"));
     let ours = format!("\"{}-3\"", mark.expect("digests").md5_of_parts);
