@@ -246,7 +246,8 @@ async fn files(State(site): State<Site>, Query(search): Query<FileSearch>) -> Re
 }
 
 async fn metrics(State(site): State<Site>) -> Response {
-    shown("text/plain; version=0.0.4; charset=utf-8", site, PageResource::Metrics).await
+    shown("application/openmetrics-text; version=1.0.0; charset=utf-8", site, PageResource::Metrics)
+        .await
 }
 
 async fn json(site: Site, resource: PageResource) -> Response {

@@ -1,11 +1,20 @@
-//! What is going on, in Prometheus' text format: base runs, few labels.
+//! What is going on, for Prometheus: base units, few labels.
+//!
+//! Every scrape reads the rows once and fills a registry of its own, so nothing is counted twice and nothing
+//! is kept between scrapes.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{Atomic, Gauge};
+use prometheus_client::registry::{Metric, Registry};
 
 use crate::engine::Pace;
 use crate::model::{DestinationName, WallTime};
-use crate::store::snapshot::{Status, Tally};
+use crate::store::snapshot::{RunShown, Status, Tally};
 
 /// Words for the state of uploads, in the order of a life.
 const STATES: [&str; 6] = ["queued", "sending", "waiting", "completed", "parked", "abandoned"];
@@ -13,126 +22,144 @@ const WATCHES: [&str; 3] = ["events", "scanning", "deaf"];
 const DESTINATION_STATES: [&str; 6] =
     ["unknown", "ok", "paused", "throttled", "unreachable", "halted"];
 
+/// The labels of one value, and it.
+type LabelledValue<N> = (Vec<(&'static str, String)>, N);
+
+/// Returns the text of a scrape.
 pub(super) fn render(status: &Status, paces: &BTreeMap<DestinationName, Pace>) -> String {
-    let mut text = MetricsText(String::new());
+    let mut metrics = Metrics(Registry::with_prefix("dropferry"));
     let version = status.daemon.as_ref().map_or("", |daemon| daemon.version.as_str());
-    text.family("build_info", "gauge", "The version that runs.");
-    text.line("build_info", &[("version", version)], 1.0);
-    if let Some(daemon) = &status.daemon {
-        text.family("start_time_seconds", "gauge", "When the daemon started.");
-        text.line("start_time_seconds", &[], seconds(daemon.started_at));
-    }
-    uploads(&mut text, status);
-    drops(&mut text, status);
-    destinations(&mut text, status);
-    widths(&mut text, paces);
-    text.one("notices_waiting", "gauge", "Notices that are not sent yet.", {
-        status.notices.waiting_count
+    let build = (vec![("version", version.to_owned())], 1);
+    metrics.family("build_info", "The version that runs", [build]);
+    let started = status.daemon.iter().map(|daemon| (vec![], seconds(daemon.started_at)));
+    metrics.family("start_time_seconds", "When the daemon started", started);
+    uploads(&mut metrics, status);
+    drops(&mut metrics, status);
+    let states = status.destinations.iter().flat_map(|destination| {
+        let value = |state: &'static str| one_of("destination", &destination.name, "state", state);
+        DESTINATION_STATES.map(|state| (value(state), u64::from(destination.state == state)))
     });
-    text.one("orders", "gauge", "Orders that stand: pauses, mostly.", status.orders.len() as u64);
-    text.0
+    metrics.family("destination_state", "How a destination is doing: 1 for what holds", states);
+    widths(&mut metrics, paces);
+    runs(&mut metrics, status);
+    let waiting = status.notices.waiting_count;
+    metrics.one("notices_waiting", "Notices that are not sent yet", waiting);
+    metrics.one("orders", "Orders in force: pauses, mostly", status.orders.len() as u64);
+    let mut text = String::new();
+    // Writing to a text cannot fail.
+    text::encode(&mut text, &metrics.0).unwrap_or(());
+    text
 }
 
-fn uploads(text: &mut MetricsText, status: &Status) {
+fn uploads(metrics: &mut Metrics, status: &Status) {
     let count = |of: fn(&Tally) -> u64| status.tallies.iter().map(of).sum::<u64>();
-    text.family("uploads", "gauge", "Uploads by state.");
-    for state in STATES {
+    let by_state = STATES.map(|state| {
         let tally = status.tallies.iter().find(|tally| tally.state == state);
-        let value = tally.map_or(0, |tally| tally.upload_count);
-        text.line("uploads", &[("state", state)], float(value));
-    }
-    text.one("settling_files", "gauge", "Files seen and not yet quiet.", status.settling_count);
-    text.one("ignored_files", "gauge", "Paths that are not uploaded.", status.ignored.count);
-    text.one("size_bytes", "gauge", "Length of all files with an upload.", count(|t| t.size_bytes));
+        (vec![("state", state.to_owned())], tally.map_or(0, |tally| tally.upload_count))
+    });
+    metrics.family("uploads", "Uploads by state", by_state);
+    metrics.one("settling_files", "Files seen and not yet quiet", status.settling_count);
+    metrics.one("ignored_files", "Paths that are not uploaded", status.ignored.count);
+    let size = count(|tally| tally.size_bytes);
+    metrics.one("size_bytes", "Length of all files with an upload", size);
     let accepted = count(|tally| tally.accepted_bytes);
-    text.one("accepted_bytes", "gauge", "Bytes that a storage has accepted.", accepted);
-    let sent = count(|tally| tally.bytes_sent);
-    text.one("sent_bytes_total", "counter", "Bytes sent, also in vain.", sent);
+    metrics.one("accepted_bytes", "Bytes that a storage has accepted", accepted);
+    let sent = Counter::<u64>::default();
+    sent.inc_by(count(|tally| tally.bytes_sent));
+    metrics.register("sent_bytes", "Bytes sent, also in vain", sent);
     let again = count(|tally| tally.bytes_sent_again);
-    text.one("sent_again_bytes", "gauge", "Bytes sent more than once.", again);
+    metrics.one("sent_again_bytes", "Bytes sent more than once", again);
     let in_flight = count(|tally| tally.bytes_in_flight);
-    text.one("in_flight_bytes", "gauge", "Bytes sent and not accepted yet.", in_flight);
+    metrics.one("in_flight_bytes", "Bytes sent and not accepted yet", in_flight);
     let rate = status.live.iter().flat_map(|live| &live.flows);
     let rate = rate.map(|flow| flow.bytes_per_second).sum();
-    text.one("rate_bytes_per_second", "gauge", "Bytes sent each second, lately.", rate);
+    metrics.one("rate_bytes_per_second", "Bytes sent each second, lately", rate);
 }
 
-fn drops(text: &mut MetricsText, status: &Status) {
-    text.family("drop_watch", "gauge", "How a drop directory is watched: 1 for what holds.");
-    for drop in &status.drops {
-        for watch in WATCHES {
-            let holds = f64::from(u8::from(drop.watch == watch));
-            text.line("drop_watch", &[("drop", &drop.name), ("watch", watch)], holds);
-        }
-    }
-    let help = "End of the last scan that saw the whole drop directory.";
-    text.family("drop_last_full_scan_timestamp_seconds", "gauge", help);
-    for drop in &status.drops {
-        let Some(at) = drop.last_full_scan_at else { continue };
-        let labels = [("drop", drop.name.as_str())];
-        text.line("drop_last_full_scan_timestamp_seconds", &labels, seconds(at));
-    }
+fn drops(metrics: &mut Metrics, status: &Status) {
+    let watches = status.drops.iter().flat_map(|drop| {
+        let value = |watch: &'static str| one_of("drop", &drop.name, "watch", watch);
+        WATCHES.map(|watch| (value(watch), u64::from(drop.watch == watch)))
+    });
+    let help = "How a drop directory is watched: 1 for what holds";
+    metrics.family("drop_watch", help, watches);
+    let scans = status.drops.iter().filter_map(|drop| {
+        Some((vec![("drop", drop.name.clone())], seconds(drop.last_full_scan_at?)))
+    });
+    let help = "End of the last scan that saw the whole drop directory";
+    metrics.family("drop_last_full_scan_timestamp_seconds", help, scans);
 }
 
-fn destinations(text: &mut MetricsText, status: &Status) {
-    text.family("destination_state", "gauge", "How a destination is doing: 1 for what holds.");
-    for destination in &status.destinations {
-        for state in DESTINATION_STATES {
-            let holds = f64::from(u8::from(destination.state == state));
-            let labels = [("destination", destination.name.as_str()), ("state", state)];
-            text.line("destination_state", &labels, holds);
-        }
-    }
-}
-
-fn widths(text: &mut MetricsText, paces: &BTreeMap<DestinationName, Pace>) {
-    let mut gauge = |name: &str, help: &str, value: fn(&Pace) -> u64| {
-        text.family(name, "gauge", help);
-        for (destination, pace) in paces {
-            text.line(name, &[("destination", destination.as_str())], float(value(pace)));
-        }
+fn widths(metrics: &mut Metrics, paces: &BTreeMap<DestinationName, Pace>) {
+    let mut family = |name, help, value: fn(&Pace) -> u64| {
+        let values = paces
+            .iter()
+            .map(|(to, pace)| (vec![("destination", to.as_str().to_owned())], value(pace)));
+        metrics.family(name, help, values);
     };
-    gauge("destination_parts_max", "Parts that may be on their way.", |pace| pace.width.into());
-    gauge("destination_parts", "Parts that are on their way.", |pace| pace.flying.into());
-    gauge(
-        "destination_rate_bytes_per_second",
-        "Bytes sent each second, when last measured.",
-        |pace| pace.bytes_per_second,
-    );
+    family("destination_parts_max", "Parts that may be in flight", |pace| pace.width.into());
+    family("destination_parts", "Parts in flight", |pace| pace.flying.into());
+    let help = "Bytes sent each second, when last measured";
+    family("destination_rate_bytes_per_second", help, |pace| pace.bytes_per_second);
 }
 
-struct MetricsText(String);
-
-impl MetricsText {
-    fn one(&mut self, name: &str, kind: &str, help: &str, value: u64) {
-        self.family(name, kind, help);
-        self.line(name, &[], float(value));
-    }
-
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let head = format!("# HELP dropferry_{name} {help}\n# TYPE dropferry_{name} {kind}\n");
-        self.0.push_str(&head);
-    }
-
-    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        let labels: Vec<_> =
-            labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect();
-        let labels = match labels.is_empty() {
-            true => String::new(),
-            false => format!("{{{}}}", labels.join(",")),
-        };
-        // Writing to a text cannot fail.
-        writeln!(self.0, "dropferry_{name}{labels} {value}").unwrap_or(());
-    }
+/// Runs that are not all there: complete ones would make a label each, for ever.
+fn runs(metrics: &mut Metrics, status: &Status) {
+    let open = || status.runs.iter().filter(|run| run.row.completed_at.is_none());
+    let labels = |run: &RunShown| {
+        vec![("drop", run.row.drop.to_string()), ("run", run.row.name.to_string())]
+    };
+    let age = |run: &RunShown| seconds(status.read_at) - seconds(run.row.opened_at);
+    let ages = open().map(|run| (labels(run), age(run)));
+    metrics.family("run_age_seconds", "How long a run has been open", ages);
+    let sizes = open().map(|run| (labels(run), run.row.size.0));
+    metrics.family("run_bytes", "Length of the files of an open run, as they are here", sizes);
+    let accepted = open().flat_map(|run| {
+        run.tallies.iter().map(move |tally| {
+            let mut labels = labels(run);
+            labels.push(("destination", tally.destination.clone()));
+            (labels, tally.accepted_bytes)
+        })
+    });
+    metrics.family("run_accepted_bytes", "Of these, what a storage has accepted", accepted);
 }
 
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+/// Returns the labels of a value that holds for one word of several.
+fn one_of(
+    of: &'static str,
+    name: &str,
+    what: &'static str,
+    word: &str,
+) -> Vec<(&'static str, String)> {
+    vec![(of, name.to_owned()), (what, word.to_owned())]
 }
 
-#[expect(clippy::cast_precision_loss, reason = "the format has floats alone")]
-fn float(value: u64) -> f64 {
-    value as f64
+struct Metrics(Registry);
+
+impl Metrics {
+    fn one(&mut self, name: &str, help: &str, value: u64) {
+        self.family(name, help, [(vec![], value)]);
+    }
+
+    fn family<N>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = LabelledValue<N>>,
+    ) where
+        AtomicU64: Atomic<N>,
+        Gauge<N, AtomicU64>: Metric,
+    {
+        let family = Family::<Vec<(&'static str, String)>, Gauge<N, AtomicU64>>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).set(value);
+        }
+        self.register(name, help, family);
+    }
+
+    fn register(&mut self, name: &str, help: &str, metric: impl Metric) {
+        self.0.register(name, help, metric);
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds with fractions are what the format has")]
@@ -143,13 +170,6 @@ fn seconds(at: WallTime) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn labels_cannot_break_out_of_their_quotes() {
-        let mut text = MetricsText(String::new());
-        text.line("x", &[("drop", "a\"b\\c\nd")], 1.5);
-        assert_eq!(text.0, "dropferry_x{drop=\"a\\\"b\\\\c\\nd\"} 1.5\n");
-    }
 
     #[test]
     fn every_state_is_there_also_when_nothing_is() {
@@ -166,7 +186,7 @@ mod tests {
                 "{text}"
             );
         }
-        let is_named = |line: &&str| line.starts_with("dropferry_") || line.starts_with("# ");
-        assert!(text.lines().all(|line| is_named(&line)), "{text}");
+        let is_named = |line: &str| line.starts_with("dropferry_") || line.starts_with("# ");
+        assert!(text.lines().all(is_named), "{text}");
     }
 }

@@ -106,13 +106,21 @@ fn the_page_says_what_status_says_and_changes_nothing() {
 }
 
 #[test]
-fn metrics_are_prometheus_text() {
+fn metrics_are_openmetrics_text() {
     let (stage, address) = stage();
     stage.write("run1/a", &noise(70_000, 3));
+    until("the open run is counted", || {
+        let (_, answer) = get(&address, "/metrics");
+        answer.contains("dropferry_run_bytes{drop=\"lab\",run=\"run1\"} 70000").then_some(())
+    });
     stage.until_count("completed", 1);
     let (status, answer) = get(&address, "/metrics");
     assert_eq!(status, 200);
     let text = body(&answer);
+    assert!(
+        answer.contains("application/openmetrics-text") && text.ends_with("# EOF\n"),
+        "{answer}"
+    );
     for line in [
         "dropferry_uploads{state=\"completed\"} 1",
         "dropferry_uploads{state=\"parked\"} 0",
@@ -126,7 +134,7 @@ fn metrics_are_prometheus_text() {
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, value) = line.rsplit_once(' ').expect("a name and a value");
         assert!(name.starts_with("dropferry_") && value.parse::<f64>().is_ok(), "{line}");
-        let family = name.split('{').next().expect("a name");
+        let family = name.split('{').next().expect("a name").trim_end_matches("_total");
         assert!(text.contains(&format!("# TYPE {family} ")), "{family} has no type");
     }
 }
