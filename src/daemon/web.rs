@@ -24,8 +24,8 @@ const RUN_UPLOADS: usize = 300;
 const OPEN_READ: u32 = 200;
 /// Failed attempts of one upload that a browser is shown.
 const ATTEMPTS: usize = 20;
-/// What is shown is read again after this time even if no row has changed: a rate falls by silence.
-const OVERVIEW_AGE: Duration = Duration::from_secs(4);
+/// What was read is shown for so long to all who ask.
+const OVERVIEW_AGE: Duration = Duration::from_secs(1);
 
 /// Renders what is shown, as JSON.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +51,6 @@ pub(super) struct StatusPage {
 #[derive(Debug)]
 struct Overview {
     snapshot: Snapshot,
-    change_count: i64,
     read_at: Monotonic,
     text: String,
 }
@@ -156,40 +155,40 @@ impl PageReader {
     }
 
     fn status(&self) -> Result<Status, Error> {
-        let (now, live) = (self.world.clock.now().wall, live::read(&self.world));
-        self.world.readers.lend(|snapshot| snapshot.status_with(false, now, Some(live)))?
+        self.world.readers.lend(|snapshot| self.status_of(snapshot))?
     }
 
-    /// Reads it where a row has changed, or time has passed; else it is what it was.
+    fn status_of(&self, snapshot: &Snapshot) -> Result<Status, Error> {
+        let (now, live) = (self.world.clock.now().wall, live::read(&self.world));
+        snapshot.status_with(false, now, Some(live))
+    }
+
+    /// Reads it, unless that was done a moment ago.
     fn overview(&self) -> Result<String, Error> {
-        let now = self.world.clock.now();
+        let now = self.world.clock.now().monotonic;
         let mut kept = lock(&self.overview);
-        let mut known = match kept.take() {
-            Some(known) => known,
+        if let Some(known) = kept.as_ref().filter(|known| now.since(known.read_at) < OVERVIEW_AGE) {
+            return Ok(known.text.clone());
+        }
+        let snapshot = match kept.take() {
+            Some(known) => known.snapshot,
             None => {
                 let mut snapshot = Snapshot::open(&self.world.state)?;
                 snapshot.list_at_most(OPEN_READ, 0);
-                Overview { snapshot, change_count: 0, read_at: now.monotonic, text: String::new() }
+                snapshot
             }
         };
-        let change_count = known.snapshot.change_count()?;
-        let is_old = now.monotonic.since(known.read_at) >= OVERVIEW_AGE;
-        if is_old || known.text.is_empty() || change_count != known.change_count {
-            let mut status =
-                known.snapshot.status_with(false, now.wall, Some(live::read(&self.world)))?;
-            keep_foremost(&mut status.uploads, OVERVIEW_UPLOADS);
-            status.ignored.listed.clear();
-            let text = (self.render.status)(&status);
-            known = Overview { change_count, read_at: now.monotonic, text, ..known };
-        }
-        Ok(kept.insert(known).text.clone())
+        let mut status = self.status_of(&snapshot)?;
+        keep_foremost(&mut status.uploads, OVERVIEW_UPLOADS);
+        status.ignored.listed.clear();
+        let text = (self.render.status)(&status);
+        Ok(kept.insert(Overview { snapshot, read_at: now, text }).text.clone())
     }
 
     fn run(&self, drop: &str, run: &str) -> Result<Option<String>, Error> {
         let (drop, run) = (DirectoryName::new(drop), SourcePath::from_bytes(run.as_bytes()));
         let snapshot = Snapshot::of_run(&self.world.state, &drop, &run)?;
-        let (now, live) = (self.world.clock.now().wall, live::read(&self.world));
-        let mut status = snapshot.status_with(false, now, Some(live))?;
+        let mut status = self.status_of(&snapshot)?;
         keep_foremost(&mut status.uploads, RUN_UPLOADS);
         let is_there = !status.runs.is_empty() || !status.uploads.is_empty();
         Ok(is_there.then(|| (self.render.status)(&status)))

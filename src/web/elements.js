@@ -92,11 +92,6 @@ function moment(text) {
 const since = (text) => el("time", { datetime: text, title: new Date(text).toLocaleString() },
   duration(Math.max(0, (Date.now() - new Date(text)) / 1000)));
 
-// A reason is a text, or a code with a text and a cure.
-function reasonOf(thing) {
-  const reason = thing.reason ?? null;
-  return typeof reason === "string" ? { text: reason, cure: thing.cure ?? null } : reason;
-}
 
 function cure(text) {
   if (!text) return null;

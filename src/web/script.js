@@ -7,15 +7,12 @@ const CELLS_MAX = 600;
 // A connection that is not back after this time is said to be gone.
 const SILENCE_MS = 5000;
 
-// --- what a run is, of the fields of all versions of the JSON
+// --- what a run is
 
-const filesOf = (to) => to.file_count ?? to.uploads ?? 0;
-const thereOf = (to) => to.completed_count ?? to.completed ?? 0;
-const parkedOf = (to) => to.parked_count ?? to.parked ?? 0;
-const isThere = (run) => run.state === "completed" && run.destinations.every((to) => thereOf(to) >= filesOf(to));
+const isThere = (run) => run.state === "completed" && run.destinations.every((to) => to.completed_count >= to.file_count);
 
 function kindOf(run) {
-  if (run.destinations.some((to) => parkedOf(to)) || run.stale) return "bad";
+  if (run.destinations.some((to) => to.parked_count) || run.stale) return "bad";
   if (run.state === "gone") return "idle";
   if (isThere(run)) return "good";
   if (run.destinations.some((to) => to.rate_per_second)) return "move";
@@ -23,7 +20,7 @@ function kindOf(run) {
 }
 
 function wordsOf(run) {
-  const parked = run.destinations.reduce((sum, to) => sum + parkedOf(to), 0);
+  const parked = run.destinations.reduce((sum, to) => sum + to.parked_count, 0);
   if (parked) return `${counted(parked, "file needs someone", "files need someone")}`;
   if (run.stale) return "open for too long";
   if (run.state === "gone") return "was taken away";
@@ -37,15 +34,15 @@ function destinationOfRun(run, to) {
   const name = address(to.url)
     ? el("a", { href: to.url, target: "_blank", rel: "noopener noreferrer" }, to.name, el("span.away", null, " ↗ at the platform"))
     : el("span", null, to.name);
-  const byBytes = to.bytes > 0 && to.accepted_bytes !== undefined;
-  const [part, whole] = byBytes ? [to.accepted_bytes, to.bytes] : [thereOf(to), filesOf(to)];
+  const byBytes = to.bytes > 0;
+  const [part, whole] = byBytes ? [to.accepted_bytes, to.bytes] : [to.completed_count, to.file_count];
   const isOver = whole > 0 && part >= whole;
-  const facts = [`${thereOf(to)} of ${counted(filesOf(to), "file")}`];
+  const facts = [`${to.completed_count} of ${counted(to.file_count, "file")}`];
   if (byBytes) facts.push(isOver ? bytes(whole) : `${bytes(part)} of ${bytes(whole)}`);
   if (to.rate_per_second && !isOver) facts.push(`${bytes(to.rate_per_second)}/s`);
   if (to.seconds_left) facts.push(`about ${duration(to.seconds_left)} left`);
   if (to.stalled_since) facts.push(`nothing has moved for ${duration((Date.now() - new Date(to.stalled_since)) / 1000)}`);
-  if (parkedOf(to)) facts.push(`${parkedOf(to)} parked`);
+  if (to.parked_count) facts.push(`${to.parked_count} parked`);
   return el("li", { "data-key": to.name },
     el("div.line", null, el("b", null, name),
       el("span.number", null, isOver && run.state === "open" ? "all so far" : `${percent(part, whole)} %`)),
@@ -58,13 +55,12 @@ function runTimes(run) {
   if (run.last_activity_at) parts.push(["last activity ", moment(run.last_activity_at)]);
   if (run.completed_at) parts.push(["complete ", moment(run.completed_at)]);
   else if (run.opened_at) parts.push(["seen first ", moment(run.opened_at)]);
-  const waves = run.wave_count ?? run.completion_count ?? 0;
-  if (waves > 1) parts.push([`${waves} waves`]);
+  if (run.wave_count > 1) parts.push([`${run.wave_count} waves`]);
   return el("p.facts", null, parts.flatMap((part, index) => (index ? [" · ", ...part] : part)));
 }
 
 function runCard(run) {
-  const reason = reasonOf(run);
+  const reason = run.reason;
   const kind = kindOf(run);
   return el(`article.card.${kind}`, { "data-key": `${run.drop}/${run.name}` },
     el("h3", null, el("a", { href: runPath(run.drop, run.name) }, run.name)),
@@ -87,8 +83,8 @@ function uploadState(up) {
 
 function uploadLine(up, index, list) {
   // What holds many up is said once.
-  const before = index ? reasonOf(list[index - 1])?.text : null;
-  const reason = reasonOf(up)?.text === before ? null : reasonOf(up);
+  const before = index ? list[index - 1].reason?.text : null;
+  const reason = up.reason?.text === before ? null : up.reason;
   const done = up.accepted_bytes + (up.in_flight_bytes ?? 0);
   const facts = up.state === "completed" ? [bytes(up.size_bytes)]
     : [`${bytes(up.accepted_bytes)} of ${bytes(up.size_bytes)}`];
@@ -118,7 +114,7 @@ const DESTINATION_WORDS = {
 };
 
 function destinationCard(to) {
-  const reason = reasonOf(to);
+  const reason = to.reason;
   const kind = DESTINATION_KINDS[to.state] ?? "wait";
   const facts = [to.platform];
   if (to.rate_per_second) facts.push(`${bytes(to.rate_per_second)}/s`);
@@ -136,7 +132,7 @@ function destinationCard(to) {
 const WATCH_WORDS = { events: "watched", scanning: "looked through at intervals", deaf: "cannot be read" };
 
 function dropCard(drop) {
-  const reason = reasonOf(drop);
+  const reason = drop.reason;
   const kind = { events: "good", scanning: "good", deaf: "bad" }[drop.watch] ?? "idle";
   return el(`article.card.${kind}`, { "data-key": drop.name },
     el("h3", null, drop.name),
@@ -175,9 +171,9 @@ function banner(status) {
     el("h1", null, el("span.sign", { "aria-hidden": "true" }, SIGNS[kind]), " ", said),
     el("p.sums", null, sums(status)),
     matters.length ? null : status.runs.filter((run) => kindOf(run) !== "good" && run.state !== "gone").slice(0, 3).map((run) =>
-      el("p", null, el("b", null, pathOf(run.name)), ": ", wordsOf(run), reasonOf(run) && !away.length ? `, ${reasonOf(run).text}` : "")),
-    matters.length ? null : away.filter((to) => reasonOf(to)).map((to) => el("p.why", null,
-      away.length > 1 ? `${to.name}: ` : "", reasonOf(to).text, to.next_try_at ? [", tried again ", moment(to.next_try_at)] : "")),
+      el("p", null, el("b", null, pathOf(run.name)), ": ", wordsOf(run), run.reason && !away.length ? `, ${run.reason.text}` : "")),
+    matters.length ? null : away.filter((to) => to.reason).map((to) => el("p.why", null,
+      away.length > 1 ? `${to.name}: ` : "", to.reason.text, to.next_try_at ? [", tried again ", moment(to.next_try_at)] : "")),
     matters.length ? el("ul", null, matters.slice(0, MATTERS_MAX).map((matter) => matterLine(matter))) : null,
     more > 0 ? el("p", null, `and ${more} more: dropferry status`) : null,
     status.notices?.failure ? el("p.why", null, `People are not told: ${status.notices.failure}`) : null)];
@@ -231,7 +227,7 @@ function runView(status) {
   const [drop, name] = run ? [run.drop, run.name] : [status.uploads[0].drop, status.uploads[0].path];
   const kind = run ? kindOf(run) : UPLOAD_KINDS[status.uploads[0].state] ?? "idle";
   const words = run ? wordsOf(run) : UPLOAD_WORDS[status.uploads[0].state] ?? status.uploads[0].state;
-  const reason = run ? reasonOf(run) : null;
+  const reason = run ? run.reason : null;
   const matters = status.attention ?? [];
   const top = el(`section.banner.${kind}`, { "data-key": "banner", "aria-label": "The run" },
     el("h1", null, pathOf(name)),
@@ -251,7 +247,7 @@ function runView(status) {
     uploadList("Files", files, !text && total > files.length ? `${files.length} of ${total} are shown: search for others` : null)
       ?? el("p.facts", { "data-key": "none" }, text ? "no file of that name" : "no file yet"),
     (status.ignored ?? []).length ? el("section", { "data-key": "ignored" }, el("h2", null, "Not uploaded"),
-      el("ul.plain.rows", null, status.ignored.slice(0, 50).map((file) => el("li", null, el("b", null, file.path), " ", reasonOf(file).text)))) : null,
+      el("ul.plain.rows", null, status.ignored.slice(0, 50).map((file) => el("li", null, el("b", null, file.path), " ", file.reason.text)))) : null,
   ]];
 }
 
@@ -288,7 +284,7 @@ function partMap(map) {
 function uploadView({ upload: up, part_map: map }) {
   const kind = UPLOAD_KINDS[up.state] ?? "idle";
   const words = UPLOAD_WORDS[up.state] ?? up.state;
-  const reason = reasonOf(up);
+  const reason = up.reason;
   const top = el(`section.banner.${kind}`, { "data-key": "banner", "aria-label": "The upload" },
     el("h1", null, pathOf(up.path)),
     el("p.from", null, "from ", up.drop, " to ", up.destination,

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use self::browser::Browser;
 use self::scenes::Scene;
-use super::stage::{Options, Stage, noise, until};
+use super::stage::{Options, Stage, TOKEN, noise, until};
 
 /// What a page may weigh, all its files together.
 const BYTES_MAX: usize = 100_000;
@@ -272,4 +272,29 @@ fn the_page_follows_the_daemon_and_names_of_files_are_text() {
         title.as_str().is_some_and(|title| title.starts_with("no answer")).then_some(())
     });
     assert_eq!(browser.run("return document.body.className"), "stale");
+}
+
+#[test]
+fn what_the_daemon_cannot_do_is_seen_first_with_what_to_do() {
+    let Some(browser) = Browser::start() else { return };
+    let (stage, address) = stage();
+    let first_seen = |words: [&str; 3]| {
+        until(words[1], || {
+            let top = top(&browser, 5);
+            words.iter().all(|word| top.contains(word)).then_some(())
+        });
+    };
+    browser.size(390, 844);
+    browser.open(&address);
+    stage.write_token("00000000000000000000000000000000");
+    stage.write("run1/a", &noise(1000, 3));
+    first_seen(["needs someone", "to-sevenbridges: ", "To do: "]);
+    browser.picture("daemon-halted-phone");
+    stage.write_token(TOKEN);
+    stage.until_count("completed", 1);
+    std::fs::rename(stage.drop(), stage.path("elsewhere")).expect("renamed");
+    first_seen(["1 thing needs someone", "lab: ", "To do: "]);
+    assert_fair(&browser, "the daemon's own page");
+    std::fs::rename(stage.path("elsewhere"), stage.drop()).expect("renamed");
+    first_seen(["All well", "1 file there, nothing on the way", ""]);
 }

@@ -14,12 +14,6 @@ use crate::store::snapshot::UploadShown;
 const FOUND_MAX: u32 = 200;
 
 impl Snapshot {
-    /// Returns a number that changes with each commit of the daemon; it belongs to this view alone.
-    pub fn change_count(&self) -> std::result::Result<i64, Error> {
-        let read = self.connection.query_row("PRAGMA data_version", [], |row| row.get(0));
-        read.map_err(|source| self.failed(source))
-    }
-
     /// Opens a view of one run: a directory, or a file that is a run of its own.
     pub fn of_run(
         directory: &Path,
