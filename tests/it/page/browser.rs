@@ -183,7 +183,8 @@ impl Drop for Browser {
     /// Ends the browser by its driver, whatever the test came to.
     fn drop(&mut self) {
         if let Ok(mut stream) = TcpStream::connect(&self.address) {
-            let end = format!("DELETE /session/{} HTTP/1.1\r\nHost: x\r\n\r\n", self.session);
+            let (session, host) = (&self.session, &self.address);
+            let end = format!("DELETE /session/{session} HTTP/1.1\r\nHost: {host}\r\n\r\n");
             stream.write_all(end.as_bytes()).ok();
             stream.read_exact(&mut [0; 12]).ok();
         }
