@@ -76,7 +76,7 @@ impl Problem {
                 unknown_key(key, &allowed, text, span.clone())
             }
             (None, Some(wrong)) => wrong.told(span.as_ref().and_then(|span| key_at(text, span))),
-            (None, None) => (said, None),
+            (None, None) => plain(&said, text, span.as_ref()),
         };
         let place = span.map(|span| ProblemPlace::new(path, text, span));
         Self { place, message, hint }
@@ -218,6 +218,37 @@ pub(super) fn line_of(text: &str, at: usize) -> usize {
     text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1
 }
 
+/// What is no TOML, in words that say what is there.
+fn plain(said: &str, text: &str, span: Option<&Range<usize>>) -> (String, Option<String>) {
+    let Some(span) = span else { return (said.to_owned(), None) };
+    let start = text.get(..span.start).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1);
+    let line = text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default().trim();
+    if said == "duplicate key" {
+        let (word, _) = line.split_once('=').unwrap_or((line, ""));
+        let word = word.trim();
+        let is_key = !line.starts_with('[');
+        let mut before: Vec<_> =
+            text.get(..start).unwrap_or_default().lines().enumerate().collect();
+        if is_key {
+            // Within its own table.
+            let begin = before.iter().rposition(|(_, line)| line.trim_start().starts_with('['));
+            before.drain(..begin.map_or(0, |at| at + 1));
+        }
+        let is_same = |line: &str| line.split('=').next().unwrap_or_default().trim() == word;
+        let first = before.iter().find(|(_, line)| is_same(line)).map(|(index, _)| index + 1);
+        let at = first.map_or(String::new(), |line| format!(": line {line} has it already"));
+        return (format!("{} stands twice{at}", if is_key { "this key" } else { word }), None);
+    }
+    if line.contains(['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}']) {
+        let hint = "use \" in their place".to_owned();
+        return ("these are typographic quotes".to_owned(), Some(hint));
+    }
+    if said.starts_with("string values must be quoted") {
+        return ("a text stands in quotes".to_owned(), Some("KEY = \"VALUE\"".to_owned()));
+    }
+    (said.to_owned(), None)
+}
+
 fn unknown_field(said: &str) -> Option<(&str, Vec<&str>)> {
     let rest = said.strip_prefix("unknown field `")?;
     let (key, rest) = rest.split_once('`')?;
@@ -300,8 +331,23 @@ fn unknown_key(
         before.lines().rev().find(|line| line.trim().starts_with('['))
     });
     let place = section.map_or(String::new(), |line| format!(" in {}", line.trim()));
+    if let Some(at) = span.as_ref().and_then(|span| text.get(..span.start))
+        && at.rsplit('\n').next().is_some_and(|line| line.trim_start().starts_with('['))
+    {
+        let hint = match nearest(key, allowed) {
+            Some(near) => format!("did you mean [{near}]?"),
+            None => format!("allowed are: {}", allowed.join(", ")),
+        };
+        return (format!("unknown table [{key}]"), Some(hint));
+    }
     let near = nearest(key, allowed);
     let hint = match near {
+        _ if ["token", "api_key", "key", "password", "secret"].contains(&key) => {
+            "a secret stands in a file of its own: credential = { file = \"NAME\" }".to_owned()
+        }
+        _ if key == "url" && allowed.contains(&"url_file") => {
+            "an address is a secret: url_file = \"NAME\", a file that holds it alone".to_owned()
+        }
         Some(near) => format!("did you mean {near:?}?"),
         None => format!("allowed are: {}", allowed.join(", ")),
     };

@@ -11,6 +11,7 @@ mod shared;
 mod transfer;
 mod web;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use toml::Spanned;
 use self::apart::Own;
 use super::problem::nearest;
 use super::sources::Sources;
-use super::units::{parse_duration, parse_size};
+use super::units::{UnitError, nearest_spelling, parse_duration, parse_size};
 use super::{Config, Destination, Drop, Environment, Places, Problem, Problems, raw};
 use crate::control;
 use crate::engine::needs_reading;
@@ -37,6 +38,8 @@ struct Resolver<'a> {
     environment: Environment<'a>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
+    /// Destinations that are configured, of which another problem tells.
+    unusable: Vec<String>,
     /// A directory did not answer.
     has_silence: bool,
 }
@@ -126,7 +129,7 @@ pub(super) fn credential_place(
 impl<'a> Resolver<'a> {
     fn new(sources: &'a Sources, environment: Environment<'a>) -> Self {
         let (problems, warnings) = (Vec::new(), Vec::new());
-        Self { sources, environment, problems, warnings, has_silence: false }
+        Self { sources, environment, problems, warnings, unusable: Vec::new(), has_silence: false }
     }
 
     /// Returns the warnings, unless there are problems.
@@ -145,10 +148,8 @@ impl<'a> Resolver<'a> {
 
 impl Resolver<'_> {
     fn file(&mut self, mut raw: raw::FileKeys<'_>) -> Config {
-        let destinations = raw.destinations().into_iter();
-        let destinations: Vec<_> = destinations
-            .filter_map(|(name, common, table)| self.destination(name, common, table))
-            .collect();
+        let destinations = self.destinations(&mut raw);
+        let spans = directories(&raw.drops);
         let mut drops: Vec<_> = raw
             .drops
             .into_iter()
@@ -157,7 +158,7 @@ impl Resolver<'_> {
         drops
             .iter_mut()
             .for_each(|drop| drop.settings.needs_words = needs_words(drop, &destinations));
-        self.check_overlaps(&drops);
+        self.check_overlaps(&drops, &spans);
         self.warn_of_shared_places(&drops, &destinations);
         let (state_span, socket_span) = (span(&raw.state.directory), span(&raw.control.socket));
         let state_directory = self.state_directory(raw.state.directory.take());
@@ -205,6 +206,18 @@ impl Resolver<'_> {
             heartbeats: notify.heartbeats,
             warnings: Vec::new(),
         }
+    }
+
+    /// Resolves the destinations, and remembers those of which a problem tells.
+    fn destinations(&mut self, raw: &mut raw::FileKeys<'_>) -> Vec<Destination> {
+        let mut usable = Vec::new();
+        for (name, common, table) in raw.destinations() {
+            match self.destination(name.clone(), common, table) {
+                Some(destination) => usable.push(destination),
+                None => self.unusable.push(name),
+            }
+        }
+        usable
     }
 
     fn problem(&mut self, span: Option<Range<usize>>, message: String, hint: Option<String>) {
@@ -297,11 +310,8 @@ impl Resolver<'_> {
             }
             Err(unit) => {
                 let message = format!("{key} = {:?} is no duration", value.as_ref());
-                self.problem(
-                    Some(value.span()),
-                    message,
-                    Some(format!("allowed: {}", unit.allowed)),
-                );
+                let hint = unit_hint(value.as_ref(), &unit, |near| parse_duration(near).is_ok());
+                self.problem(Some(value.span()), message, Some(hint));
                 default
             }
         }
@@ -322,11 +332,8 @@ impl Resolver<'_> {
             }
             Err(unit) => {
                 let message = format!("{key} = {:?} is no size", value.as_ref());
-                self.problem(
-                    Some(value.span()),
-                    message,
-                    Some(format!("allowed: {}", unit.allowed)),
-                );
+                let hint = unit_hint(value.as_ref(), &unit, |near| parse_size(near).is_ok());
+                self.problem(Some(value.span()), message, Some(hint));
                 default
             }
         }
@@ -417,6 +424,23 @@ impl Resolver<'_> {
             self.problem(Some(value.span()), message, Some(hint));
         }
         found.map(|(_, meaning)| *meaning)
+    }
+}
+
+/// Returns where the directory of each drop is written.
+fn directories(drops: &BTreeMap<String, Spanned<raw::DropKeys>>) -> BTreeMap<String, Range<usize>> {
+    let place = |(name, raw): (&String, &Spanned<raw::DropKeys>)| {
+        let directory = raw.get_ref().directory.as_ref();
+        (name.clone(), directory.map_or(raw.span(), Spanned::span))
+    };
+    drops.iter().map(place).collect()
+}
+
+/// Returns what was most likely meant, else what is allowed.
+fn unit_hint(text: &str, unit: &UnitError, is_wanted: impl Fn(&str) -> bool) -> String {
+    match nearest_spelling(text, is_wanted) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => format!("allowed: {}", unit.allowed),
     }
 }
 

@@ -123,6 +123,7 @@ impl Sources {
                 Err(error) => problems.push(self.syntax(&error, &[])),
             }
         }
+        lists_of_one(&mut whole);
         match problems.is_empty() {
             true => Ok(whole),
             false => Err(Problems { path: self.main().to_owned(), problems }),
@@ -159,6 +160,36 @@ impl Sources {
         let message = format!("{key} stands twice{at}");
         let hint = "remove one of the two; only tables and lists of tables are joined".to_owned();
         Problem { place: self.place(second), message, hint: Some(hint) }
+    }
+}
+
+/// Keys whose values are lists of words: one word stands for a list of one.
+const LISTS: [&str; 10] =
+    ["days", "destinations", "exclude", "hosts", "include", "on", "order", "run", "tags", "to"];
+
+fn lists_of_one(table: &mut DeTable<'_>) {
+    for (key, value) in table.iter_mut() {
+        let span = value.span();
+        let is_list = LISTS.contains(&key.get_ref().as_ref());
+        match value.get_mut() {
+            DeValue::Table(table) => lists_of_one(table),
+            DeValue::Array(list) => {
+                for item in list.iter_mut() {
+                    if let DeValue::Table(table) = item.get_mut() {
+                        lists_of_one(table);
+                    }
+                }
+            }
+            word @ DeValue::String(_) if is_list => {
+                let one = std::mem::replace(word, DeValue::Boolean(false));
+                *word = DeValue::Array([Spanned::new(span, one)].into_iter().collect());
+            }
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_) => {}
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use super::*;
 
+mod mistakes;
+
 /// Checks a text beside real files, and returns what is said with the directory left out.
 fn said(text: &str) -> String {
     use std::os::unix::fs::PermissionsExt;
@@ -66,8 +68,8 @@ fn unknown_keys_are_refused_with_a_suggestion() {
     hint: did you mean "disposition"?
     "#);
     insta::assert_snapshot!(said("[transfr]\n"), @r#"
-    DIR/config.toml:1: unknown key "transfr"
-    hint: did you mean "transfer"?
+    DIR/config.toml:1: unknown table [transfr]
+    hint: did you mean [transfer]?
     "#);
 }
 
@@ -176,7 +178,7 @@ fn values_are_refused_with_what_is_allowed() {
         [retry]\ndelay_min = \"soon\"\n";
     insta::assert_snapshot!(said(text), @r#"
     DIR/config.toml:2: part_size = "10 mB" is no size
-    hint: allowed: a whole number and one of B kB MB GB TB KiB MiB GiB TiB
+    hint: did you mean "10 MB"?
     DIR/config.toml:3: parts_in_flight = 0 is not possible
     hint: allowed: "auto", or a number from 1 to 256
     DIR/config.toml:4: bandwidth = "fast" is no rate
@@ -320,10 +322,10 @@ fn drops_are_checked() {
          [drops.gone]\ndirectory = \"nowhere\"\ndestinations = []\n"
     );
     insta::assert_snapshot!(said(&text), @r#"
-    DIR/config.toml: the directories of drops "inner" and "lab" overlap
-    hint: each file may belong to one drop
     DIR/config.toml:8: there is no usable destination "fra"
     hint: did you mean "far"?
+    DIR/config.toml:10: the directories of drops "inner" and "lab" (line 7) overlap
+    hint: each file may belong to one drop
     DIR/config.toml:13: directory DIR/nowhere is not there
     hint: make it, or correct the path; relative paths start at this file
     "#);
@@ -583,11 +585,11 @@ fn what_stands_twice_or_may_be_written_by_others_is_refused_with_its_file() {
     hint: chmod go-w DIR/conf.d/a.toml
     ");
     insta::assert_snapshot!(file(0o644, "[transfr]\n").expect_err("a key"), @r#"
-    DIR/conf.d/a.toml:1: unknown key "transfr"
+    DIR/conf.d/a.toml:1: unknown table [transfr]
       |
     1 | [transfr]
       |  ^^^^^^^
-    hint: did you mean "transfer"?
+    hint: did you mean [transfer]?
     "#);
     insta::assert_snapshot!(file(0o644, "[web]\nlisten = \"here\"\n").expect_err("a value"), @r#"
     DIR/conf.d/a.toml:2: listen = "here" is no address

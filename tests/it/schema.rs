@@ -62,15 +62,16 @@ fn descriptions() -> BTreeMap<(String, String), String> {
 fn of(kind: &str) -> Value {
     let inner = kind.trim_start_matches("Option<").trim_matches(['<', '>']);
     let reference = |name: &str| json!({ "$ref": format!("#/$defs/{name}") });
-    let words = json!({ "type": "array", "items": { "type": "string" } });
+    let list = json!({ "type": "array", "items": { "type": "string" } });
+    // One word stands for a list of one.
+    let words = json!({ "anyOf": [{ "type": "string" }, list] });
     match inner {
         "Text" | "String" => json!({ "type": "string" }),
         "i64" | "i32" => json!({ "type": "integer" }),
         "f64" => json!({ "type": "number" }),
         "bool" => json!({ "type": "boolean" }),
         "Count" => json!({ "type": ["integer", "string"] }),
-        "Texts" => json!({ "anyOf": [{ "type": "string" }, words] }),
-        "WordList" => words,
+        "Texts" | "WordList" => words,
         _ if inner.contains("BTreeMap<String, String") => {
             json!({ "type": "object", "additionalProperties": { "type": "string" } })
         }

@@ -111,6 +111,9 @@ impl Resolver<'_> {
             Some(known) => known.to_owned(),
             None => self.base_url(&name, raw.base_url.as_ref(), &span, allow_plain_http)?,
         };
+        if platform == "sevenbridges" {
+            self.check_version(raw.base_url.as_ref());
+        }
         let of = Of { name: &name, base_url, allow_plain_http, span: span.clone() };
         let target = match platform {
             "sevenbridges" => self.keys(table).and_then(|keys| self.sevenbridges(of, keys)),
@@ -176,6 +179,16 @@ impl Resolver<'_> {
             self.warn(value.map_or(span.clone(), Spanned::span), message);
         }
         Some(url)
+    }
+
+    fn check_version(&mut self, value: Option<&Spanned<String>>) {
+        let Some(value) = value else { return };
+        let url = value.as_ref().trim_end_matches('/');
+        let of_vendor = ["sbgenomics.com", "biodatacatalyst.nhlbi.nih.gov"];
+        if of_vendor.iter().any(|host| url.contains(host)) && !url.ends_with("/v2") {
+            let message = "base_url: the address of Seven Bridges' API ends in /v2".to_owned();
+            self.problem(Some(value.span()), message, Some(format!("base_url = \"{url}/v2\"")));
+        }
     }
 
     fn plain_http(&mut self, platform: &str, value: Option<&Spanned<bool>>) -> bool {

@@ -1,5 +1,6 @@
 //! Drop directories: where, to which targets, how settled, which files.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -171,20 +172,25 @@ impl Resolver<'_> {
         self.required("directory", ("drop", name), value, span)?;
         let directory = self.below(value?);
         // One that is there and does not answer, as a share may, is no mistake: the daemon waits for it.
-        let is_missing = match self.ask(&directory, |directory| std::fs::metadata(directory)) {
-            None => false,
-            Some(Ok(found)) => !found.is_dir(),
-            Some(Err(error)) => {
-                matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+        let wrong = match self.ask(&directory, |directory| std::fs::metadata(directory)) {
+            Some(Ok(found)) if !found.is_dir() => "is a file, and no directory",
+            Some(Err(error))
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                "is not there"
             }
+            None | Some(_) => return Some(directory),
         };
-        if is_missing {
-            let message = format!("directory {} is not there", directory.display());
-            let hint = "make it, or correct the path; relative paths start at this file".to_owned();
-            self.problem(value.map(Spanned::span), message, Some(hint));
-            return None;
-        }
-        Some(directory)
+        let message = format!("directory {} {wrong}", directory.display());
+        let near = near_directory(&directory).map(|near| format!("did you mean {near:?}?"));
+        let hint = if value?.as_ref().contains('$') {
+            "variables are not replaced here; ~ is".to_owned()
+        } else {
+            let usual = "make it, or correct the path; relative paths start at this file";
+            near.unwrap_or_else(|| usual.to_owned())
+        };
+        self.problem(value.map(Spanned::span), message, Some(hint));
+        None
     }
 
     fn drop_destinations(
@@ -207,10 +213,12 @@ impl Resolver<'_> {
                 self.problem(Some(asked.span()), message, None);
             } else if known.contains(&destination) {
                 found.push(destination);
-            } else {
+            } else if !self.unusable.contains(asked.as_ref()) {
                 let message = format!("there is no usable destination {:?}", asked.as_ref());
-                let hint =
-                    nearest(asked.as_ref(), &words).map(|near| format!("did you mean {near:?}?"));
+                let near = nearest(asked.as_ref(), &words);
+                let hint = near.map(|near| format!("did you mean {near:?}?"));
+                let all = || format!("there are: {}", words.join(", "));
+                let hint = hint.or_else(|| (!words.is_empty()).then(all));
                 self.problem(Some(asked.span()), message, hint);
             }
         }
@@ -230,7 +238,11 @@ impl Resolver<'_> {
     }
 
     /// One file must not belong to two drops.
-    pub(super) fn check_overlaps(&mut self, drops: &[Drop]) {
+    pub(super) fn check_overlaps(
+        &mut self,
+        drops: &[Drop],
+        spans: &BTreeMap<String, Range<usize>>,
+    ) {
         let mut real = |drop: &Drop| {
             let directory = &drop.source.directory;
             let answer = self.ask(directory, |directory| directory.canonicalize());
@@ -240,14 +252,29 @@ impl Resolver<'_> {
         for (index, (drop, one)) in drops.iter().zip(&places).enumerate() {
             for (other, two) in drops[..index].iter().zip(&places) {
                 if one.starts_with(two) || two.starts_with(one) {
-                    let message = format!(
-                        "the directories of drops {:?} and {:?} overlap",
-                        other.settings.name.as_str(),
-                        drop.settings.name.as_str()
-                    );
-                    self.problem(None, message, Some("each file may belong to one drop".into()));
+                    let (drop, other) = (drop.settings.name.as_str(), other.settings.name.as_str());
+                    let span = |name: &str| spans.get(name).cloned();
+                    let mut both = [(drop, span(drop)), (other, span(other))];
+                    both.sort_by_key(|(_, span)| span.as_ref().map(|span| span.start));
+                    let [(first, at), (second, span)] = both;
+                    let at = at.and_then(|at| self.sources.place(&at));
+                    let at = at.map_or(String::new(), |at| format!(" (line {})", at.line));
+                    let message =
+                        format!("the directories of drops {second:?} and {first:?}{at} overlap");
+                    self.problem(span, message, Some("each file may belong to one drop".into()));
                 }
             }
         }
     }
+}
+
+/// Returns a directory beside one that is not there whose name is nearly the same.
+fn near_directory(directory: &Path) -> Option<PathBuf> {
+    let name = directory.file_name()?.to_str()?;
+    let entries = std::fs::read_dir(directory.parent()?).ok()?.filter_map(Result::ok);
+    let is_directory = |entry: &std::fs::DirEntry| entry.path().is_dir();
+    let names = entries.take(1000).filter(is_directory);
+    let names: Vec<String> = names.filter_map(|e| e.file_name().into_string().ok()).collect();
+    let words: Vec<&str> = names.iter().map(String::as_str).collect();
+    nearest(name, &words).map(|near| directory.with_file_name(near))
 }

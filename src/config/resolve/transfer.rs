@@ -3,7 +3,7 @@
 use jiff::civil::{Time, Weekday};
 use toml::Spanned;
 
-use super::{MIB, Resolver};
+use super::{MIB, Resolver, unit_hint};
 use crate::config::units::parse_rate;
 use crate::config::{Transfer, raw};
 use crate::engine::settings::{PartWish, PartsInFlight};
@@ -45,11 +45,8 @@ impl Resolver<'_> {
             Ok(rate) => rate,
             Err(unit) => {
                 let message = format!("bandwidth = {:?} is no rate", value.as_ref());
-                self.problem(
-                    Some(value.span()),
-                    message,
-                    Some(format!("allowed: {}", unit.allowed)),
-                );
+                let hint = unit_hint(value.as_ref(), &unit, |near| parse_rate(near).is_ok());
+                self.problem(Some(value.span()), message, Some(hint));
                 None
             }
         }

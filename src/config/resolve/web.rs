@@ -48,7 +48,13 @@ impl Resolver<'_> {
         if listen.as_ref() == "off" {
             return None;
         }
-        let address: Option<SocketAddr> = listen.as_ref().parse().ok();
+        // As everybody writes them.
+        let written = match listen.as_ref().split_once(':') {
+            Some(("localhost", port)) => format!("127.0.0.1:{port}"),
+            Some(("", port)) => format!("0.0.0.0:{port}"),
+            Some(_) | None => listen.as_ref().clone(),
+        };
+        let address: Option<SocketAddr> = written.parse().ok();
         if !has_password && address.is_some_and(|address| !address.ip().is_loopback()) {
             let message = format!(
                 "[web] listen = {:?}: other machines reach it, and there is no password_file",
