@@ -172,6 +172,8 @@ fn lists_of_one(table: &mut DeTable<'_>) {
         let span = value.span();
         let is_list = LISTS.contains(&key.get_ref().as_ref());
         match value.get_mut() {
+            // Its keys are words of the user's own.
+            DeValue::Table(_) if key.get_ref() == "metadata" => {}
             DeValue::Table(table) => lists_of_one(table),
             DeValue::Array(list) => {
                 for item in list.iter_mut() {

@@ -96,10 +96,11 @@ impl Code {
         }
     }
 
-    /// Returns what the watch of a drop directory says, where that is more than that it is watched.
+    /// Returns what a reason beside the watch of a drop directory is about.
     pub fn of_watch(watch: &str) -> Option<Self> {
         match WatchState::parse(watch)? {
-            WatchState::Events => None,
+            // What of it is not seen.
+            WatchState::Events => Some(Self::Ignored(IgnoreReason::DirectoryUnreadable)),
             WatchState::Scanning => Some(Self::Wait(WaitCode::Scanning)),
             WatchState::Deaf => Some(Self::Notice(NoticeKind::Deaf)),
         }

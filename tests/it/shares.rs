@@ -12,6 +12,7 @@ use std::process::Command;
 
 use rustix::io::Errno;
 use rustix::process::Signal;
+use serde_json::Value;
 
 use super::fuse::{Fuse, Mood};
 use super::skipped::{skipped, skipped_by_machine};
@@ -59,8 +60,9 @@ const USER: [&str; 3] = ["-U", "-m", "--preserve-credentials"];
 
 fn drop_row(stage: &Stage) -> (String, String) {
     let status = stage.status();
-    let text = |key: &str| status["drops"][0][key].as_str().unwrap_or("").to_owned();
-    (text("watch"), text("reason"))
+    let row = &status["drops"][0];
+    let text = |text: &Value| text.as_str().unwrap_or("").to_owned();
+    (text(&row["watch"]), text(&row["reason"]["text"]))
 }
 
 /// Waits until the drop's row says so, and returns its reason.

@@ -75,6 +75,11 @@ fn header<'a>(mail: &'a Value, name: &str) -> &'a str {
     content.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or("")
 }
 
+/// Which of forty machines it comes from.
+fn node() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 #[test]
 fn a_mail_goes_encrypted_and_logged_in_and_each_fact_has_one_message_id_after_kills() {
     let Some(server) = Server::start("451 4.3.0 later\nhang\n250 OK\n250 OK\n") else { return };
@@ -109,7 +114,7 @@ fn a_mail_goes_encrypted_and_logged_in_and_each_fact_has_one_message_id_after_ki
     let ids: BTreeSet<_> = tries.iter().map(|mail| header(mail, "Message-ID")).collect();
     assert_eq!(ids.len(), 2, "one for each fact: {ids:?}");
     assert!(ids.iter().all(|id| id.ends_with(".dropferry@lab.example>")), "{ids:?}");
-    assert_eq!(header(&tries[0], "Subject"), "[dropferry] run1 is complete");
+    assert_eq!(header(&tries[0], "Subject"), format!("[dropferry {}] run1 is complete", node()));
     assert_eq!(header(&tries[0], "Auto-Submitted"), "auto-generated");
     let content = tries[3]["content"].as_str().expect("text");
     for line in ["run2 of lab is all at to-sevenbridges: 1 file, 5 B", "Size:             5 B"] {
@@ -153,5 +158,6 @@ fn a_report_is_sent_once_for_its_period_also_by_the_next_start() {
     let tries = server.tries();
     assert_eq!(tries.len(), 1, "once for its period: {tries:?}");
     let subject = header(&tries[0], "Subject");
-    assert_eq!(subject, "[dropferry] report: 0 runs are complete: 0 files, 0 B");
+    let told = "report: 0 runs are complete: 0 files, 0 B";
+    assert_eq!(subject, format!("[dropferry {}] {told}", node()));
 }

@@ -59,7 +59,8 @@ fn a_destination_that_never_took_anything_needs_a_person_at_once(platform: &str)
     until("it is halted", || {
         (stage.status()["destinations"][0]["state"] == "halted").then_some(())
     });
-    assert_eq!(stage.status()["attention"], json!([]), "it has worked: people have two minutes");
+    let attention = stage.status()["attention"].clone();
+    assert!(!attention.to_string().contains("never taken anything"), "it has: {attention}");
 }
 
 fn an_upload_that_the_platform_lost_begins_again(platform: &str) {
@@ -162,7 +163,9 @@ fn a_part_that_is_refused_for_ever_goes_into_an_upload_begun_anew_before_the_fil
     assert_eq!(calls("create"), 2, "once");
     assert!(calls("list-parts") >= 1, "it was asked before");
     let reason = upload_of(&stage, "run/large")["reason"].clone();
-    assert!(reason.as_str().is_some_and(|reason| reason.contains("BadDigest")), "{reason}");
+    assert_eq!(reason["code"], "no-progress");
+    let text = reason["text"].as_str().unwrap_or_default();
+    assert!(text.contains("BadDigest"), "{reason}");
     let received = stage.ledger()["bytes_received"].as_u64();
     assert!(received <= Some(20 << 20), "{received:?}: the bound of what is sent in vain");
     stage.tell("faults", "[]");
