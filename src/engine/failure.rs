@@ -81,7 +81,7 @@ const WINDOW_ANSWERS: u32 = 20;
 /// enough then.
 const WINDOW_MAX: Duration = Duration::from_mins(1);
 /// One failure is a request's own misfortune, and a balancer with one dead server shows two in a row.
-const SEVERAL: u32 = 3;
+pub(crate) const SEVERAL: u32 = 3;
 /// The same refusal of the same step so often, over [`REFUSALS_TIME`] at least, does not pass by itself.
 const REFUSALS_MAX: u32 = 5;
 /// Rights that were just given, and keys that were just made, take some minutes to be known everywhere.
@@ -94,7 +94,8 @@ const CREDENTIAL_RETRY: RetrySettings =
     RetrySettings { delay_min: Duration::from_secs(1), delay_max: Duration::from_mins(5) };
 /// So many parts are sent in vain, or as much as the file has, before a step that fails is tried another way.
 const VAIN_PARTS: u64 = 4;
-/// After a control request that passed, the next refusals of objects are theirs alone for that long.
+/// After a control request that passed, the next refusals of objects are theirs alone for that long, unless
+/// [`SEVERAL`] come with nothing that passes between them.
 pub(crate) const CONTROL_HOLDS: Duration = Duration::from_secs(30);
 /// Uploads that were begun and wait to be tried again leave their places to others, up to so many: each
 /// may have parts at the far side that cost money, and is held in memory.

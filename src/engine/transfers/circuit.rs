@@ -21,7 +21,7 @@ use super::width::Width;
 use super::{TransferAct, TransferTurn};
 use crate::engine::dispatch::{Dispatch, ToNotices};
 use crate::engine::event::{Act, ActId, Outcome, Setback};
-use crate::engine::failure::{self, CONTROL_HOLDS, Evidence, Failures, LONG_DELAY_MAX};
+use crate::engine::failure::{self, CONTROL_HOLDS, Evidence, Failures, LONG_DELAY_MAX, SEVERAL};
 use crate::engine::plan;
 use crate::engine::settings::{DestinationSettings, RetrySettings};
 use crate::model::{
@@ -86,6 +86,8 @@ enum GateState {
 struct ControlCall {
     act: Option<ActId>,
     passed_at: Option<Monotonic>,
+    /// So many objects were refused since anything passed.
+    refused_count: u32,
 }
 
 /// What a call is for, as far as its refusal is judged by it.
@@ -257,6 +259,7 @@ impl Gate {
         let decides = is_probe || self.is_open();
         let Some(why) = why.filter(|_| found != Evidence::Answers) else {
             self.failures = Failures::default();
+            self.control.refused_count = 0;
             if is_control || (is_probe && purpose == Purpose::Probe) {
                 self.control.passed_at = Some(now);
             }
@@ -296,8 +299,11 @@ impl Gate {
             }
             Evidence::Doubt if is_probe => return true,
             Evidence::Doubt => {
-                let holds = self.control.passed_at.is_some_and(|at| now.since(at) < CONTROL_HOLDS);
-                let is_asked = holds || self.control.act.is_some();
+                let control = &mut self.control;
+                control.refused_count = control.refused_count.saturating_add(1);
+                let is_new = control.passed_at.is_some_and(|at| now.since(at) < CONTROL_HOLDS);
+                let holds = is_new && control.refused_count < SEVERAL;
+                let is_asked = holds || control.act.is_some();
                 return decides && purpose == Purpose::Upload && !is_asked;
             }
             Evidence::Answers | Evidence::Nothing | Evidence::CredentialRefused => {}
@@ -655,6 +661,20 @@ mod tests {
             answer_to(&mut gate, Purpose::Probe, ActId(6), Some(kind), 41);
             assert_eq!(gate.shown(), DestinationState::Halted, "{kind:?}: it refuses all");
         }
+    }
+
+    #[test]
+    fn rights_that_end_just_after_a_control_request_passed_are_noticed_after_three_refusals() {
+        let mut gate = half_open(DestinationState::Unknown);
+        answer_to(&mut gate, Purpose::Probe, ActId(7), None, 0);
+        let refused = Some(FailureKind::Forbidden);
+        assert!(!answer(&mut gate, 8, refused, 1) && !answer(&mut gate, 9, refused, 1));
+        answer(&mut gate, 10, None, 1);
+        assert!(!answer(&mut gate, 11, refused, 1) && !answer(&mut gate, 12, refused, 1));
+        assert!(answer(&mut gate, 13, refused, 1), "nothing passed between them");
+        gate.control.act = Some(ActId(14));
+        answer_to(&mut gate, Purpose::Probe, ActId(14), refused, 2);
+        assert_eq!(gate.shown(), DestinationState::Halted);
     }
 
     #[test]
