@@ -3,6 +3,7 @@
 mod answer;
 mod apart;
 mod care;
+mod credential;
 mod destination;
 mod drop;
 mod notify;

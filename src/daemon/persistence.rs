@@ -111,12 +111,13 @@ impl Persistence {
         while let Some(commit) = self.commits.next().await {
             refused(commit)?;
         }
+        // The last connection that closes removes the WAL.
+        self.thread.look()?;
         // It writes through the store, which ends when all have let go of it.
         self.care.finish();
         self.loader.finish();
         drop(self.store);
         closed();
-        self.thread.look()?;
         self.thread.finish();
         Ok(())
     }

@@ -126,7 +126,7 @@ fn a_file_that_a_program_holds_open_on_a_local_disk_is_sent_once_it_is_closed() 
     file.write_all(b"first half, ").expect("written");
     let reason = until("it is named", || {
         let status = stage.status();
-        let reason = status["drops"][0]["reason"].as_str()?.to_owned();
+        let reason = status["drops"][0]["reason"]["text"].as_str()?.to_owned();
         reason.contains("series.czi open to write").then_some(reason)
     });
     assert!(reason.contains("closed"), "{reason}");
