@@ -61,13 +61,13 @@ pub(crate) struct Daemon {
     pub(super) supervisor: Supervisor,
     pub(super) clock: Clock,
     pub(super) phase: Phase,
-    pub(super) due: Due,
+    pub(super) due: LoopTimers,
     pub(super) setup: Setup,
 }
 
 /// When the loop looks again at what does not report by itself.
 #[derive(Debug)]
-pub(super) struct Due {
+pub(super) struct LoopTimers {
     /// Whether credentials of halted destinations were replaced.
     pub(super) credentials: Monotonic,
     /// How much was sent.
@@ -161,7 +161,7 @@ impl Daemon {
             supervisor: Supervisor::new(config, now.monotonic),
             clock,
             phase: Phase::Running,
-            due: Due { credentials: now.monotonic, meters: now.monotonic },
+            due: LoopTimers { credentials: now.monotonic, meters: now.monotonic },
             setup,
         };
         daemon.take_effects(first_effects);

@@ -25,26 +25,26 @@ impl RunProgress {
             RunState::Open | RunState::Closed => (row.file_count, row.size.0),
             RunState::Completed | RunState::Gone | RunState::Skipped => (0, 0),
         };
-        let mut progress = Self {
-            file_count: tally.upload_count.max(files),
-            bytes: tally.size_bytes.max(bytes),
-            accepted_bytes: tally.accepted_bytes,
-            in_flight_bytes: flow.map_or(0, |flow| flow.in_flight.0),
-            rate: rate_of(status, flow.map_or(0, |flow| flow.bytes_per_second)),
-            seconds_left: None,
-            stalled_since: flow.and_then(|flow| flow.stalled_since),
-        };
-        let can_end = tally.parked_count == 0 && is_open(status, &tally.destination);
-        progress.seconds_left = progress.time_left(can_end);
-        progress
+        Self::of_tally(status, tally, flow, files, bytes)
     }
 
     /// How far the files of a drop directory are that are runs of their own.
     pub(in crate::cli) fn of_files(status: &Status, drop: &str, tally: &RunTallyShown) -> Self {
         let flow = flow(status, drop, &SourcePath::from_bytes(b""), &tally.destination);
+        Self::of_tally(status, tally, flow, 0, 0)
+    }
+
+    /// Of so many files and bytes at least.
+    fn of_tally(
+        status: &Status,
+        tally: &RunTallyShown,
+        flow: Option<&Flow>,
+        files: u64,
+        bytes: u64,
+    ) -> Self {
         let mut progress = Self {
-            file_count: tally.upload_count,
-            bytes: tally.size_bytes,
+            file_count: tally.upload_count.max(files),
+            bytes: tally.size_bytes.max(bytes),
             accepted_bytes: tally.accepted_bytes,
             in_flight_bytes: flow.map_or(0, |flow| flow.in_flight.0),
             rate: rate_of(status, flow.map_or(0, |flow| flow.bytes_per_second)),
