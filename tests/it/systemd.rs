@@ -392,13 +392,13 @@ fn what_the_documents_say_of_restoring_and_moving_is_done_as_it_is_written() {
     lab.said(&format!("set -e\n{troubleshooting}"));
     // The journal has what a line says as fields of its own.
     let entries = lab.said("journalctl --unit dropferry --output json --no-pager");
-    let is_completed = |entry: &Value| {
-        entry["MESSAGE"] == "completed"
+    let is_verified = |entry: &Value| {
+        entry["MESSAGE"].as_str().is_some_and(|line| line.contains(" is at cavatica: "))
             && entry["DROPFERRY_UPLOAD_ID"] == "1"
             && entry["SYSLOG_IDENTIFIER"] == "dropferry"
             && entry["PRIORITY"] == "6"
     };
     let entries = entries.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    assert!(entries.filter(is_completed).count() > 0, "{}", lab.log());
+    assert!(entries.filter(is_verified).count() > 0, "{}", lab.log());
     lab.assert_there(0);
 }
