@@ -23,6 +23,7 @@ pub(crate) mod webhook;
 mod words;
 
 pub use body::body;
+pub(crate) use body::host;
 
 use std::path::Path;
 use std::pin::Pin;

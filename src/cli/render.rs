@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal, Write};
 
 use super::layout::{self, Sheet};
 use crate::model::{ByteCount, Shown, WallTime, json_shown, lasted, lines_shown};
+pub(super) use crate::notify::host;
 use crate::receipt::rfc3339;
 use crate::telemetry::{scrub, scrub_secrets};
 
@@ -35,11 +36,6 @@ pub(super) fn json(value: &serde_json::Value) -> io::Result<()> {
 pub(super) fn sheet(sheet: &Sheet) -> io::Result<()> {
     let text = if layout::has_colour() { sheet.coloured() } else { sheet.plain() };
     document(&scrub_secrets(&text))
-}
-
-/// Returns the name of this machine.
-pub(super) fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Clears a terminal.

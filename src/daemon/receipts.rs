@@ -57,7 +57,7 @@ struct AwaitedLine {
 
 impl Receipts {
     pub(super) fn new(state: PathBuf) -> Self {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let host = crate::notify::host();
         let appender = Mutex::new(Appender::new(state, host));
         Self { waiting: ServedQueue::default(), appender, must_reread: AtomicBool::new(false) }
     }

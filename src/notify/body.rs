@@ -73,7 +73,7 @@ pub fn body(notice: &Notice) -> Value {
 }
 
 /// Returns this machine's name: forty of them may send to one place.
-fn host() -> String {
+pub(crate) fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

@@ -195,7 +195,7 @@ impl Resolver<'_> {
     /// Fills in this machine's name, and refuses words that mean nothing: they would stand in names as they
     /// are.
     fn with_words(&mut self, name: &str, target: TargetKeys, span: &Range<usize>) -> TargetKeys {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let host = crate::notify::host();
         let mut fill = |key: &str, template: String| {
             if let Some(word) = unknown_word(&template) {
                 let message = format!("{key} of destination {name:?} has the word {{{word}}}");

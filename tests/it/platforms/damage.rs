@@ -81,6 +81,18 @@ fn a_damaged_object_of_one_part_is_replaced_by_its_own_upload() {
     }
 }
 
+/// A file of that size is stored, its answer is held back, the daemon killed; the next one completes it.
+fn is_killed_once_it_is_stored(stage: &mut Stage, size: usize) {
+    stage.write(SMALL, &noise(size, 1));
+    stage.start();
+    until("it is stored", || (stage.files().len() == 1).then_some(()));
+    stage.kill();
+    stage.tell("faults", "[]");
+    stage.start();
+    stage.until_count("completed", 1);
+    stage.assert_all_there();
+}
+
 #[test]
 fn a_damaged_object_is_replaced_after_a_kill_between_its_storing_and_its_record() {
     for size in [5, 200 << 10] {
@@ -90,14 +102,7 @@ fn a_damaged_object_is_replaced_after_a_kill_between_its_storing_and_its_record(
             {"operation": "put-object", "when": "after", "action": {"stall": 600_000}},
         ]);
         stage.tell("faults", &rules.to_string());
-        stage.write(SMALL, &noise(size, 1));
-        stage.start();
-        until("it is stored", || (stage.files().len() == 1).then_some(()));
-        stage.kill();
-        stage.tell("faults", "[]");
-        stage.start();
-        stage.until_count("completed", 1);
-        stage.assert_all_there();
+        is_killed_once_it_is_stored(&mut stage, size);
         proves_by_md5(&stage);
     }
 }
@@ -114,14 +119,7 @@ fn a_file_that_arrived_just_before_a_kill_ends_proved_whatever_its_etag_is() {
             let rule =
                 json!([{"operation": "put-object", "when": "after", "action": {"stall": 600_000}}]);
             stage.tell("faults", &rule.to_string());
-            stage.write(SMALL, &noise(size, 1));
-            stage.start();
-            until("it is stored", || (stage.files().len() == 1).then_some(()));
-            stage.kill();
-            stage.tell("faults", "[]");
-            stage.start();
-            stage.until_count("completed", 1);
-            stage.assert_all_there();
+            is_killed_once_it_is_stored(&mut stage, size);
             assert_eq!(calls(&stage, "put-object"), sent, "{etags}, {size} bytes");
         }
     }
