@@ -415,7 +415,7 @@ impl Bench {
         for id in first..first + OPEN_UPLOADS {
             let mut records = begun(id, PARTS);
             if let Some(Record::Admit(admission)) = records.first_mut() {
-                admission.drop = DirectoryName::new("lab");
+                admission.file.drop = DirectoryName::new("lab");
             }
             records.extend((1..=PARTS / 2).map(|number| part(id, number)));
             let applied = writer.apply(&[records]).expect("written");

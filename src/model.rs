@@ -60,7 +60,7 @@ pub use notice::{
 };
 pub use order::{OrderChange, OrderRecord, Scope, Standing, Verb};
 pub use proof::{ArrivedFile, DisposalDoubt, RemoteStanding, SentFile};
-pub use record::{Admission, Record};
+pub use record::{Admission, AdmittedFile, Record};
 pub use remote::{
     ChangePolicy, Completion, ContentMark, Describes, Description, Maker, NamePolicies, NamePolicy,
     OpenUpload, RemoteFile, RemotePart, RemoteUpload, Replaces, Target, Traits,

@@ -1,9 +1,9 @@
 //! What the writer is told of uploads.
 
 use dropferry::testing::model::{
-    Admission, ByteCount, DestinationName, DirectoryName, ETag, Fact, Fingerprint, Md5, PartNumber,
-    PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Target,
-    TargetId, UploadId, WallTime,
+    Admission, AdmittedFile, ByteCount, DestinationName, DirectoryName, ETag, Fact, Fingerprint,
+    Md5, PartNumber, PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId,
+    SourcePath, Target, TargetId, UploadId, WallTime,
 };
 
 #[path = "written.rs"]
@@ -23,26 +23,28 @@ pub(crate) fn life(id: i64, is_whole: bool) -> Vec<Record> {
     let (part_size, file_size) = (PartSize::new(8 << 20).expect("not zero"), ByteCount(8));
     let admission = Admission {
         id: UploadId(id),
-        drop: DirectoryName::new("template"),
-        path: SourcePath::from_bytes(b"unit/file"),
-        run: SourcePath::from_bytes(b"unit"),
-        provenance: None,
         target_id: TargetId(1),
-        is_sentinel: false,
-        fingerprint: Fingerprint {
-            device: 1,
-            inode: 1,
-            size: file_size,
-            mtime_ns: 1,
-            ctime_ns: Some(1),
-        },
         destination: DestinationName::new("far"),
-        target: Target { folders: vec!["unit".into()], name: "file".into() },
+        target: Target::new(["unit"], "file"),
         part_size,
         rank: 0,
         at,
         parked: None,
-        root: None,
+        file: AdmittedFile {
+            drop: DirectoryName::new("template"),
+            path: SourcePath::from_bytes(b"unit/file"),
+            run: SourcePath::from_bytes(b"unit"),
+            provenance: None,
+            is_sentinel: false,
+            fingerprint: Fingerprint {
+                device: 1,
+                inode: 1,
+                size: file_size,
+                mtime_ns: 1,
+                ctime_ns: Some(1),
+            },
+            root: None,
+        },
     };
     let mut records = vec![Record::Admit(Box::new(admission))];
     if !is_whole {
@@ -89,7 +91,7 @@ pub(crate) fn begun(id: i64, part_count: u32) -> Vec<Record> {
     let mut records = life(id, false);
     let part_size = PartSize::new(8 << 20).expect("not zero");
     if let Some(Record::Admit(admission)) = records.first_mut() {
-        admission.fingerprint.size = ByteCount(part_size.get() * u64::from(part_count));
+        admission.file.fingerprint.size = ByteCount(part_size.get() * u64::from(part_count));
     }
     let remote = RemoteUpload {
         id: RemoteUploadId::new(format!("{id:032}")),

@@ -109,8 +109,8 @@ fn upload(id: i64, part_count: u32) -> StoredUpload {
     let Some(Record::Admit(mut admission)) = life(id, false).into_iter().next() else {
         unreachable!("a life begins with its admission");
     };
-    admission.path = SourcePath::from_bytes(format!("unit/{id}").as_bytes());
-    admission.fingerprint.size = ByteCount(PART_SIZE * u64::from(part_count));
+    admission.file.path = SourcePath::from_bytes(format!("unit/{id}").as_bytes());
+    admission.file.fingerprint.size = ByteCount(PART_SIZE * u64::from(part_count));
     let remote = RemoteUpload {
         id: RemoteUploadId::new(format!("{id:032}")),
         part_size: PartSize::new(PART_SIZE).expect("not zero"),

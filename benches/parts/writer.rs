@@ -81,9 +81,9 @@ pub(crate) fn small(id: i64) -> [Vec<Record>; 3] {
     let mut admitted = life(id, true);
     if let Some(Record::Admit(admission)) = admitted.first_mut() {
         let path = format!("unit/sample-{:02}/file-{id:06}", id % 37);
-        admission.path = SourcePath::from_bytes(path.as_bytes());
-        admission.fingerprint.inode = id.cast_unsigned().wrapping_mul(7);
-        admission.target.name = format!("file-{id:06}");
+        admission.file.path = SourcePath::from_bytes(path.as_bytes());
+        admission.file.fingerprint.inode = id.cast_unsigned().wrapping_mul(7);
+        admission.target = admission.target.with_name(&format!("file-{id:06}"));
     }
     let mut sent = admitted.split_off(1);
     let learned = Fact::ETagModeLearned { mode: ETagMode::Md5 };

@@ -41,7 +41,7 @@ fn row(upload: &UploadShown, export: &ExportShown) -> Vec<String> {
     let since = export.exported_at.or(export.started_at).or(export.intended_at);
     vec![
         upload.admission.id.to_string(),
-        upload.admission.path.to_string(),
+        upload.admission.file.path.to_string(),
         format!("{}: {}", export.volume, export.location),
         export.state.clone(),
         render::time(since).as_str().unwrap_or("-").to_owned(),
@@ -52,8 +52,8 @@ fn row(upload: &UploadShown, export: &ExportShown) -> Vec<String> {
 fn to_json(upload: &UploadShown, export: &ExportShown) -> Value {
     json!({
         "upload_id": upload.admission.id.0,
-        "drop": upload.admission.drop.as_str(),
-        "path": upload.admission.path.to_string(),
+        "drop": upload.admission.file.drop.as_str(),
+        "path": upload.admission.file.path.to_string(),
         "destination": upload.admission.destination.as_str(),
         "volume": export.volume,
         "location": export.location,

@@ -146,8 +146,8 @@ impl<'a> Planner<'a> {
             (None, Ok(preview)) => json!({
                 "fate": "upload", "when": self.when(seen), "part_count": preview.part_count,
                 "part_size_bytes": preview.part_size.get(),
-                "remote_folder": preview.target.folders.join("/"),
-                "remote_name": preview.target.name, "rank": seen.place.rank,
+                "remote_folder": preview.target.folder(),
+                "remote_name": preview.target.name(), "rank": seen.place.rank,
             }),
             (None, Err(reason)) => json!({"fate": "parked", "reason": reason.sentence()}),
         };
@@ -163,7 +163,7 @@ impl<'a> Planner<'a> {
     ) -> Option<(i64, &'static str)> {
         let newest = self.snapshot?.newest(&self.drop.settings.name, &seen.path, &to.name);
         let upload = newest.ok().flatten()?;
-        let is_it = upload.admission.fingerprint.same_version(&version);
+        let is_it = upload.admission.file.fingerprint.same_version(&version);
         is_it.then(|| (upload.admission.id.0, upload.word()))
     }
 

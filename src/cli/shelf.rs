@@ -91,7 +91,7 @@ impl Shelf {
             let detail = snapshot.map(|snapshot| snapshot.detail(*id)).transpose()?.flatten();
             if let Some(detail) = detail {
                 let admission = detail.upload.admission;
-                *scope = Scope::Run(admission.drop, admission.run);
+                *scope = Scope::Run(admission.file.drop, admission.file.run);
             }
         }
         let is_meant = |one: &&RunLedgers| scopes.iter().any(|scope| self.may_have(one, scope));

@@ -15,7 +15,7 @@ use super::status::json::{disposal_json, upload_json};
 use super::what::{What, WhatError};
 use super::{Common, Exit, ask, render};
 use crate::clock::Clock;
-use crate::model::{Admission, Scope, Shown, SourcePath, UploadId, json_shown};
+use crate::model::{AdmittedFile, Scope, Shown, SourcePath, UploadId, json_shown};
 use crate::receipt;
 use crate::store::snapshot::{DestinationShown, Detail, DisposalShown, Snapshot};
 
@@ -203,7 +203,7 @@ fn receipt_of(detail: &Detail, state: &Path) -> Option<(String, u64)> {
 
 /// Returns how the disposal of the run of a file stands, if its source is to go.
 fn disposal_of(snapshot: &Snapshot, detail: &Detail) -> anyhow::Result<Option<DisposalShown>> {
-    let Admission { drop, run, .. } = &detail.upload.admission;
+    let AdmittedFile { drop, run, .. } = &detail.upload.admission.file;
     Ok(snapshot.disposal(drop, run)?)
 }
 
@@ -221,11 +221,11 @@ fn to_text(detail: &Detail, disposal: Option<&DisposalShown>, state: &Path) -> S
     let admission = &upload.admission;
     let at = |time| render::time(time).as_str().unwrap_or("-").to_owned();
     let row = |name: &str, value: String| vec![name.to_owned(), value];
-    let size = admission.fingerprint.size.0;
+    let size = admission.file.fingerprint.size.0;
     let mut rows = vec![
         row("upload", admission.id.to_string()),
-        row("file", format!("{} ({})", admission.path, render::bytes(size))),
-        row("from drop", admission.drop.to_string()),
+        row("file", format!("{} ({})", admission.file.path, render::bytes(size))),
+        row("from drop", admission.file.drop.to_string()),
         row("to", admission.destination.to_string()),
         row("state", format!("{} ({})", upload.word(), upload.state.stage.as_str())),
     ];

@@ -221,7 +221,7 @@ fn wait(snapshot: &Snapshot, ids: &[UploadId]) -> anyhow::Result<Vec<Detail>> {
             details.extend(snapshot.detail(*id)?);
         }
         let sum = |of: fn(&Detail) -> u64| details.iter().map(of).sum::<u64>();
-        bar.set_length(sum(|detail| detail.upload.admission.fingerprint.size.0));
+        bar.set_length(sum(|detail| detail.upload.admission.file.fingerprint.size.0));
         bar.set_position(sum(|detail| detail.upload.accepted_bytes));
         let is_still =
             |detail: &Detail| matches!(detail.upload.word(), "completed" | "abandoned" | "parked");

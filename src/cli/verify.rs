@@ -250,7 +250,7 @@ fn compare(detail: &Detail, there: Option<&RemoteFile>) -> JudgedFile {
     };
     let upload = &detail.upload;
     let sent = SentFile {
-        size: upload.admission.fingerprint.size,
+        size: upload.admission.file.fingerprint.size,
         mark: sent_mark(detail),
         told: told_file(detail).and_then(|file| file.mark),
         etag: told_file(detail).and_then(|file| file.etag.clone()),
@@ -317,8 +317,8 @@ fn line(detail: &Detail, verdict: FileVerdict, found: &str) -> String {
         "{:<14}  {:>7}  {}: {}  {}  ({})",
         verdict.word(),
         admission.id.to_string(),
-        admission.drop,
-        admission.path,
+        admission.file.drop,
+        admission.file.path,
         admission.destination,
         Shown(found)
     )
@@ -327,8 +327,8 @@ fn line(detail: &Detail, verdict: FileVerdict, found: &str) -> String {
 fn to_json(detail: &Detail, verdict: FileVerdict, found: &str) -> Value {
     let admission = &detail.upload.admission;
     json!({
-        "upload_id": admission.id.0, "drop": admission.drop.as_str(),
-        "path": admission.path.to_string(), "destination": admission.destination.as_str(),
+        "upload_id": admission.id.0, "drop": admission.file.drop.as_str(),
+        "path": admission.file.path.to_string(), "destination": admission.destination.as_str(),
         "remote_id": detail.upload.remote_id, "state": verdict.word(), "found": found,
     })
 }

@@ -21,10 +21,10 @@ use self::lines::{facts, is_same, moment, opened_run, written};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::model::{
-    Admission, ByteCount, ClosedByHand, DestinationName, DirectoryName, Fact, Fingerprint,
-    KnownLedger, LedgerFinding, LedgerHead, LedgerPath, PartSize, PlaceHolder, PlaceSource, Record,
-    RootIdentity, RunOutcome, RunRow, RunState, Target, TargetAddress, TargetId, UploadId,
-    WallTime, WrittenLine,
+    Admission, AdmittedFile, ByteCount, ClosedByHand, DestinationName, DirectoryName, Fact,
+    Fingerprint, KnownLedger, LedgerFinding, LedgerHead, LedgerPath, PartSize, PlaceHolder,
+    PlaceSource, Record, RootIdentity, RunOutcome, RunRow, RunState, Target, TargetAddress,
+    TargetId, UploadId, WallTime, WrittenLine,
 };
 use crate::receipt::ledger::{LedgerFault, LedgerLine, LedgerReader};
 use crate::receipt::line::{ExportedLine, LineBody, LineKind, RunCompletedLine, UploadLine};
@@ -338,30 +338,31 @@ impl Adoption<'_> {
             container: to.container().to_owned(),
         };
         let (folder, name) = line.target.folder_and_name();
-        let folders = folder.split('/').filter(|folder| !folder.is_empty());
         Some(Admission {
             id: source.id,
-            drop: DirectoryName::new(&*source.drop),
-            path: source.path()?,
-            run: source.run()?,
-            fingerprint: Fingerprint {
-                // It is in no identity.
-                device: 0,
-                inode: source.inode,
-                size: ByteCount(source.size),
-                mtime_ns: source.mtime_ns,
-                ctime_ns: source.ctime_ns,
+            file: AdmittedFile {
+                drop: DirectoryName::new(&*source.drop),
+                path: source.path()?,
+                run: source.run()?,
+                fingerprint: Fingerprint {
+                    // It is in no identity.
+                    device: 0,
+                    inode: source.inode,
+                    size: ByteCount(source.size),
+                    mtime_ns: source.mtime_ns,
+                    ctime_ns: source.ctime_ns,
+                },
+                provenance: None,
+                is_sentinel: source.sentinel,
+                root: source.root.clone().map(RootIdentity::new),
             },
-            provenance: None,
-            is_sentinel: source.sentinel,
             destination: DestinationName::new(&*to.name),
             target_id: self.target(address),
-            target: Target { folders: folders.map(str::to_owned).collect(), name: name.to_owned() },
+            target: Target::new(folder.split('/'), name),
             part_size: PartSize::new(line.proof.part_size)?,
             rank: 0,
             at: line.course.begun_at.unwrap_or(at),
             parked: None,
-            root: source.root.clone().map(RootIdentity::new),
         })
     }
 
@@ -378,10 +379,11 @@ impl Adoption<'_> {
 
     /// Notes whose the place of a file is, where its drop directory is still configured.
     fn hold_place(&mut self, of: &Admission) {
-        let Some(directory) = self.directories.get(&of.drop).filter(|_| !of.is_sentinel) else {
+        let Some(directory) = self.directories.get(&of.file.drop).filter(|_| !of.file.is_sentinel)
+        else {
             return;
         };
-        let source = PlaceSource { directory: directory.clone(), path: of.path.clone() };
+        let source = PlaceSource { directory: directory.clone(), path: of.file.path.clone() };
         self.records.push(Record::PlaceHeld {
             target: of.target_id,
             place: of.target.clone(),

@@ -37,7 +37,7 @@ impl Journal {
         for record in records {
             match record {
                 Record::Admit(admission) => {
-                    let (upload_id, path) = (admission.id.0, admission.path.to_string());
+                    let (upload_id, path) = (admission.id.0, admission.file.path.to_string());
                     let destination = &admission.destination;
                     tracing::debug!(upload_id, "{path} is to go to {destination}");
                 }

@@ -195,16 +195,16 @@ fn wanted_of(rows: &Snapshot, subject: &LineSubject) -> Result<WantedLines, Fail
 /// own was admitted.
 fn ledger_of(detail: &Detail) -> LedgerName {
     let admission = &detail.upload.admission;
-    let drop = admission.drop.as_str();
-    if admission.run == admission.path {
+    let drop = admission.file.drop.as_str();
+    if admission.file.run == admission.file.path {
         return LedgerName::of_files(drop, admission.at);
     }
     let number = detail.run.as_ref().map(|run| match &run.completed_in {
         // The run that it is about may be gone.
-        Some(ledger) if admission.is_sentinel => ledger.number(),
+        Some(ledger) if admission.file.is_sentinel => ledger.number(),
         Some(_) | None => run.first_ledger,
     });
-    LedgerName::of_run(drop, &admission.run).numbered(number.unwrap_or(1))
+    LedgerName::of_run(drop, &admission.file.run).numbered(number.unwrap_or(1))
 }
 
 fn completed_of(row: &RunRow, generation: u32) -> RunCompletedLine {
@@ -288,22 +288,22 @@ pub fn receipt_of(detail: Detail) -> Option<LineBody> {
 
 fn source_of(detail: &Detail) -> LineSource {
     let admission = &detail.upload.admission;
-    let (path, path_bytes) = path_texts(&admission.path);
-    let run = (admission.run != admission.path).then(|| path_texts(&admission.run));
+    let (path, path_bytes) = path_texts(&admission.file.path);
+    let run = (admission.file.run != admission.file.path).then(|| path_texts(&admission.file.run));
     let (run, run_bytes) = run.map_or((None, None), |(run, bytes)| (Some(run), bytes));
     LineSource {
         id: admission.id,
-        drop: admission.drop.as_str().to_owned(),
+        drop: admission.file.drop.as_str().to_owned(),
         run,
         run_bytes,
         path,
         path_bytes,
-        size: admission.fingerprint.size.0,
-        mtime_ns: admission.fingerprint.mtime_ns,
-        ctime_ns: admission.fingerprint.ctime_ns,
-        inode: admission.fingerprint.inode,
-        root: admission.root.as_ref().map(|root: &RootIdentity| root.as_str().to_owned()),
-        sentinel: admission.is_sentinel,
+        size: admission.file.fingerprint.size.0,
+        mtime_ns: admission.file.fingerprint.mtime_ns,
+        ctime_ns: admission.file.fingerprint.ctime_ns,
+        inode: admission.file.fingerprint.inode,
+        root: admission.file.root.as_ref().map(|root: &RootIdentity| root.as_str().to_owned()),
+        sentinel: admission.file.is_sentinel,
     }
 }
 
@@ -318,11 +318,6 @@ fn target_of(detail: Detail, file: RemoteFile) -> LineTarget {
         true => (Some(address.container), None),
         false => (None, Some(address.container)),
     };
-    let mut place = admission.target.folders.join("/");
-    if !place.is_empty() {
-        place.push('/');
-    }
-    place.push_str(&admission.target.name);
     LineTarget {
         destination: LineDestination {
             name: admission.destination.as_str().to_owned(),
@@ -332,7 +327,7 @@ fn target_of(detail: Detail, file: RemoteFile) -> LineTarget {
             project,
         },
         target: admission.target_id.0,
-        place,
+        place: admission.target.path().to_owned(),
         remote_id: file.id.as_str().to_owned(),
         remote_name: file.name,
         version_id: file.version.map(|version| version.as_str().to_owned()),
@@ -342,7 +337,7 @@ fn target_of(detail: Detail, file: RemoteFile) -> LineTarget {
 
 fn proof_of(detail: &Detail, file: &RemoteFile) -> Option<LineProof> {
     let part_size = PartSize::new(detail.upload.part_size_bytes)?;
-    let size = detail.upload.admission.fingerprint.size;
+    let size = detail.upload.admission.file.fingerprint.size;
     let part = |part: &PartShown| {
         let range = part_size.range_of(part.number, size);
         LinePart {
@@ -376,7 +371,7 @@ fn proof_of(detail: &Detail, file: &RemoteFile) -> Option<LineProof> {
 }
 
 fn course_of(detail: &Detail) -> LineCourse {
-    let size = detail.upload.admission.fingerprint.size.0;
+    let size = detail.upload.admission.file.fingerprint.size.0;
     let accepted = if detail.parts.is_empty() { 0 } else { size };
     let bytes_sent = detail.upload.state.bytes_sent.0;
     LineCourse {

@@ -18,7 +18,8 @@ pub fn check(upload: &StoredUpload) -> Vec<Finding> {
     let reported = upload.parts.iter().filter(is_reported).count();
     let part_count = state.stage.remote().map_or(0, |remote| remote.part_count as usize);
     let covers = state.stage.remote().is_none_or(|remote| {
-        remote.part_size.count_for(upload.admission.fingerprint.size) == Some(remote.part_count)
+        remote.part_size.count_for(upload.admission.file.fingerprint.size)
+            == Some(remote.part_count)
     });
     let all_accepted =
         matches!(state.stage, Stage::Queued | Stage::Beginning { .. } | Stage::Sending { .. })

@@ -21,8 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::dispatch::{Dispatch, ToUpload};
 use super::known::BloomFilter;
 use super::scene::Scene;
-use super::ticket::Ticket;
-use crate::model::{PathDigest, TargetId, UploadId};
+use crate::model::{PathDigest, Target, TargetId, UploadId};
 
 pub(super) type PlaceDigest = [u8; 8];
 
@@ -109,10 +108,8 @@ impl Claims {
     }
 }
 
-impl Ticket {
-    pub(super) fn place_digest(&self, target: TargetId) -> PlaceDigest {
-        let mut place = target.0.to_be_bytes().to_vec();
-        place.extend_from_slice(self.target_path().as_bytes());
-        PathDigest::of(&place).head()
-    }
+/// Returns what stands for a place at a target.
+pub(super) fn place_digest(target: TargetId, place: &Target) -> PlaceDigest {
+    let key = [&target.0.to_be_bytes(), place.path().as_bytes()].concat();
+    PathDigest::of(&key).head()
 }

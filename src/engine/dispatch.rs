@@ -6,11 +6,10 @@
 
 use super::claims::PlaceDigest;
 use super::intake::{StoredPart, UploadEnd};
-use super::ticket::UploadFile;
 use super::transfers::{Sentinel, Settled, Upload};
 use crate::model::{
-    ByteCount, DestinationName, DirectoryName, DisposalDoubt, Fact, OpenCleanup, RunEndKey, RunRow,
-    SourcePath, Space, UploadId,
+    AdmittedFile, ByteCount, DestinationName, DirectoryName, DisposalDoubt, Fact, OpenCleanup,
+    RunEndKey, RunRow, SourcePath, Space, UploadId,
 };
 
 /// What is said, and to whom.
@@ -129,4 +128,12 @@ impl Dispatch {
     ) -> impl Iterator<Item = Self> {
         ids.into_iter().map(move |id| Self::Upload(id, what.clone()))
     }
+}
+
+/// What drop directories know of an upload.
+#[derive(Debug, Clone)]
+pub(super) struct UploadFile {
+    pub(super) id: UploadId,
+    pub(super) file: AdmittedFile,
+    pub(super) destination: DestinationName,
 }

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::claims::Claims;
+use super::dispatch::UploadFile;
 use super::dispatch::{Dispatch, ToIntake, ToUpload};
 use super::event::{Act, ActId};
 use super::intake::{StoredPart, UploadEnd};
@@ -21,9 +22,9 @@ use super::known::KnownFiles;
 use super::load;
 use super::roots::RootRegistry;
 use super::scene::Scene;
-use super::ticket::UploadFile;
 use crate::model::{
-    DestinationName, DirectoryName, KnownFile, Monotonic, StoredRows, StoredState, UploadId,
+    AdmittedFile, DestinationName, DirectoryName, KnownFile, Monotonic, StoredRows, StoredState,
+    UploadId,
 };
 
 /// Rows that could not be read are read again after this.
@@ -145,7 +146,7 @@ impl Loading {
         let disposals = stored.disposals.clone();
         said.extend(load::directories(stored));
         said.extend(load::disposals(disposals));
-        let of_drops = scene.ids(|upload| names.contains(&&upload.ticket().drop));
+        let of_drops = scene.ids(|upload| names.contains(&&upload.admission().file.drop));
         said.extend(Dispatch::uploads(of_drops, ToUpload::Rejoin));
         said
     }
@@ -188,18 +189,20 @@ impl Loading {
     /// did at the start, are newer than what is known of files, so they are noted after it.
     pub(super) fn end(self, claims: &Claims, scene: Scene<'_>) -> Vec<Dispatch> {
         let Self { ended, missing, .. } = self;
-        let open = scene.ids(|upload| !upload.ticket().is_sentinel).into_iter();
-        let open = open.filter_map(|id| Some(scene.upload(id)?.ticket().file()));
-        let over = ended.iter().map(|(file, _)| file).filter(|file| !file.is_sentinel);
+        let open = scene.ids(|upload| !upload.admission().file.is_sentinel).into_iter();
+        let open = open.filter_map(|id| Some(scene.upload(id)?.file()));
+        let over = ended.iter().map(|(file, _)| file).filter(|file| !file.file.is_sentinel);
         let mut files: Vec<_> = open.chain(over.cloned()).collect();
         files.sort_by_key(|file| file.id);
         let admitted = files.into_iter().map(|file| {
-            let UploadFile { drop, path, fingerprint, destination, .. } = file;
+            let UploadFile {
+                file: AdmittedFile { drop, path, fingerprint, .. }, destination, ..
+            } = file;
             known(KnownFile { drop, path: path.digest(), fingerprint, destination })
         });
-        let ends = ended
-            .into_iter()
-            .map(|(file, end)| Dispatch::Intake(file.drop.clone(), ToIntake::Ended(file, end)));
+        let ends = ended.into_iter().map(|(file, end)| {
+            Dispatch::Intake(file.file.drop.clone(), ToIntake::Ended(file, end))
+        });
         let moved = Dispatch::uploads(missing, ToUpload::EndIfMoved);
         let places = claims.all_awaited().into_iter().map(Dispatch::PlaceFreed);
         admitted.chain(ends).chain(moved).chain(places).collect()

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::dispatch::UploadFile;
 use super::dispatch::{Dispatch, ToIntake, ToTransfers, ToUpload};
 use super::event::{ActId, Outcome, Setback, Unstored};
 use super::flights::Flight;
@@ -21,7 +22,6 @@ use super::orders::{Order, OrderAnswer, OrderId, Orders};
 use super::scene::Scene;
 use super::settings::{DirectorySettings, Settings};
 use super::shared::Shared;
-use super::ticket::UploadFile;
 use super::transfers::{Around, TransferTurn, Transfers};
 use super::turn::Turn;
 use super::{load, reconfigure};
@@ -201,10 +201,10 @@ impl Machines {
     /// An upload has ended: its orders are over, and its file and run may go on.
     fn on_ended(&mut self, file: UploadFile, end: UploadEnd, turn: &mut Turn) {
         self.orders.ended(file.id, turn);
-        if file.is_sentinel {
+        if file.file.is_sentinel {
             return;
         }
-        let drop = file.drop.clone();
+        let drop = file.file.drop.clone();
         self.deliver([Dispatch::Intake(drop.clone(), ToIntake::Left(file.clone()))], turn);
         match &mut self.shared.loading {
             Some(loading) => loading.ended(file, end),

@@ -21,12 +21,11 @@ use serde::{Deserialize, Serialize};
 use super::dispatch::{Dispatch, ToIntake, ToNotices, ToTransfers, ToUpload};
 use super::handed::HandedFile;
 use super::scene::Scene;
-use super::ticket::Ticket;
 use super::transfers::{Transfers, Upload};
 use super::turn::Turn;
 use crate::model::{
-    Catalogued, ClosedByHand, DestinationName, DirectoryName, Hold, OrderChange, OrderRecord,
-    Record, Scope, SourcePath, Standing, UploadId, Verb, WallTime,
+    Admission, Catalogued, ClosedByHand, DestinationName, DirectoryName, Hold, OrderChange,
+    OrderRecord, Record, Scope, SourcePath, Standing, UploadId, Verb, WallTime,
 };
 
 /// Names one order, so that its answer finds the operator who gave it.
@@ -124,7 +123,7 @@ impl Orders {
     }
 
     /// Tells whether an upload may not start anything. One that is given up has a question left.
-    pub(super) fn hold(&self, upload: &Ticket) -> bool {
+    pub(super) fn hold(&self, upload: &Admission) -> bool {
         // Asked whenever an upload moves, and there is hardly ever a pause.
         self.cover(upload) && !self.gives_up(upload.id)
     }
@@ -141,11 +140,11 @@ impl Orders {
     }
 
     /// Tells whether a pause covers an upload.
-    fn cover(&self, upload: &Ticket) -> bool {
+    fn cover(&self, upload: &Admission) -> bool {
         !self.paused.is_empty()
             && (self.stops(&upload.destination)
                 || self.paused.contains(&Scope::Upload(upload.id))
-                || self.cover_run(&upload.drop, &upload.run))
+                || self.cover_run(&upload.file.drop, &upload.file.run))
     }
 
     /// Tells whether no call may be made at a destination.
@@ -193,7 +192,7 @@ impl Orders {
             Verb::Resume => {
                 let said = self.resume(&scope, &ids, turn);
                 let is_free = |id: &&UploadId| {
-                    scene.upload(**id).is_some_and(|upload| !self.cover(upload.ticket()))
+                    scene.upload(**id).is_some_and(|upload| !self.cover(upload.admission()))
                 };
                 (true, ids.iter().filter(is_free).count(), said)
             }
@@ -228,8 +227,9 @@ impl Orders {
     fn abandon(&self, ids: &[UploadId], scene: Scene<'_>) -> Vec<Dispatch> {
         let is_new = |id: &&UploadId| !self.gives_up(**id);
         let files = ids.iter().filter(is_new).filter_map(|id| scene.upload(*id));
-        let files = files.map(|upload| upload.ticket().file());
-        let notes = files.map(|file| Dispatch::Intake(file.drop.clone(), ToIntake::GivenUp(file)));
+        let files = files.map(|upload| upload.file());
+        let notes =
+            files.map(|file| Dispatch::Intake(file.file.drop.clone(), ToIntake::GivenUp(file)));
         notes.chain(Dispatch::uploads(ids.iter().copied(), ToUpload::GiveUp)).collect()
     }
 }
@@ -281,7 +281,7 @@ fn lifts(scope: &Scope, name: &DestinationName) -> bool {
 /// Tells whether an upload that is retried goes on by that.
 fn goes_on(id: UploadId, scope: &Scope, scene: Scene<'_>) -> bool {
     let Some(upload) = scene.upload(id) else { return false };
-    let to = &upload.ticket().destination;
+    let to = &upload.admission().destination;
     let waits = lifts(scope, to) && scene.transfers.get(to).is_some_and(Transfers::waits);
     upload.is_held_up() || (waits && upload.state().hold == Hold::None)
 }
@@ -301,6 +301,5 @@ fn retry(scope: &Scope, ids: &[UploadId], scene: Scene<'_>) -> Vec<Dispatch> {
 }
 
 fn is_in(upload: &Upload, scope: &Scope) -> bool {
-    let Ticket { id, destination, drop, run, .. } = upload.ticket();
-    scope.covers(*id, destination, drop, run)
+    scope.covers(upload.admission())
 }

@@ -140,8 +140,7 @@ impl Words<'_> {
 /// Where the folder already names the drop (`{run}`), the file's top-level directory is not
 /// repeated below it.
 pub(crate) fn target(destination: &DestinationSettings, words: Words<'_>) -> Target {
-    let folders = folders(&destination.folder, words);
-    Target { folders, name: readable(words.path.file_name()) }
+    Target::new(folders(&destination.folder, words), &readable(words.path.file_name()))
 }
 
 /// Returns the rendered template's folders, then the file's own directories.
@@ -351,7 +350,7 @@ mod tests {
         let at = WallTime(86_400_000_000_000);
         let words = Words { drop: &drop, path: &path, run: &run, reading, at };
         let target = target(&destination(folder), words);
-        (target.folders.join("/"), target.name)
+        (target.folder().to_owned(), target.name().to_owned())
     }
 
     #[test]

@@ -48,12 +48,11 @@ use super::intake::{Askable, Intake};
 use super::orders::Orders;
 use super::settings::{DestinationSettings, PartsInFlight, RetrySettings, Settings};
 use super::shared::Shared;
-use super::ticket::Ticket;
 use super::turn::Turn;
 use super::{Pace, plan};
 use crate::model::{
-    DestinationName, DirectoryName, Fact, Hold, Monotonic, Now, PartNumber, Record, RemoteUploadId,
-    RunEndKey, StoredUpload, UploadId, WholeDigest,
+    Admission, DestinationName, DirectoryName, Fact, Hold, Monotonic, Now, PartNumber, Record,
+    RemoteUploadId, RunEndKey, StoredUpload, UploadId, WholeDigest,
 };
 
 #[derive(Debug)]
@@ -184,28 +183,28 @@ impl<'a> TransferTurn<'a> {
         self.around.intakes.get(drop)
     }
 
-    fn words<'u>(&self, ticket: &'u Ticket) -> Option<plan::Words<'u>>
+    fn words<'u>(&self, admission: &'u Admission) -> Option<plan::Words<'u>>
     where
         'a: 'u,
     {
-        let intake = self.intake(&ticket.drop)?;
+        let intake = self.intake(&admission.file.drop)?;
         Some(plan::Words {
             drop: intake.settings(),
-            path: &ticket.path,
-            run: &ticket.run,
-            reading: intake.runs().reading(&ticket.run),
-            at: ticket.at,
+            path: &admission.file.path,
+            run: &admission.file.run,
+            reading: intake.runs().reading(&admission.file.run),
+            at: admission.at,
         })
     }
 
     /// Returns the digest of the whole file that the receipt of an upload shall hold.
-    fn wanted_digest(&self, ticket: &Ticket) -> Option<WholeDigest> {
-        let intake = self.intake(&ticket.drop).filter(|_| !ticket.is_sentinel);
+    fn wanted_digest(&self, admission: &Admission) -> Option<WholeDigest> {
+        let intake = self.intake(&admission.file.drop).filter(|_| !admission.file.is_sentinel);
         intake.and_then(|intake| intake.settings().whole_digest)
     }
 
     fn waits_for_directory(&self, upload: &Upload) -> bool {
-        let intake = self.intake(&upload.ticket().drop);
+        let intake = self.intake(&upload.admission().file.drop);
         intake.is_some_and(|intake| intake.health().is_away()) && upload.needs_source()
     }
 }

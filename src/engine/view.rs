@@ -50,8 +50,8 @@ impl<'a> View<'a> {
 
     /// Returns the path of an upload and where it goes, as the log names it; `None` of one that has ended.
     pub fn upload_shown(self, id: UploadId) -> Option<String> {
-        let ticket = self.0.transfers.values().find_map(|t| t.upload(id))?.ticket();
-        Some(format!("{} to {}", ticket.path, ticket.destination))
+        let admission = self.0.transfers.values().find_map(|t| t.upload(id))?.admission();
+        Some(format!("{} to {}", admission.file.path, admission.destination))
     }
 
     /// Tells whether nothing is under way.

@@ -1,6 +1,7 @@
 //! What an operator orders, and of what. An order is the same value in the command that gives it, in the
 //! request to the daemon, and in the engine.
 
+use crate::model::{Admission, AdmittedFile};
 use serde::{Deserialize, Serialize};
 
 use super::file::SourcePath;
@@ -21,20 +22,15 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Tells whether an upload is meant: its id, where it goes, and the run it belongs to.
-    pub fn covers(
-        &self,
-        upload: UploadId,
-        destination: &DestinationName,
-        drop: &DirectoryName,
-        run: &SourcePath,
-    ) -> bool {
+    /// Tells whether an upload is meant.
+    pub fn covers(&self, upload: &Admission) -> bool {
+        let AdmittedFile { drop, run, .. } = &upload.file;
         match self {
             Self::All => true,
-            Self::Destination(name) => name == destination,
+            Self::Destination(name) => *name == upload.destination,
             Self::Drop(name) => name == drop,
             Self::Run(of, name) => of == drop && name == run,
-            Self::Upload(id) => *id == upload,
+            Self::Upload(id) => *id == upload.id,
         }
     }
 }

@@ -225,15 +225,7 @@ pub enum Record {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Admission {
     pub id: UploadId,
-    pub drop: DirectoryName,
-    pub path: SourcePath,
-    pub fingerprint: Fingerprint,
-    /// Whose it was and where it lay when it was handed in; none of what a drop directory holds.
-    pub provenance: Option<Box<Provenance>>,
-    /// Which run it belongs to; the file's own path where it is alone.
-    pub run: SourcePath,
-    /// It is the receipt of its run, to tell others that all is there: read from the receipts.
-    pub is_sentinel: bool,
+    pub file: AdmittedFile,
     pub destination: DestinationName,
     pub target_id: TargetId,
     /// Under which name there.
@@ -245,6 +237,20 @@ pub struct Admission {
     pub at: WallTime,
     /// Set when the upload cannot be planned and is parked from the start.
     pub parked: Option<ParkReason>,
+}
+
+/// A file in the version in which it was admitted, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdmittedFile {
+    pub drop: DirectoryName,
+    pub path: SourcePath,
+    pub fingerprint: Fingerprint,
+    /// Which run it belongs to; the file's own path where it is alone.
+    pub run: SourcePath,
+    /// It is the receipt of its run, which says to others that all is there: read from the receipts.
+    pub is_sentinel: bool,
+    /// Whose it was and where it lay when it was handed in; none of what a drop directory holds.
+    pub provenance: Option<Box<Provenance>>,
     /// Which directory the drop directory is that it was seen in; none for what is in no drop
     /// directory.
     pub root: Option<RootIdentity>,

@@ -6,12 +6,62 @@ use super::bytes::{ByteCount, PartLimits, PartNumber, PartSize};
 use super::digest::{ETag, ETagLaw, Md5, PartNote};
 use super::id::{RemoteFileId, RemoteUploadId, VersionId};
 
-/// Where a file shall stand at its destination. Frozen at admission.
+/// Where a file shall stand at its destination: its folders from the top of the project or bucket down, and
+/// its name. Frozen at admission, and in one allocation: hundreds of thousands may be queued.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Target {
-    /// Folder names from the top of the project or bucket down; empty for the top itself.
-    pub folders: Vec<String>,
-    pub name: String,
+    /// The folders, each followed by a slash, and the name.
+    path: Box<str>,
+    /// Where the name begins: a name may hold a slash, a folder cannot.
+    name_at: usize,
+}
+
+impl Target {
+    /// Returns the target of a name in folders; empty ones are left out.
+    pub fn new<F: AsRef<str>>(folders: impl IntoIterator<Item = F>, name: &str) -> Self {
+        let mut path = String::new();
+        for folder in folders {
+            let folder = folder.as_ref();
+            if !folder.is_empty() {
+                path.push_str(folder);
+                path.push('/');
+            }
+        }
+        let name_at = path.len();
+        path.push_str(name);
+        Self { path: path.into(), name_at }
+    }
+
+    /// Returns the target of another name in the same folders.
+    #[must_use]
+    pub fn with_name(&self, name: &str) -> Self {
+        let path = [&self.path[..self.name_at], name].concat();
+        Self { path: path.into(), name_at: self.name_at }
+    }
+
+    /// Returns its folders from the top down.
+    pub fn folders(&self) -> impl DoubleEndedIterator<Item = &str> + Clone {
+        self.path[..self.name_at].split_terminator('/')
+    }
+
+    /// Returns its folders with slashes between them; empty at the top.
+    pub fn folder(&self) -> &str {
+        self.path[..self.name_at].trim_end_matches('/')
+    }
+
+    pub fn name(&self) -> &str {
+        &self.path[self.name_at..]
+    }
+
+    /// Returns its folders and its name with slashes between them.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Returns its folders, then its name.
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.folders().chain([self.name()])
+    }
 }
 
 /// An upload in progress at a platform, with its frozen part layout.

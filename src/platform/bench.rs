@@ -59,7 +59,7 @@ pub(super) fn frozen(wall: WallTime) -> TimeSource {
 }
 
 pub(super) fn target(folders: &[&str], name: &str) -> Target {
-    Target { folders: folders.iter().map(|&f| f.to_owned()).collect(), name: name.into() }
+    Target::new(folders, name)
 }
 
 pub(super) fn completing(

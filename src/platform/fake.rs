@@ -166,7 +166,7 @@ impl Fake {
     fn initiate(&self, request: &BeginRequest) -> Result<RemoteUpload> {
         let mut state = self.enter("begin")?;
         if let Some((_, kind)) =
-            state.faults.refused.filter(|(name, _)| *name == request.target.name)
+            state.faults.refused.filter(|(name, _)| *name == request.target.name())
         {
             return refuse(kind, "files of this name are refused");
         }
@@ -338,7 +338,7 @@ impl FakeFile {
     fn show(&self, id: &str) -> RemoteFile {
         RemoteFile {
             id: RemoteFileId::new(id),
-            name: self.target.name.clone(),
+            name: self.target.name().to_owned().clone(),
             size: Some(ByteCount(self.bytes.len() as u64)),
             mark: self.description.mark,
             created_at: Some(self.created_at),

@@ -153,7 +153,7 @@ impl Rest {
                 continue;
             }
             let mut upload = rows::read_upload(&self.connection, row)?;
-            names.share(&mut upload.admission.drop, &mut upload.admission.destination);
+            names.share(&mut upload.admission.file.drop, &mut upload.admission.destination);
             if !pages.add(upload) {
                 return Ok(false);
             }

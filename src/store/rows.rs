@@ -15,12 +15,12 @@ pub(super) use run::read_run;
 use super::columns::at;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    Admission, ByteCount, DestinationName, DirectoryName, ETag, ETagMode, EarlierVersion,
-    EndReason, Export, ExportId, ExportPlace, ExportStep, FailedAttempts, Fingerprint, Hold,
-    LedgerPath, LineRef, Md5, ParkReason, PartNote, PartNumber, PartSize, PartState, Provenance,
-    RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, RenameStep, RootIdentity, SourcePath,
-    Stage, StoredUpload, Supersession, Target, TargetId, UploadId, UploadState, VersionId,
-    WallTime,
+    Admission, AdmittedFile, ByteCount, DestinationName, DirectoryName, ETag, ETagMode,
+    EarlierVersion, EndReason, Export, ExportId, ExportPlace, ExportStep, FailedAttempts,
+    Fingerprint, Hold, LedgerPath, LineRef, Md5, ParkReason, PartNote, PartNumber, PartSize,
+    PartState, Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, RenameStep,
+    RootIdentity, SourcePath, Stage, StoredUpload, Supersession, Target, TargetId, UploadId,
+    UploadState, VersionId, WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -117,29 +117,28 @@ pub(super) fn read_admission(row: &Row<'_>) -> Result<Admission> {
     let run = row.get_ref(at!("run"))?.as_blob_or_null()?.map(SourcePath::from_bytes);
     Ok(Admission {
         id: UploadId(row.get(at!("id"))?),
-        drop: DirectoryName::new(row.get::<_, String>(at!("drop_name"))?),
-        run: run.unwrap_or_else(|| path.clone()),
-        path,
-        is_sentinel: row.get(at!("sentinel"))?,
-        fingerprint: Fingerprint {
-            device: row.get::<_, i64>(at!("device"))?.cast_unsigned(),
-            inode: row.get::<_, i64>(at!("inode"))?.cast_unsigned(),
-            size: ByteCount(unsigned_at(row, at!("size_bytes"))?),
-            mtime_ns: row.get(at!("mtime_ns"))?,
-            ctime_ns: row.get(at!("ctime_ns"))?,
+        file: AdmittedFile {
+            drop: DirectoryName::new(row.get::<_, String>(at!("drop_name"))?),
+            run: run.unwrap_or_else(|| path.clone()),
+            path,
+            is_sentinel: row.get(at!("sentinel"))?,
+            fingerprint: Fingerprint {
+                device: row.get::<_, i64>(at!("device"))?.cast_unsigned(),
+                inode: row.get::<_, i64>(at!("inode"))?.cast_unsigned(),
+                size: ByteCount(unsigned_at(row, at!("size_bytes"))?),
+                mtime_ns: row.get(at!("mtime_ns"))?,
+                ctime_ns: row.get(at!("ctime_ns"))?,
+            },
+            provenance: read_provenance(row)?.map(Box::new),
+            root: row.get::<_, Option<String>>(at!("root"))?.map(RootIdentity::new),
         },
-        provenance: read_provenance(row)?.map(Box::new),
         destination: DestinationName::new(row.get::<_, String>(at!("destination"))?),
         target_id: TargetId(row.get(at!("target_id"))?),
-        target: Target {
-            folders: folder.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect(),
-            name: row.get(at!("target_name"))?,
-        },
+        target: Target::new(folder.split('/'), row.get_ref(at!("target_name"))?.as_str()?),
         part_size: part_size(row.get(at!("wished_part_size_bytes"))?, "wished_part_size_bytes")?,
         rank: row.get(at!("rank"))?,
         at: WallTime(row.get(at!("admitted_at_ns"))?),
         parked: None,
-        root: row.get::<_, Option<String>>(at!("root"))?.map(RootIdentity::new),
     })
 }
 
@@ -346,27 +345,27 @@ pub(super) fn insert(
     };
     connection.prepare_cached(sql)?.execute(params![
         admission.id.0,
-        admission.drop.as_str(),
-        admission.path.as_bytes(),
+        admission.file.drop.as_str(),
+        admission.file.path.as_bytes(),
         admission.destination.as_str(),
-        admission.fingerprint.device.cast_signed(),
-        admission.fingerprint.inode.cast_signed(),
-        exact(admission.fingerprint.size.0)?,
-        admission.fingerprint.mtime_ns,
-        admission.fingerprint.ctime_ns,
-        admission.target.folders.join("/"),
-        admission.target.name,
+        admission.file.fingerprint.device.cast_signed(),
+        admission.file.fingerprint.inode.cast_signed(),
+        exact(admission.file.fingerprint.size.0)?,
+        admission.file.fingerprint.mtime_ns,
+        admission.file.fingerprint.ctime_ns,
+        admission.target.folder(),
+        admission.target.name(),
         exact(admission.part_size.get())?,
         admission.rank,
         if reason.is_some() { "parked" } else { "none" },
         reason.map(ParkReason::as_str),
         reason.map(ParkReason::sentence),
         admission.at.0,
-        (admission.run != admission.path).then(|| admission.run.as_bytes()),
-        admission.is_sentinel,
-        admission.provenance.as_ref().map(|of| of.owner),
-        admission.provenance.as_ref().map(|of| of.file_system.cast_signed()),
-        admission.root.as_ref().map(RootIdentity::as_str),
+        (admission.file.run != admission.file.path).then(|| admission.file.run.as_bytes()),
+        admission.file.is_sentinel,
+        admission.file.provenance.as_ref().map(|of| of.owner),
+        admission.file.provenance.as_ref().map(|of| of.file_system.cast_signed()),
+        admission.file.root.as_ref().map(RootIdentity::as_str),
         admission.target_id.0,
     ])?;
     Ok(())

@@ -410,7 +410,7 @@ fn read_upload(row: &Row<'_>) -> Result<UploadShown> {
     let (admission, state) = (rows::read_admission(row)?, rows::read_state(row)?);
     let layout = rows::read_remote(row)?;
     let part_size = layout.as_ref().map_or(admission.part_size, |remote| remote.part_size);
-    let wished = admission.part_size.count_for(admission.fingerprint.size).unwrap_or(0);
+    let wished = admission.part_size.count_for(admission.file.fingerprint.size).unwrap_or(0);
     Ok(UploadShown {
         part_size_bytes: PartSize::get(part_size),
         part_count: layout.map_or(wished, |remote| remote.part_count),
@@ -484,7 +484,7 @@ fn read_shown_export(row: &Row<'_>) -> Result<Option<ExportShown>> {
 
 /// The length of a file as it was at admission.
 pub fn size_of(upload: &UploadShown) -> ByteCount {
-    upload.admission.fingerprint.size
+    upload.admission.file.fingerprint.size
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@ use super::snapshot::Snapshot;
 use super::writer::{Applied, Instead, Refused, Writer};
 use super::*;
 use crate::model::{
-    Admission, ByteCount, DestinationName, DirectoryName, ETag, Fact, Failure, FailureKind,
-    Fingerprint, IgnoreReason, KnownFile, LedgerHead, LedgerPath, LineRef, Md5, ParkReason,
-    PartNumber, PartSize, PartState, Provenance, RemoteFile, RemoteFileId, RemoteUpload,
-    RemoteUploadId, SourcePath, StoredRows, Target, TargetId, UploadId, UploadState, WrittenLine,
+    Admission, AdmittedFile, ByteCount, DestinationName, DirectoryName, ETag, Fact, Failure,
+    FailureKind, Fingerprint, IgnoreReason, KnownFile, LedgerHead, LedgerPath, LineRef, Md5,
+    ParkReason, PartNumber, PartSize, PartState, Provenance, RemoteFile, RemoteFileId,
+    RemoteUpload, RemoteUploadId, SourcePath, StoredRows, Target, TargetId, UploadId, UploadState,
+    WrittenLine,
 };
 
 const AT: WallTime = WallTime(1_800_000_000_000_000_000);
@@ -18,27 +19,29 @@ const PARTS: u32 = 3;
 
 fn admission(id: i64, path: &[u8], parked: Option<ParkReason>) -> Admission {
     Admission {
-        run: SourcePath::from_bytes(b"run"),
-        provenance: Some(Box::new(Provenance { owner: u32::MAX, file_system: u64::MAX })),
         target_id: TargetId(1),
-        is_sentinel: false,
         id: UploadId(id),
-        drop: DirectoryName::new("drop"),
-        path: SourcePath::from_bytes(path),
-        fingerprint: Fingerprint {
-            device: u64::MAX,
-            inode: u64::MAX - 1,
-            size: ByteCount(10),
-            mtime_ns: -5,
-            ctime_ns: Some(-4),
-        },
         destination: DestinationName::new("far"),
-        target: Target { folders: vec!["runs".into(), "a b".into()], name: "n".into() },
+        target: Target::new(["runs", "a b"], "n"),
         part_size: PartSize::new(4).expect("not zero"),
         rank: 7,
         at: AT,
         parked,
-        root: Some(crate::model::RootIdentity::new("ext4 ab /data 7")),
+        file: AdmittedFile {
+            run: SourcePath::from_bytes(b"run"),
+            provenance: Some(Box::new(Provenance { owner: u32::MAX, file_system: u64::MAX })),
+            is_sentinel: false,
+            drop: DirectoryName::new("drop"),
+            path: SourcePath::from_bytes(path),
+            fingerprint: Fingerprint {
+                device: u64::MAX,
+                inode: u64::MAX - 1,
+                size: ByteCount(10),
+                mtime_ns: -5,
+                ctime_ns: Some(-4),
+            },
+            root: Some(crate::model::RootIdentity::new("ext4 ab /data 7")),
+        },
     }
 }
 
@@ -206,10 +209,10 @@ fn come_back(order: Vec<(usize, usize)>) -> Result<(), TestCaseError> {
         let mirror = &mirrors[usize::try_from(upload.admission.id.0).expect("small") - 1];
         prop_assert_eq!(&upload.state, &mirror.state);
         prop_assert_eq!(&upload.parts, &mirror.parts);
-        prop_assert_eq!(&upload.admission.target.name, &mirror.name);
+        prop_assert_eq!(&upload.admission.target.name(), &mirror.name);
         let was = admission(upload.admission.id.0, b"run/\xff\n", None);
-        prop_assert_eq!(upload.admission.fingerprint, was.fingerprint);
-        prop_assert_eq!(&upload.admission.path, &was.path);
+        prop_assert_eq!(upload.admission.file.fingerprint, was.file.fingerprint);
+        prop_assert_eq!(&upload.admission.file.path, &was.file.path);
     }
     let live = mirrors.iter().filter(|mirror| !mirror.state.stage.is_end()).count();
     prop_assert_eq!(uploads.len(), live);
@@ -580,7 +583,7 @@ fn an_admission_that_no_row_can_hold_has_a_row_or_is_ignored() {
     let directory = directory();
     let (mut writer, _) = open(&directory);
     let mut absurd = admission(1, b"huge", None);
-    absurd.fingerprint.size = ByteCount(u64::MAX);
+    absurd.file.fingerprint.size = ByteCount(u64::MAX);
     let good = |id, path: &[u8]| Record::Admit(Box::new(admission(id, path, None)));
     let batch = vec![Record::Admit(Box::new(absurd)), good(2, b"a"), good(2, b"twice")];
     let Applied { refused, .. } = writer.apply(&[batch]).expect("written");
@@ -604,7 +607,7 @@ fn a_record_of_no_upload_that_is_refused_stops_nothing() {
     let moved = Record::Moved {
         drop: DirectoryName::new("drop"),
         path: SourcePath::from_bytes(b"a"),
-        fingerprint: admission(1, b"a", None).fingerprint,
+        fingerprint: admission(1, b"a", None).file.fingerprint,
         // There is no such upload.
         upload: UploadId(77),
         at: AT,
@@ -622,7 +625,7 @@ fn sums_of_files_of_any_length_stay_numbers() {
     let (mut writer, _) = open(&directory);
     let admit = |id: i64| {
         let mut admission = admission(id, &id.to_le_bytes(), Some(ParkReason::TooLarge));
-        admission.fingerprint.size = ByteCount(i64::MAX.unsigned_abs());
+        admission.file.fingerprint.size = ByteCount(i64::MAX.unsigned_abs());
         Record::Admit(Box::new(admission))
     };
     let small = Record::Admit(Box::new(admission(5, b"a", None)));

@@ -6,7 +6,7 @@
 mod driver;
 mod sites;
 
-use dropferry::testing::model::{Completion, FailureKind, Replaces};
+use dropferry::testing::model::{Completion, FailureKind, Replaces, Target};
 use dropferry::testing::sandbox::faults::{Action, When};
 
 use self::driver::{Sent, bytes, complete_request, drive, part_request, request, try_put};
@@ -65,7 +65,9 @@ fn every_name_arrives_as_it_is() {
             site.assert_holds(&small);
         }
         let mut deep = Sent::new("leaf & more", bytes(PART * 2, 77));
-        deep.target.folders.extend((0..20).map(|level| format!("level {level} #+%")));
+        let folders = (0..20).map(|level| format!("level {level} #+%"));
+        let folders: Vec<_> = deep.target.folders().map(str::to_owned).chain(folders).collect();
+        deep.target = Target::new(folders, deep.target.name());
         drive(site, &deep).await;
         site.assert_holds(&deep);
     });
@@ -168,7 +170,7 @@ fn what_is_unfinished_is_listed_by_its_id_as_long_as_it_is_where_anything_is() {
         };
         let [one] = &listed[..] else { panic!("{}: {listed:?}", site.name) };
         assert_eq!(one.id, remote.id, "{}", site.name);
-        assert!(one.place.ends_with(&request.target.name), "{}: {one:?}", site.name);
+        assert!(one.place.ends_with(request.target.name()), "{}: {one:?}", site.name);
         assert!(one.begun_at.is_some(), "{}: {one:?}", site.name);
         site.platform.abort(&remote.id).await.expect("aborted");
         assert_eq!(site.platform.list_open("").await, Ok(Some(Vec::new())), "{}", site.name);
@@ -245,7 +247,7 @@ fn files_change_places_by_renaming_where_that_is_how_they_are_replaced() {
         }
         assert_eq!(platform.rename(&first.id, "version.earlier").await, Ok(false));
         assert_eq!(platform.inspect(&first.id).await, Ok(None), "{}", site.name);
-        newer.target.name.clone_from(&old.target.name);
+        newer.target = old.target.clone();
         site.assert_holds(&newer);
     });
 }

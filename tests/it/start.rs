@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output};
 
 use dropferry::testing::model::{
-    Admission, ByteCount, DestinationName, DirectoryName, ETag, Fact, Fingerprint, Md5, PartNumber,
-    PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Target,
-    TargetId, UploadId, WallTime,
+    Admission, AdmittedFile, ByteCount, DestinationName, DirectoryName, ETag, Fact, Fingerprint,
+    Md5, PartNumber, PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId,
+    SourcePath, Target, TargetId, UploadId, WallTime,
 };
 use dropferry::testing::store::{Settings, writer::Writer};
 use rusqlite::Connection;
@@ -77,20 +77,22 @@ impl Place {
         };
         let admission = Admission {
             id: UploadId(id),
-            drop: DirectoryName::new("lab"),
-            path: SourcePath::from_bytes(name.as_bytes()),
-            run: SourcePath::from_bytes(b"run"),
-            provenance: None,
             target_id: TargetId(1),
-            is_sentinel: false,
-            fingerprint,
             destination: DestinationName::new("far"),
-            target: Target { folders: vec!["run".into()], name: id.to_string() },
+            target: Target::new(["run"], &id.to_string()),
             part_size: PartSize::new(8 << 20).expect("not zero"),
             rank: 0,
             at: AT,
             parked: None,
-            root: None,
+            file: AdmittedFile {
+                drop: DirectoryName::new("lab"),
+                path: SourcePath::from_bytes(name.as_bytes()),
+                run: SourcePath::from_bytes(b"run"),
+                provenance: None,
+                is_sentinel: false,
+                fingerprint,
+                root: None,
+            },
         };
         let mut records = vec![Record::Admit(Box::new(admission))];
         if is_sent {

@@ -119,7 +119,7 @@ fn judge(
     older_than: Duration,
     now: WallTime,
 ) -> OrphanVerdict {
-    let is_named = |target: &Target| upload.place.rsplit('/').next() == Some(&target.name);
+    let is_named = |target: &Target| upload.place.rsplit('/').next() == Some(target.name());
     match owners.get(&upload.id) {
         Some(Ownership::Upload(_) | Ownership::Queued | Ownership::Elsewhere) => {
             OrphanVerdict::Needed
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn only_what_a_row_knows_to_have_ended_is_ours_to_remove() {
         let old = Some(WallTime(0));
-        let target = |name: &str| Target { folders: vec!["run1".into()], name: name.into() };
+        let target = |name: &str| Target::new(["run1"], name);
         let beginning = [(UploadId(3), target("a.bam"))];
         let known = |ownership| BTreeMap::from([(RemoteUploadId::new("u"), ownership)]);
         let verdict = |ownership, begun_at| {

@@ -7,10 +7,10 @@ use super::text::sheet;
 use super::*;
 use crate::cli::layout::width;
 use crate::model::{
-    Admission, ByteCount, DestinationName, DirectoryName, Fingerprint, Flow, FlowKey, Hold,
-    IgnoreReason, Learned, Live, LivePause, ParkReason, PartSize, RemoteUpload, RemoteUploadId,
-    RunReason, RunRow, RunState, RunWait, SourcePath, Stage, Target, TargetId, UploadId,
-    UploadState,
+    Admission, AdmittedFile, ByteCount, DestinationName, DirectoryName, Fingerprint, Flow, FlowKey,
+    Hold, IgnoreReason, Learned, Live, LivePause, ParkReason, PartSize, RemoteUpload,
+    RemoteUploadId, RunReason, RunRow, RunState, RunWait, SourcePath, Stage, Target, TargetId,
+    UploadId, UploadState,
 };
 use crate::store::snapshot::{
     DaemonShown, Database, DestinationShown, DropShown, Ignored, IgnoredShown, NoticesShown,
@@ -21,27 +21,29 @@ const NOW: WallTime = WallTime(1_800_000_000_000_000_000);
 
 fn upload(id: i64, path: &str, stage: Stage, hold: Hold) -> UploadShown {
     let admission = Admission {
-        run: SourcePath::from_bytes(b"run1"),
-        provenance: None,
         target_id: TargetId(1),
-        is_sentinel: false,
         id: UploadId(id),
-        drop: DirectoryName::new("novaseq"),
-        path: SourcePath::from_bytes(path.as_bytes()),
-        fingerprint: Fingerprint {
-            device: 1,
-            inode: 2,
-            size: ByteCount(200),
-            mtime_ns: 0,
-            ctime_ns: None,
-        },
         destination: DestinationName::new("cavatica"),
-        target: Target { folders: vec![], name: "n".into() },
+        target: Target::new([""], "n"),
         part_size: PartSize::new(100).expect("not zero"),
         rank: 0,
         at: NOW,
         parked: None,
-        root: None,
+        file: AdmittedFile {
+            run: SourcePath::from_bytes(b"run1"),
+            provenance: None,
+            is_sentinel: false,
+            drop: DirectoryName::new("novaseq"),
+            path: SourcePath::from_bytes(path.as_bytes()),
+            fingerprint: Fingerprint {
+                device: 1,
+                inode: 2,
+                size: ByteCount(200),
+                mtime_ns: 0,
+                ctime_ns: None,
+            },
+            root: None,
+        },
     };
     UploadShown {
         admission,
@@ -285,7 +287,7 @@ fn the_first_five_lines_say_what_it_is_and_what_to_do() {
 fn no_line_is_wider_than_the_terminal_and_wide_signs_count() {
     let mut status = status();
     status.runs[0].row.name = SourcePath::from_bytes("試料".repeat(60).as_bytes());
-    status.uploads[0].admission.path = SourcePath::from_bytes("試/".repeat(60).as_bytes());
+    status.uploads[0].admission.file.path = SourcePath::from_bytes("試/".repeat(60).as_bytes());
     status.parked = vec![parked(&"long ".repeat(60))];
     for columns in [60, 80, 200] {
         for line in sheet(&status, Some(columns)).plain().lines() {

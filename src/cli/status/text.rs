@@ -412,7 +412,7 @@ pub(in crate::cli) fn say_files(
 
 fn say_file(sheet: &mut Sheet, upload: &UploadShown) {
     let admission = &upload.admission;
-    let size = admission.fingerprint.size.0;
+    let size = admission.file.fingerprint.size.0;
     let gone = upload.accepted_bytes.saturating_add(upload.state.bytes_in_flight.0).min(size);
     let head = format!(
         "  {:>4} {:7} {:>5} of {:>9}  ",
@@ -425,7 +425,7 @@ fn say_file(sheet: &mut Sheet, upload: &UploadShown) {
     let room = sheet.width().map_or(usize::MAX, |width| {
         width.saturating_sub(layout::width(&head) + layout::width(&tail)).max(12)
     });
-    let path = layout::shortened(&admission.path.to_string(), room);
+    let path = layout::shortened(&admission.file.path.to_string(), room);
     let tone = if upload.word() == "parked" { Tone::Bad } else { Tone::Plain };
     sheet.line(tone, format!("{head}{path}{tail}"));
 }

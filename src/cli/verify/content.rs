@@ -22,18 +22,18 @@ pub(super) fn compare(config: &Config, detail: &Detail) -> JudgedFile {
 
 fn read(config: &Config, detail: &Detail) -> Result<JudgedFile, Failure> {
     let admission = &detail.upload.admission;
-    let drop = config.drops.iter().find(|drop| drop.settings.name == admission.drop);
+    let drop = config.drops.iter().find(|drop| drop.settings.name == admission.file.drop);
     let Some(drop) = drop else {
         return Ok((FileVerdict::Unknown, "its drop is not in the configuration".into()));
     };
     let root = drop.source.directory.clone();
-    let place = root.join(admission.path.as_path());
+    let place = root.join(admission.file.path.as_path());
     let meta = std::fs::metadata(&place).map_err(|error| {
         let is_gone = error.kind() == std::io::ErrorKind::NotFound;
         let kind = if is_gone { FailureKind::SourceGone } else { FailureKind::SourceUnreadable };
         Failure::new(kind, error.to_string())
     })?;
-    let sent = admission.fingerprint.size;
+    let sent = admission.file.fingerprint.size;
     if meta.len() != sent.0 {
         let found = format!("the source has {} bytes, {} were sent", meta.len(), sent.0);
         return Ok((FileVerdict::Differs, found));
@@ -43,7 +43,10 @@ fn read(config: &Config, detail: &Detail) -> Result<JudgedFile, Failure> {
     let (device, inode, size) = (meta.dev(), meta.ino(), ByteCount(meta.len()));
     let fingerprint = Fingerprint { device, inode, size, mtime_ns, ctime_ns: None };
     let root = Arc::new(DirectoryRoot::at(root));
-    hold(detail, &SourceFile { root, path: admission.path.clone(), fingerprint, provenance: None })
+    hold(
+        detail,
+        &SourceFile { root, path: admission.file.path.clone(), fingerprint, provenance: None },
+    )
 }
 
 /// Holds every part of a source against its row; where parts have none, the digest over all of them.

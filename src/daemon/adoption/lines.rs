@@ -48,8 +48,8 @@ pub(super) fn written(name: &LedgerName, line: &LedgerLine) -> WrittenLine {
 /// Tells whether both are of one file at one destination.
 pub(super) fn is_same(stored: &Admission, said: &Admission) -> bool {
     let of = |one: &Admission| {
-        let Fingerprint { size, mtime_ns, .. } = one.fingerprint;
-        (one.drop.clone(), one.path.clone(), one.destination.clone(), size, mtime_ns)
+        let Fingerprint { size, mtime_ns, .. } = one.file.fingerprint;
+        (one.file.drop.clone(), one.file.path.clone(), one.destination.clone(), size, mtime_ns)
     };
     of(stored) == of(said)
 }

@@ -21,10 +21,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::act::IntakeAct;
 use super::run::{RunStep, SeenFile, TrackedRun};
 use super::turn::IntakeTurn;
+use crate::engine::dispatch::UploadFile;
 use crate::engine::dispatch::{Dispatch, ToTransfers};
 use crate::engine::event::{Act, Outcome, Setback};
 use crate::engine::settings::DirectorySettings;
-use crate::engine::ticket::UploadFile;
 use crate::engine::transfers::Sentinel;
 use crate::model::{
     ByteCount, ClosedByHand, FailureKind, Monotonic, Now, Place, Record, RenamedRun, RunReading,
@@ -80,7 +80,7 @@ impl Runs {
 
     /// Notes that an upload of a run was given up by an operator.
     pub(super) fn note_given_up(&mut self, admission: &UploadFile) {
-        let run = self.tracked.get_mut(&admission.run).filter(|_| !admission.is_sentinel);
+        let run = self.tracked.get_mut(&admission.file.run).filter(|_| !admission.file.is_sentinel);
         if let Some(run) = run {
             run.note_given_up();
         }
@@ -98,23 +98,24 @@ impl Runs {
 
     /// Notes that an upload belongs to a run.
     pub(super) fn join(&mut self, admission: &UploadFile, now: Now) {
-        if admission.run == admission.path || admission.is_sentinel {
+        if admission.file.run == admission.file.path || admission.file.is_sentinel {
             return;
         }
         let opened = || {
-            let row = RunRow::opened(admission.drop.clone(), admission.run.clone(), now.wall);
+            let row =
+                RunRow::opened(admission.file.drop.clone(), admission.file.run.clone(), now.wall);
             TrackedRun::new(row, now.monotonic)
         };
-        let run = self.tracked.entry(admission.run.clone()).or_insert_with(opened);
+        let run = self.tracked.entry(admission.file.run.clone()).or_insert_with(opened);
         run.join(admission.id, now.monotonic);
-        self.wake(&admission.run, now.monotonic);
+        self.wake(&admission.file.run, now.monotonic);
     }
 
     /// Notes that an upload has ended.
     pub(super) fn leave(&mut self, admission: &UploadFile, now: Monotonic) {
-        let run = self.tracked.get_mut(&admission.run);
+        let run = self.tracked.get_mut(&admission.file.run);
         if run.is_some_and(|run| run.leave(admission.id)) {
-            self.wake(&admission.run, now);
+            self.wake(&admission.file.run, now);
         }
     }
 

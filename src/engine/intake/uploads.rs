@@ -2,12 +2,13 @@
 
 use super::turn::{IntakeTurn, UploadEnd};
 use super::{Intake, Reply};
+use crate::engine::dispatch::UploadFile;
 use crate::engine::dispatch::{Dispatch, ToNotices};
 use crate::engine::event::ActId;
 use crate::engine::settings::DirectorySettings;
-use crate::engine::ticket::UploadFile;
 use crate::model::{
-    ClosedByHand, DestinationName, Fingerprint, Now, PathDigest, RunRow, SourcePath, UploadId,
+    AdmittedFile, ClosedByHand, DestinationName, Fingerprint, Now, PathDigest, RunRow, SourcePath,
+    UploadId,
 };
 
 impl Intake {
@@ -41,22 +42,22 @@ impl Intake {
     /// Notes that a file was admitted for a destination.
     pub(super) fn admitted(&mut self, admission: &UploadFile, now: Now) {
         let set = self.files.set_of(&admission.destination);
-        self.files.known.admitted(admission.path.digest(), &admission.fingerprint, set);
+        self.files.known.admitted(admission.file.path.digest(), &admission.file.fingerprint, set);
         self.joined(admission, now);
     }
 
     /// Notes that an upload of a file has not ended.
     pub(super) fn joined(&mut self, admission: &UploadFile, now: Now) {
-        if !admission.is_sentinel {
-            self.files.known.began(admission.path.digest(), admission.id);
+        if !admission.file.is_sentinel {
+            self.files.known.began(admission.file.path.digest(), admission.id);
         }
         self.runs.join(admission, now);
     }
 
     /// Notes that a file which was touched while it was sent is what was sent.
     pub(super) fn retouched(&mut self, file: &UploadFile) {
-        self.files.touched.remove(&file.path);
-        self.files.known.proved(file.path.digest(), &file.fingerprint);
+        self.files.touched.remove(&file.file.path);
+        self.files.known.proved(file.file.path.digest(), &file.file.fingerprint);
     }
 
     /// Receives what came of moving or deleting the source of a run.
@@ -79,7 +80,7 @@ impl Intake {
         end: UploadEnd,
         turn: &mut IntakeTurn<'_>,
     ) {
-        let UploadFile { id, path, fingerprint, .. } = admission;
+        let UploadFile { id, file: AdmittedFile { path, fingerprint, .. }, .. } = admission;
         let is_superseded = end == UploadEnd::Superseded;
         let set = self.files.set_of(&admission.destination);
         let known = &mut self.files.known;
@@ -98,9 +99,9 @@ impl Intake {
             self.hint(vec![path.clone()], turn.now().monotonic);
         }
         if end == UploadEnd::Receipted {
-            self.runs.note_line(&admission.run, turn.now().monotonic);
+            self.runs.note_line(&admission.file.run, turn.now().monotonic);
         }
-        if admission.run == *path && self.files.is_everywhere(path, fingerprint) {
+        if admission.file.run == *path && self.files.is_everywhere(path, fingerprint) {
             // A file that is its own run is disposed of when its last upload has its receipt.
             if end == UploadEnd::Receipted {
                 let mut row = RunRow::opened(turn.directory(), path.clone(), turn.now().wall);

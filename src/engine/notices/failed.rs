@@ -33,12 +33,12 @@ pub(in crate::engine) struct FailingUpload {
 
 impl FailingUpload {
     pub(in crate::engine) fn of(upload: &Upload) -> Self {
-        let ticket = upload.ticket();
+        let admission = upload.admission();
         Self {
-            drop: ticket.drop.clone(),
-            destination: ticket.destination.clone(),
-            path: ticket.path.clone(),
-            size: ticket.fingerprint.size,
+            drop: admission.file.drop.clone(),
+            destination: admission.destination.clone(),
+            path: admission.file.path.clone(),
+            size: admission.file.fingerprint.size,
             failed: upload.state().failed,
             replaces_earlier: upload.has_replaced(),
             is_beside_earlier: upload.is_beside_earlier(),
@@ -147,10 +147,10 @@ impl FailingUpload {
 impl From<&Admission> for FailingUpload {
     fn from(admission: &Admission) -> Self {
         Self {
-            drop: admission.drop.clone(),
+            drop: admission.file.drop.clone(),
             destination: admission.destination.clone(),
-            path: admission.path.clone(),
-            size: admission.fingerprint.size,
+            path: admission.file.path.clone(),
+            size: admission.file.fingerprint.size,
             failed: FailedAttempts::default(),
             replaces_earlier: false,
             is_beside_earlier: false,

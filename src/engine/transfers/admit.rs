@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::upload::{Tried, Upload};
 use super::{TransferTurn, Transfers};
+use crate::engine::dispatch::UploadFile;
 use crate::engine::dispatch::{Dispatch, ToIntake};
 use crate::engine::plan;
 use crate::engine::settings::DirectorySettings;
-use crate::engine::ticket::UploadFile;
 use crate::model::{
-    Admission, DirectoryName, Fact, Failure, FailureKind, Fingerprint, Now, ParkReason, Place,
-    Provenance, Record, SentinelFile, SourcePath, StoredUpload, Target, UploadId,
+    Admission, AdmittedFile, DirectoryName, Fact, Failure, FailureKind, Fingerprint, Now,
+    ParkReason, Place, Provenance, Record, SentinelFile, SourcePath, StoredUpload, UploadId,
 };
 
 /// A file that is admitted, as the admission sees it.
@@ -51,18 +51,19 @@ impl Transfers {
             reading: intake.runs().reading(&run),
             at: turn.now().wall,
         };
-        let Some(planned) = self.admission(&settled.path, settled.version, words, turn) else {
-            return;
-        };
-        let unreadable = settled.is_unreadable.then_some(ParkReason::SourceUnreadable);
-        let admission = Admission {
-            rank: settled.place.rank,
-            parked: planned.parked.or(unreadable),
-            root: intake.health().root().cloned(),
-            run,
+        let file = AdmittedFile {
+            drop: settled.drop.clone(),
+            path: settled.path.clone(),
+            fingerprint: settled.version,
+            run: run.clone(),
+            is_sentinel: false,
             provenance: settled.provenance.map(Box::new),
-            ..planned
+            root: intake.health().root().cloned(),
         };
+        let Some(planned) = self.admission(file, words, turn) else { return };
+        let unreadable = settled.is_unreadable.then_some(ParkReason::SourceUnreadable);
+        let parked = planned.parked.or(unreadable);
+        let admission = Admission { rank: settled.place.rank, parked, ..planned };
         let id = admission.id;
         turn.shared.permits.disk().admitted(id);
         self.insert(admission, turn);
@@ -80,8 +81,8 @@ impl Transfers {
         turn: &mut TransferTurn<'_>,
     ) {
         if let Some(upload) = self.uploads.get(&id) {
-            let file = upload.ticket().file();
-            turn.say(Dispatch::Intake(file.drop.clone(), what(file)));
+            let file = upload.file();
+            turn.say(Dispatch::Intake(file.file.drop.clone(), what(file)));
         }
     }
 
@@ -95,32 +96,35 @@ impl Transfers {
             reading: intake.runs().reading(&sentinel.run),
             at: turn.now().wall,
         };
-        let planned = self.admission(&sentinel.file.path, sentinel.file.version, words, turn);
-        let Some(planned) = planned else { return };
-        let target = Target { name: sentinel.name.to_owned(), ..planned.target };
-        let admission = Admission { is_sentinel: true, target, ..planned };
-        self.insert(admission, turn);
+        let path = sentinel.file.path.clone();
+        let file = AdmittedFile {
+            drop: sentinel.drop.clone(),
+            run: path.clone(),
+            path,
+            fingerprint: sentinel.file.version,
+            is_sentinel: true,
+            provenance: None,
+            root: None,
+        };
+        let Some(planned) = self.admission(file, words, turn) else { return };
+        let target = planned.target.with_name(&sentinel.name);
+        self.insert(Admission { target, ..planned }, turn);
     }
 
-    /// Returns the admission of a version of a file, alone in its run, to where the destination is now.
+    /// Returns the admission of a file to where the destination is now.
     fn admission(
         &self,
-        path: &SourcePath,
-        version: Fingerprint,
+        file: AdmittedFile,
         words: plan::Words<'_>,
         turn: &mut TransferTurn<'_>,
     ) -> Option<Admission> {
         let gate = self.gate.as_ref()?;
-        let wish = gate.wish(version.size);
-        let planned = gate.plan(wish, version.size);
+        let size = file.fingerprint.size;
+        let wish = gate.wish(size);
+        let planned = gate.plan(wish, size);
         Some(Admission {
             id: turn.shared.next_id(),
-            drop: words.drop.name.clone(),
-            run: path.clone(),
-            path: path.clone(),
-            fingerprint: version,
-            provenance: None,
-            is_sentinel: false,
+            file,
             destination: self.name.clone(),
             target_id: gate.targets().own(),
             target: plan::target(gate.settings(), words),
@@ -128,7 +132,6 @@ impl Transfers {
             rank: 0,
             at: turn.now().wall,
             parked: planned.err(),
-            root: None,
         })
     }
 
@@ -144,15 +147,15 @@ impl Transfers {
 
     pub(in crate::engine) fn join_run(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let wants = self.gate.as_ref().is_some_and(|gate| gate.settings().traits.finishes_drops);
-        let upload = self.uploads.get(&id).filter(|upload| !upload.ticket().is_sentinel);
+        let upload = self.uploads.get(&id).filter(|upload| !upload.admission().file.is_sentinel);
         if let Some(upload) = upload.filter(|_| wants) {
-            self.ends.join(upload.ticket(), turn);
+            self.ends.join(upload.admission(), turn);
         }
     }
 
     /// Loads an upload. One that was given up goes on being that.
     pub(super) fn load(&mut self, mut upload: Box<Upload>, turn: &mut TransferTurn<'_>) {
-        let (id, drop) = (upload.id(), &upload.ticket().drop);
+        let (id, drop) = (upload.id(), &upload.admission().file.drop);
         if let Some(directory) = turn.shared.roots.former(drop) {
             upload.keep_directory(&directory);
         }
@@ -171,7 +174,7 @@ impl Transfers {
     /// Has an upload count for its file and its run.
     pub(super) fn join_intake(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
-        let Some(intake) = turn.intake(&upload.ticket().drop) else { return };
+        let Some(intake) = turn.intake(&upload.admission().file.drop) else { return };
         // One name for all, and not one for each.
         upload.share_run(|run| intake.runs().shared(run));
         self.tell_intake(id, ToIntake::Joined, turn);
@@ -187,7 +190,7 @@ impl Transfers {
             self.timers.remove(&(at, id));
         }
         let mut upload = Box::new(Upload::restored(stored));
-        upload.share_run(|_| old.ticket().run.clone());
+        upload.share_run(|_| old.admission().file.run.clone());
         if let Some(directory) = old.directory() {
             upload.keep_directory(directory);
         }
@@ -199,7 +202,7 @@ impl Transfers {
     /// for none.
     pub(in crate::engine) fn keep_directory(&mut self, left: &DirectorySettings) {
         let directory: Arc<str> = left.directory.as_str().into();
-        let of_drop = self.uploads.values_mut().filter(|u| u.ticket().drop == left.name);
+        let of_drop = self.uploads.values_mut().filter(|u| u.admission().file.drop == left.name);
         of_drop.for_each(|upload| upload.keep_directory(&directory));
     }
 
@@ -216,7 +219,8 @@ impl Transfers {
         drop: &DirectoryName,
         turn: &mut TransferTurn<'_>,
     ) {
-        let waits = |upload: &&Upload| upload.ticket().drop == *drop && upload.waits_to_read();
+        let waits =
+            |upload: &&Upload| upload.admission().file.drop == *drop && upload.waits_to_read();
         let ids: Vec<_> = self.uploads().filter(waits).map(Upload::id).collect();
         ids.into_iter().for_each(|id| self.record(id, Fact::Released, turn));
     }
@@ -274,7 +278,7 @@ impl Transfers {
     /// A scan saw the file of an upload: where it waits for that, a look tells whether it can be opened.
     pub(super) fn seen(&self, id: UploadId, path: SourcePath, turn: &mut TransferTurn<'_>) {
         if let Some(upload) = self.upload(id).filter(|upload| upload.waits_for_source()) {
-            let drop = upload.ticket().drop.clone();
+            let drop = upload.admission().file.drop.clone();
             turn.say(Dispatch::Intake(drop, ToIntake::Hint(vec![path])));
         }
     }

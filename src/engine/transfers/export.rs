@@ -170,8 +170,8 @@ impl Transfers {
             return Some(export.place.clone());
         }
         let export = self.gate.as_ref()?.settings().export.as_ref()?;
-        let mut names = plan::folders(&export.prefix, turn.words(upload.ticket())?);
-        names.push(upload.ticket().target_name().to_owned());
+        let mut names = plan::folders(&export.prefix, turn.words(upload.admission())?);
+        names.push(upload.admission().target.name().to_owned());
         Some(ExportPlace { volume: export.volume.clone(), location: names.join("/") })
     }
 

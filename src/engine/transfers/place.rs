@@ -66,7 +66,7 @@ impl Transfers {
         let begins_anew = answer.begins_anew();
         for remote in answer.take_cleanups() {
             let Some(upload) = self.uploads.get(&id) else { break };
-            let (destination, target) = (self.name.clone(), upload.ticket().target_id);
+            let (destination, target) = (self.name.clone(), upload.admission().target_id);
             self.clean_up(OpenCleanup { destination, target, remote: remote.clone() }, turn);
             if let Some(gate) = self.gate.as_mut().filter(|_| begins_anew) {
                 gate.cleanups_mut().hold(&remote, id);
@@ -83,7 +83,7 @@ impl Transfers {
     /// Notes what an answer shows of a target, the first time.
     fn learn(&mut self, id: UploadId, answer: &Decision, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get(&id) else { return };
-        let target = upload.ticket().target_id;
+        let target = upload.admission().target_id;
         for (what, detail) in answer.learned() {
             if turn.shared.targets.learn(target, what) {
                 let (destination, at) = (self.name.clone(), turn.now().wall);
@@ -96,8 +96,8 @@ impl Transfers {
     pub(in crate::engine) fn place(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let now = turn.now();
         let Some(upload) = self.uploads.get_mut(&id) else { return };
-        let is_paused = turn.around.orders.hold(upload.ticket());
-        let wants_digest = turn.wanted_digest(upload.ticket()).is_some();
+        let is_paused = turn.around.orders.hold(upload.admission());
+        let wants_digest = turn.wanted_digest(upload.admission()).is_some();
         if let Some(old) = upload.take_timer() {
             self.timers.remove(&(old, id));
         }
@@ -154,8 +154,8 @@ impl Transfers {
         let Some(upload) = self.uploads.remove(&id) else { return };
         self.parked.remove(&id);
         self.backing_off.remove(&id);
-        if !upload.ticket().is_sentinel {
-            self.ends.leave(upload.ticket(), turn);
+        if !upload.admission().file.is_sentinel {
+            self.ends.leave(upload.admission(), turn);
         }
         let end = match upload.stage() {
             Stage::Ended(EndReason::SourceChanged) => UploadEnd::Superseded,
@@ -168,7 +168,7 @@ impl Transfers {
             | Stage::Verified { .. }
             | Stage::Ended(_) => UploadEnd::Abandoned,
         };
-        turn.say(Dispatch::UploadEnded(upload.ticket().file(), end));
+        turn.say(Dispatch::UploadEnded(upload.file(), end));
     }
 
     /// Ends an upload whose source is another version, and queues what it began for removal.
@@ -187,14 +187,14 @@ impl Transfers {
         if turn.shared.loading.is_some() {
             return turn.say(Dispatch::SourceMissing(id));
         }
-        if self.uploads().any(|other| other.is_of_same_file(upload.ticket())) {
+        if self.uploads().any(|other| other.is_of_same_file(upload.admission())) {
             self.end_changed(id, turn);
         }
     }
 
     /// A file was admitted: uploads that wait for it under another path have an end.
     pub(in crate::engine) fn end_moved(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
-        let Some(admitted) = self.uploads.get(&id).map(|upload| upload.ticket()) else { return };
+        let Some(admitted) = self.uploads.get(&id).map(|upload| upload.admission()) else { return };
         let waits = |other: &UploadId| {
             let other = self.uploads.get(other);
             other.is_some_and(|other| other.misses_source() && other.is_of_same_file(admitted))
@@ -207,7 +207,7 @@ impl Transfers {
     fn park_if_out(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let is_out = |upload: &Upload| {
             upload.state().hold == Hold::None
-                && (self.gate.is_none() || turn.intake(&upload.ticket().drop).is_none())
+                && (self.gate.is_none() || turn.intake(&upload.admission().file.drop).is_none())
         };
         if self.upload(id).is_some_and(is_out) {
             self.park_or_release(id, turn);
@@ -217,7 +217,7 @@ impl Transfers {
     /// Parks an upload whose drop directory or destination is gone, releases one whose are back.
     pub(in crate::engine) fn park_or_release(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get(&id) else { return };
-        let drop = &upload.ticket().drop;
+        let drop = &upload.admission().file.drop;
         if turn.shared.loading.as_ref().is_some_and(|loading| loading.has_new(drop)) {
             return;
         }

@@ -3,12 +3,11 @@
 
 use super::upload::Upload;
 use super::{TransferTurn, Transfers};
-use crate::engine::claims::PlaceDigest;
+use crate::engine::claims::{PlaceDigest, place_digest};
 use crate::engine::dispatch::Dispatch;
 use crate::engine::event::FindHolder;
-use crate::engine::ticket::Ticket;
 use crate::model::{
-    Fact, OpenCleanup, PlaceHolder, PlaceSource, Record, SourcePath, Stage, UploadId,
+    AdmittedFile, Fact, OpenCleanup, PlaceHolder, PlaceSource, Record, SourcePath, Stage, UploadId,
 };
 
 impl Transfers {
@@ -16,11 +15,11 @@ impl Transfers {
     /// destination is not configured.
     fn place_of(&self, upload: &Upload) -> Option<PlaceDigest> {
         let gate = self.gate.as_ref()?;
-        let target = upload.ticket().target_id;
+        let target = upload.admission().target_id;
         let targets = gate.targets();
         let target = if targets.has(target) { targets.canonical() } else { target };
         let has_places = gate.settings().traits.has_places;
-        has_places.then(|| upload.ticket().place_digest(target))
+        has_places.then(|| place_digest(target, &upload.admission().target))
     }
 
     /// Claims an upload's place, or has it wait for the upload that holds it.
@@ -77,7 +76,7 @@ impl Transfers {
         let Some(remote) = upload.unfinished_remote().filter(|_| upload.awaited().is_some()) else {
             return;
         };
-        let (destination, target) = (self.name.clone(), upload.ticket().target_id);
+        let (destination, target) = (self.name.clone(), upload.admission().target_id);
         self.clean_up(OpenCleanup { destination, target, remote }, turn);
         self.record(id, Fact::RemoteGone, turn);
         if let Some(upload) = self.uploads.get_mut(&id) {
@@ -121,8 +120,8 @@ impl Transfers {
         if self.gate.as_ref().is_none_or(|gate| gate.settings().traits.has_places) {
             let place = self.place_of(upload);
             turn.record(Record::PlaceHeld {
-                target: upload.ticket().target_id,
-                place: upload.ticket().target(),
+                target: upload.admission().target_id,
+                place: upload.admission().target.clone(),
                 holder: PlaceHolder { upload: id, source },
                 is_made,
             });
@@ -140,18 +139,28 @@ impl Transfers {
         Some(FindHolder {
             upload: upload.id(),
             targets: self.gate.as_ref()?.targets().all().to_vec(),
-            place: upload.ticket().target(),
+            place: upload.admission().target.clone(),
             source: place_source(upload, turn)?,
         })
     }
 }
 
+/// What is between the name of a run and the number of its receipt.
+const RECEIPT_SUFFIX: &[u8] = b".drop-";
+
+/// Returns what identifies the run of a sentinel, whatever number its receipt has.
+fn sentinel_run(sentinel: &SourcePath) -> SourcePath {
+    let path = sentinel.as_bytes();
+    let end = path.windows(RECEIPT_SUFFIX.len()).rposition(|part| part == RECEIPT_SUFFIX);
+    SourcePath::from_bytes(&path[..end.unwrap_or(path.len())])
+}
+
 /// Returns the source of an upload, as the owner of a place: the file's own path, so that it is one source
 /// however its drop directory is named, or if it was handed in.
 fn place_source(upload: &Upload, turn: &TransferTurn<'_>) -> Option<PlaceSource> {
-    let Ticket { drop, path, is_sentinel, .. } = upload.ticket();
+    let AdmittedFile { drop, path, is_sentinel, .. } = &upload.admission().file;
     if *is_sentinel {
-        let (directory, path) = (format!("receipts of {drop}"), upload.ticket().sentinel_run());
+        let (directory, path) = (format!("receipts of {drop}"), sentinel_run(path));
         return Some(PlaceSource { directory, path });
     }
     let directory = match upload.directory() {

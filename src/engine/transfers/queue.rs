@@ -84,7 +84,7 @@ impl Queue {
 
 impl LaneKey {
     fn of(upload: &Upload) -> Self {
-        Self { drop: upload.ticket().drop.clone(), is_small: upload.ticket().is_small }
+        Self { drop: upload.admission().file.drop.clone(), is_small: upload.is_small() }
     }
 }
 
@@ -100,5 +100,5 @@ fn position(upload: &Upload) -> (Reverse<u8>, u32, UploadId) {
         Stage::Completed { .. } | Stage::Verified { .. } => 4,
         Stage::Receipted { .. } | Stage::Ended(_) => PROGRESS_MAX,
     };
-    (Reverse(progress), upload.ticket().rank, upload.id())
+    (Reverse(progress), upload.admission().rank, upload.id())
 }

@@ -103,7 +103,7 @@ impl Transfers {
         let is_away = |setback: &Setback| matches!(setback.failure.kind, FailureKind::SourceAway);
         let upload = what.upload().and_then(|id| self.uploads.get(&id));
         if let Some(upload) = upload.filter(|_| reply.as_ref().is_err_and(is_away)) {
-            let drop = upload.ticket().drop.clone();
+            let drop = upload.admission().file.drop.clone();
             turn.say(Dispatch::Intake(drop, ToIntake::ScanNow));
         }
     }
@@ -187,8 +187,8 @@ pub(super) fn context<'a>(
     gate: Option<&'a Gate>,
     turn: &TransferTurn<'_>,
 ) -> AnswerContext<'a> {
-    let target = upload.ticket().target_id;
-    let intake = turn.intake(&upload.ticket().drop);
+    let target = upload.admission().target_id;
+    let intake = turn.intake(&upload.admission().file.drop);
     let has_learned = |what| turn.shared.targets.has_learned(target, what);
     AnswerContext {
         destination: gate.map(Gate::settings),

@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use super::{TransferAct, TransferTurn};
 use crate::engine::event::{Act, ActId, Outcome, Setback};
-use crate::engine::ticket::Ticket;
 use crate::engine::{failure, plan};
 use crate::model::{
-    Call, DestinationName, Monotonic, Record, RunEndKey, SourcePath, UploadId, WallTime,
+    Admission, Call, DestinationName, Monotonic, Record, RunEndKey, SourcePath, UploadId, WallTime,
 };
 
 /// A drop is at its end after this many quiet periods without a change.
@@ -82,27 +81,27 @@ impl RunEnds {
     }
 
     /// Notes that an upload belongs to a run; one that was not open is opened.
-    pub(super) fn join(&mut self, ticket: &Ticket, turn: &mut TransferTurn<'_>) {
-        let Some(key) = key_of(ticket) else { return };
+    pub(super) fn join(&mut self, admission: &Admission, turn: &mut TransferTurn<'_>) {
+        let Some(key) = key_of(admission) else { return };
         if !self.open.contains_key(&key) {
-            let (destination, at) = (ticket.destination.clone(), turn.now().wall);
+            let (destination, at) = (admission.destination.clone(), turn.now().wall);
             let (drop, name) = (key.drop.clone(), key.name.clone());
             turn.record(Record::RunOpened { destination, drop, name, at });
             self.load(key.clone(), turn);
         }
         self.change(&key, |open| {
-            open.live.insert(ticket.id);
+            open.live.insert(admission.id);
         });
     }
 
-    pub(super) fn leave(&mut self, ticket: &Ticket, turn: &TransferTurn<'_>) {
+    pub(super) fn leave(&mut self, admission: &Admission, turn: &TransferTurn<'_>) {
         if self.open.is_empty() {
             return;
         }
-        let Some(key) = key_of(ticket) else { return };
+        let Some(key) = key_of(admission) else { return };
         let (now, closing) = (turn.now(), closing_of(&key, turn));
         self.change(&key, |open| {
-            open.live.remove(&ticket.id);
+            open.live.remove(&admission.id);
             open.quiet_since = now.wall;
             open.next_look = now.monotonic.after(closing);
         });
@@ -181,9 +180,9 @@ impl Open {
     }
 }
 
-fn key_of(ticket: &Ticket) -> Option<RunEndKey> {
-    let name = ticket.top_folder()?.to_owned();
-    let (destination, drop) = (ticket.destination.clone(), ticket.drop.clone());
+fn key_of(admission: &Admission) -> Option<RunEndKey> {
+    let name = admission.target.folders().next()?.to_owned();
+    let (destination, drop) = (admission.destination.clone(), admission.file.drop.clone());
     Some(RunEndKey { destination, drop, name })
 }
 

@@ -51,7 +51,9 @@ impl Transfers {
 
     /// Tells whether the drop directory of an upload may have one more part in flight.
     fn has_place(&self, id: UploadId, turn: &TransferTurn<'_>) -> bool {
-        let Some(drop) = self.upload(id).map(|upload| &upload.ticket().drop) else { return false };
+        let Some(drop) = self.upload(id).map(|upload| &upload.admission().file.drop) else {
+            return false;
+        };
         let places_max = turn.intake(drop).map(|intake| intake.settings().places_max);
         places_max.is_some_and(|max| turn.shared.permits.has_place(drop, max))
     }
@@ -71,13 +73,13 @@ impl Transfers {
 
     fn contender(&self, id: UploadId, turn: &TransferTurn<'_>) -> Option<Contender> {
         let upload = self.uploads.get(&id)?;
-        let intake = turn.intake(&upload.ticket().drop)?;
+        let intake = turn.intake(&upload.admission().file.drop)?;
         Some(Contender {
             upload: id,
             destination: self.name.clone(),
-            drop: upload.ticket().drop.clone(),
+            drop: upload.admission().file.drop.clone(),
             priority: intake.settings().priority,
-            rank: upload.ticket().rank,
+            rank: upload.admission().rank,
             flying_count: u32::try_from(upload.in_flight_count()).unwrap_or(u32::MAX),
         })
     }
@@ -92,7 +94,7 @@ impl Transfers {
             return true;
         }
         let Some(upload) = self.uploads.get_mut(&id) else { return false };
-        let target = upload.ticket().target_id;
+        let target = upload.admission().target_id;
         let knows = [Learned::ETagsAreMd5s, Learned::ETagsAreNoDigests]
             .into_iter()
             .any(|what| turn.shared.targets.has_learned(target, what));
@@ -122,7 +124,7 @@ impl Transfers {
         let Some(upload) = self.uploads.get(&id) else { return false };
         // A crash costs no more than what may be in flight twice.
         let width = self.width(turn.around.settings);
-        let room = u64::from(width) * upload.ticket().part_size.get();
+        let room = u64::from(width) * upload.admission().part_size.get();
         if !turn.shared.permits.may_be_ahead(room) {
             return false;
         }
@@ -135,7 +137,7 @@ impl Transfers {
             return false;
         };
         let Some(part) = upload.take_next_part(turn.now().monotonic) else { return false };
-        let drop = upload.ticket().drop.clone();
+        let drop = upload.admission().file.drop.clone();
         turn.shared.permits.take_part(&self.name, &drop);
         let flown = gate.width_mut().take_off(turn.now().monotonic);
         let remote_id = remote.id.clone();
@@ -165,7 +167,7 @@ impl Transfers {
         let Some(gate) = &mut self.gate else { return false };
         let is_new = begun.replaces.is_none();
         let act = Act::Put(upload.put_whole(begun));
-        let drop = upload.ticket().drop.clone();
+        let drop = upload.admission().file.drop.clone();
         turn.shared.permits.take_part(&self.name, &drop);
         let flown = gate.width_mut().take_off(turn.now().monotonic);
         let what = TransferAct::Whole { upload: id, drop, flown };

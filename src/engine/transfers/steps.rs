@@ -23,7 +23,7 @@ impl Transfers {
         if turn.waits_for_directory(upload) {
             return;
         }
-        let digest = turn.wanted_digest(upload.ticket());
+        let digest = turn.wanted_digest(upload.admission());
         let step = upload.step(gate.settings(), digest, turn.now().monotonic);
         if let Some(step) = step.filter(|step| may_step(step, gate)) {
             self.take_step(id, step, turn);
@@ -69,9 +69,9 @@ impl Transfers {
         let wish = gate.wish(upload.size());
         // The size of the parts may be why it was begun again.
         let is_first = upload.state().restart_count == 0;
-        let wish = if is_first { wish } else { upload.ticket().part_size };
+        let wish = if is_first { wish } else { upload.admission().part_size };
         let planned = gate.plan(wish, upload.size()).ok();
-        planned.filter(|planned| is_auto && *planned != upload.ticket().part_size)
+        planned.filter(|planned| is_auto && *planned != upload.admission().part_size)
     }
 
     fn act_for(
@@ -110,9 +110,9 @@ impl Transfers {
                 let act = Act::WriteReceipt { upload: id };
                 return local("write receipt", StepDetail::Receipt, act);
             }
-            Step::Locate => Call::Locate(upload.ticket().target()),
+            Step::Locate => Call::Locate(upload.admission().target.clone()),
             Step::Begin => Call::Begin(begin()?),
-            Step::FindBegun => Call::FindBegun { request: begin()?, since: upload.ticket().at },
+            Step::FindBegun => Call::FindBegun { request: begin()?, since: upload.admission().at },
             Step::ListParts(remote) => Call::ListParts(remote),
             Step::Report(remote, parts) => Call::ReportParts { remote, parts },
             Step::Complete(remote, parts) => {
@@ -146,9 +146,9 @@ impl Transfers {
         Some(BeginRequest {
             target: upload.target_to_begin(),
             size: upload.size(),
-            part_size: upload.ticket().part_size,
+            part_size: upload.admission().part_size,
             overwrite: upload.replaces(settings),
-            description: plan::description(settings, turn.words(upload.ticket())?),
+            description: plan::description(settings, turn.words(upload.admission())?),
             token: upload.token(),
             replaces: upload.replaced_file().cloned(),
         })
@@ -161,7 +161,7 @@ impl Transfers {
         turn: &TransferTurn<'_>,
     ) -> Option<Description> {
         let settings = self.gate.as_ref().map(Gate::settings)?;
-        let words = turn.words(upload.ticket())?;
+        let words = turn.words(upload.admission())?;
         let mark = upload.content_mark().or(file.mark);
         Some(Description { mark, ..plan::description(settings, words) })
     }

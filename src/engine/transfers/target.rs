@@ -95,7 +95,7 @@ impl Transfers {
     /// is verified and wants nothing but its receipt gets that.
     pub(in crate::engine) fn retarget(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let (Some(upload), Some(gate)) = (self.uploads.get(&id), &self.gate) else { return };
-        let admission = upload.ticket();
+        let admission = upload.admission();
         let is_verified = matches!(upload.stage(), Stage::Verified { .. });
         if gate.targets().has(admission.target_id)
             || upload.stage().is_end()

@@ -36,24 +36,27 @@ use std::sync::LazyLock;
 pub(super) use self::answer::{AnswerContext, Decision, Tried};
 pub(super) use self::export::{ExportCall, LINGER};
 use self::life::{Doubt, Life, SourceProof};
+use crate::engine::dispatch::UploadFile;
 use crate::engine::event::{ReadFrom, Sending};
 use crate::engine::settings::DestinationSettings;
-use crate::engine::ticket::{AtStart, Sparse, Ticket};
+use crate::engine::sparse::{AtStart, Sparse};
 use crate::model::remote::ContentMark;
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    Admission, BeginRequest, ByteCount, ByteRange, CompleteRequest, Describes, ETagMode, Fact,
-    Fingerprint, FlowKey, Hold, IllegalFact, Monotonic, NamePolicy, ParkReason, PartNumber,
-    PartRequest, PartSize, PartState, PutRequest, RemoteFile, RemoteFileId, RemotePart,
+    Admission, AdmittedFile, BeginRequest, ByteCount, ByteRange, CompleteRequest, Describes,
+    ETagMode, Fact, Fingerprint, FlowKey, Hold, IllegalFact, Monotonic, NamePolicy, ParkReason,
+    PartNumber, PartRequest, PartSize, PartState, PutRequest, RemoteFile, RemoteFileId, RemotePart,
     RemoteUpload, SourcePath, Stage, StoredUpload, UploadId, UploadState, WholeDigest,
     WholeRequest,
 };
 
-/// One upload in memory. One that is queued is little more than its ticket.
+/// One upload in memory. One that is queued is little more than its admission.
 #[derive(Debug)]
 pub(crate) struct Upload {
     /// What was frozen at admission.
-    ticket: Ticket,
+    admission: Admission,
+    /// It was of one part when it was admitted or loaded: its lane stays, whatever is begun.
+    is_small: bool,
     state: Sparse<UploadState>,
     /// What is stored about its parts; empty before it is begun.
     parts: Vec<PartState>,
@@ -172,7 +175,8 @@ impl Upload {
     }
 
     fn loaded(admission: Admission, state: UploadState, parts: Vec<PartState>) -> Self {
-        Self { ticket: admission.into(), state: state.into(), parts, life: Sparse::empty() }
+        let is_small = admission.file.fingerprint.size.0 <= admission.part_size.get();
+        Self { admission, is_small, state: state.into(), parts, life: Sparse::empty() }
     }
 
     pub(crate) fn restored(stored: StoredUpload) -> Self {
@@ -184,7 +188,7 @@ impl Upload {
 
     pub(crate) fn stored(&self) -> StoredUpload {
         StoredUpload {
-            admission: self.ticket.admission(),
+            admission: self.admission.clone(),
             state: UploadState::clone(&self.state),
             parts: self.parts.clone(),
             waits_for: self.awaited(),
@@ -192,11 +196,21 @@ impl Upload {
     }
 
     pub(crate) fn id(&self) -> UploadId {
-        self.ticket.id
+        self.admission.id
     }
 
-    pub(crate) fn ticket(&self) -> &Ticket {
-        &self.ticket
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    pub(crate) fn is_small(&self) -> bool {
+        self.is_small
+    }
+
+    /// Returns what its drop directory knows of it.
+    pub(in crate::engine) fn file(&self) -> UploadFile {
+        let Admission { id, file, destination, .. } = &self.admission;
+        UploadFile { id: *id, file: file.clone(), destination: destination.clone() }
     }
 
     pub(crate) fn state(&self) -> &UploadState {
@@ -208,7 +222,7 @@ impl Upload {
     }
 
     pub(crate) fn size(&self) -> ByteCount {
-        self.ticket.fingerprint.size
+        self.admission.file.fingerprint.size
     }
 
     fn seed(&self) -> u64 {
@@ -217,7 +231,7 @@ impl Upload {
 
     /// Has it share the name of its run with the other uploads of it.
     pub(crate) fn share_run(&mut self, shared: impl FnOnce(&SourcePath) -> SourcePath) {
-        self.ticket.run = shared(&self.ticket.run);
+        self.admission.file.run = shared(&self.admission.file.run);
     }
 
     /// Moves by one fact, in memory as the writer moves the rows.
@@ -235,7 +249,7 @@ impl Upload {
                 parts.iter().try_for_each(|part| self.move_part(*part, fact))?;
                 self.life.parts.reported();
             }
-            Fact::Retouched { fingerprint } => self.ticket.fingerprint = *fingerprint,
+            Fact::Retouched { fingerprint } => self.admission.file.fingerprint = *fingerprint,
             Fact::Begun { remote, .. } => {
                 self.parts = vec![PartState::Open; remote.part_count as usize];
                 self.life.parts.forget_layout();
@@ -245,17 +259,17 @@ impl Upload {
                 self.life.parts.forget_layout();
             }
             Fact::Retargeted { target, part_size } => {
-                (self.ticket.target_id, self.ticket.part_size) = (*target, *part_size);
+                (self.admission.target_id, self.admission.part_size) = (*target, *part_size);
                 self.parts = Vec::new();
                 self.life.move_to_other_target();
             }
             Fact::Renamed { name } => {
-                self.ticket.rename(name);
+                self.admission.target = self.admission.target.with_name(name);
                 self.life.name.forget_owner();
             }
             Fact::Parked { .. } | Fact::Released => self.life.name.forget_owner(),
             Fact::BeginIntended { part_size: Some(part_size), .. }
-            | Fact::PartSizeChanged { part_size } => self.ticket.part_size = *part_size,
+            | Fact::PartSizeChanged { part_size } => self.admission.part_size = *part_size,
             Fact::BeginIntended { part_size: None, .. }
             | Fact::ETagModeLearned { .. }
             | Fact::CompleteIntended { .. }
@@ -326,12 +340,12 @@ impl Upload {
     }
 
     /// Returns whether it is of what may be the same file as another upload's, under another path.
-    pub(crate) fn is_of_same_file(&self, other: &Ticket) -> bool {
-        let own = &self.ticket;
-        own.drop == other.drop
-            && own.path != other.path
+    pub(crate) fn is_of_same_file(&self, other: &Admission) -> bool {
+        let own = &self.admission;
+        own.file.drop == other.file.drop
+            && own.file.path != other.file.path
             && own.destination == other.destination
-            && own.fingerprint.same_version(&other.fingerprint)
+            && own.file.fingerprint.same_version(&other.file.fingerprint)
     }
 
     pub(crate) fn step(
@@ -387,7 +401,7 @@ impl Upload {
         let is_unbegun = matches!(self.state.stage, Stage::Queued | Stage::Beginning { .. })
             && (self.life.doubt == Doubt::None || may_ask());
         let may_go = is_unbegun && self.state.hold == Hold::None && !self.is_busy();
-        let is_one_part = self.ticket.part_size.count_for(self.size()) == Some(1);
+        let is_one_part = self.admission.part_size.count_for(self.size()) == Some(1);
         to.traits.sends_whole && may_go && is_one_part && !self.asks_for_owner(to)
     }
 
@@ -400,8 +414,8 @@ impl Upload {
 
     /// Returns a text that no other upload carries: not of another database either.
     pub(crate) fn token(&self) -> String {
-        let Ticket { id, at, path, .. } = &self.ticket;
-        format!("{:x}-{:x}-{}", id.0, at.0, path.digest())
+        let Admission { id, at, file, .. } = &self.admission;
+        format!("{:x}-{:x}-{}", id.0, at.0, file.path.digest())
     }
 
     pub(crate) fn complete(
@@ -415,17 +429,19 @@ impl Upload {
     }
 
     pub(crate) fn source(&self) -> ReadFrom {
+        let file = &self.admission.file;
         ReadFrom {
-            drop: self.ticket.drop.clone(),
-            path: self.ticket.path.clone(),
-            fingerprint: self.ticket.fingerprint,
-            is_sentinel: self.ticket.is_sentinel,
-            provenance: self.ticket.provenance.as_deref().copied(),
+            drop: file.drop.clone(),
+            path: file.path.clone(),
+            fingerprint: file.fingerprint,
+            is_sentinel: file.is_sentinel,
+            provenance: file.provenance.as_deref().copied(),
         }
     }
 
     fn sending(&self, request: PutRequest, range: ByteRange) -> Box<Sending> {
-        let Ticket { destination, drop, run, path, .. } = &self.ticket;
+        let AdmittedFile { drop, run, path, .. } = &self.admission.file;
+        let destination = &self.admission.destination;
         let run = if run == path { SourcePath::from_bytes(b"") } else { run.clone() };
         let flow = FlowKey { destination: destination.clone(), drop: drop.clone(), run };
         Box::new(Sending { upload: self.id(), flow, request, source: self.source(), range })

@@ -111,18 +111,18 @@ impl BaseSpace {
     /// `BadRequest` for names that cannot be.
     pub(super) fn goal(&self, target: &Target) -> Result<Goal, Failure> {
         let bad = |message: String| Failure::new(FailureKind::BadRequest, message);
-        let names = target.folders.iter().chain([&target.name]);
-        if let Some(name) = names.clone().find(|name| name.is_empty() || name.contains('/')) {
+        if let Some(name) = target.names().find(|name| name.is_empty() || name.contains('/')) {
             return Err(bad(format!("the name {name:?} is empty or holds a slash")));
         }
-        let (app_result, folders) = match (&self.place, target.folders.split_first()) {
-            (BaseSpacePlace::AppResult(_), _) => (String::new(), target.folders.as_slice()),
-            (BaseSpacePlace::Project(_), Some((first, rest))) => (first.clone(), rest),
-            (BaseSpacePlace::Project(_), None) => {
+        let (first, rest) = target.folder().split_once('/').unwrap_or((target.folder(), ""));
+        let (app_result, directory) = match &self.place {
+            BaseSpacePlace::AppResult(_) => (String::new(), target.folder()),
+            BaseSpacePlace::Project(_) if first.is_empty() => {
                 return Err(bad("there is no folder to name an AppResult after".to_owned()));
             }
+            BaseSpacePlace::Project(_) => (first.to_owned(), rest),
         };
-        let (directory, name) = (folders.join("/"), target.name.clone());
+        let (directory, name) = (directory.to_owned(), target.name().to_owned());
         let path = if directory.is_empty() { name.clone() } else { format!("{directory}/{name}") };
         Ok(Goal { app_result, directory, name, path })
     }

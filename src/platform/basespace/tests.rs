@@ -374,7 +374,7 @@ async fn a_file_is_located_by_its_path_over_all_pages_and_looked_at() {
     let found = bench.platform.locate(&target()).await.expect("asked").expect("there");
     assert_eq!(found.id.as_str(), "119");
     assert!(found.mark.is_some());
-    let other = Target { name: "c".into(), ..target() };
+    let other = target().with_name("c");
     assert_eq!(bench.platform.locate(&other).await.expect("asked"), None);
     assert_eq!(
         bench.lines("/v1pre3/").len(),
@@ -491,8 +491,7 @@ async fn access_is_checked_and_refusals_say_what_to_do() {
     assert!(failure.message.contains("region"), "{failure}");
     assert_eq!(failure.request_id.as_deref(), Some("2026.03.01.x"));
     for name in ["", "a/b"] {
-        let named =
-            BeginRequest { target: Target { name: name.into(), ..target() }, ..request(20, 10) };
+        let named = BeginRequest { target: target().with_name(name), ..request(20, 10) };
         let failure = bench.platform.begin(&named).await.expect_err("no name");
         assert_eq!(failure.kind, FailureKind::BadRequest);
     }

@@ -6,7 +6,7 @@ use super::{Fake, FakeFile, FakeState, Result, refuse};
 use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, Description, ETag, FailureKind, Maker, Md5, PartNumber, PartSize, RemoteFile,
-    RemoteFileId, RemotePart, RemoteUploadId, Stored, Target,
+    RemoteFileId, RemotePart, RemoteUploadId, Stored,
 };
 use crate::platform::contract::{PartBody, Whole, WholeRequest};
 
@@ -68,7 +68,7 @@ impl Fake {
     pub(super) fn give_name(&self, file: &RemoteFileId, name: &str) -> Result<bool> {
         let mut state = self.enter("rename")?;
         let Some(found) = state.files.get(file.as_str()) else { return Ok(false) };
-        let target = Target { name: name.to_owned(), ..found.target.clone() };
+        let target = found.target.with_name(name);
         if state.find(&target).is_some_and(|there| there != file.as_str()) {
             return refuse(FailureKind::NameTaken, "a file of that name is there");
         }

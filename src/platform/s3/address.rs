@@ -80,14 +80,13 @@ pub(in crate::platform) fn signed_until(url: &Url) -> Option<WallTime> {
 /// `BadRequest` for names that storages and proxies rewrite, and for keys that are too long.
 pub(super) fn key_of(target: &Target) -> Result<String, Failure> {
     let bad = |message| Err(Failure::new(FailureKind::BadRequest, message));
-    let names = || target.folders.iter().chain([&target.name]);
-    if let Some(name) = names().find(|name| ["", ".", ".."].contains(&name.as_str())) {
+    if let Some(name) = target.names().find(|name| ["", ".", ".."].contains(name)) {
         return bad(format!("the name {name:?} cannot stand in a key"));
     }
-    if let Some(name) = names().find(|name| name.contains('/')) {
+    if let Some(name) = target.names().find(|name| name.contains('/')) {
         return bad(format!("the name {name:?} holds a slash"));
     }
-    let key = names().map(String::as_str).collect::<Vec<_>>().join("/");
+    let key = target.path().to_owned();
     if key.len() > KEY_MAX {
         let length = key.len();
         return bad(format!("the key has {length} bytes: S3 takes {KEY_MAX}; shorten the prefix"));

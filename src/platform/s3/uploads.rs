@@ -285,7 +285,7 @@ impl S3 {
             return Err(bad("something else than a completed upload"));
         }
         self.names.take(key);
-        let file = RemoteFile::known_as(RemoteFileId::new(key), &request.begun.target.name, None);
+        let file = RemoteFile::known_as(RemoteFileId::new(key), request.begun.target.name(), None);
         Ok(RemoteFile { version: version_of(&response), ..file })
     }
 

@@ -46,14 +46,14 @@ impl SevenBridges {
 
     pub(super) async fn locate_file(&self, target: &Target) -> Result<Option<RemoteFile>, Failure> {
         check_names(target)?;
-        let FolderPath::Folder(folder) = self.find_folders(&target.folders).await? else {
+        let FolderPath::Folder(folder) = self.find_folders(target.folder()).await? else {
             return Ok(None);
         };
-        match self.find_file(folder.as_deref(), &target.name).await {
+        match self.find_file(folder.as_deref(), target.name()).await {
             // A remembered folder that is not there any more holds no file.
             Err(failure)
                 if failure.kind == FailureKind::NotFound
-                    && self.folders.forget(&target.folders) =>
+                    && self.folders.forget(target.folder()) =>
             {
                 Ok(None)
             }
@@ -197,7 +197,7 @@ fn pairs_of(description: &Description) -> Result<BTreeMap<String, String>, Failu
 /// `BadRequest`, naming the name.
 pub(super) fn check_names(target: &Target) -> Result<(), Failure> {
     let bad = |message| Err(Failure::new(FailureKind::BadRequest, message));
-    for name in target.folders.iter().chain([&target.name]) {
+    for name in target.names() {
         let length = name.chars().count();
         if length == 0 {
             return bad("a file or folder without a name cannot be uploaded".to_owned());
@@ -211,7 +211,7 @@ pub(super) fn check_names(target: &Target) -> Result<(), Failure> {
             ));
         }
     }
-    match target.folders.iter().find(|name| name.starts_with("__")) {
+    match target.folders().find(|name| name.starts_with("__")) {
         Some(name) => bad(format!(
             "the folder name {name:?} starts with two underscores, which the platform refuses"
         )),
@@ -225,8 +225,7 @@ mod tests {
     use crate::model::{ContentMark, Md5, PartSize};
 
     fn target(folders: &[&str], name: &str) -> Target {
-        let folders = folders.iter().map(|&name| name.to_owned()).collect();
-        Target { folders, name: name.to_owned() }
+        Target::new(folders, name)
     }
 
     #[test]

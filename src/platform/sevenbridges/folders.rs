@@ -34,21 +34,21 @@ enum MissingFolder {
 /// Ids of folders, by path.
 #[derive(Debug, Default)]
 pub(super) struct Folders {
-    ids: Mutex<HashMap<Vec<String>, String>>,
+    ids: Mutex<HashMap<String, String>>,
     /// One upload at a time makes folders: the others find them made.
     making: tokio::sync::Mutex<()>,
 }
 
 impl Folders {
-    fn with<T>(&self, act: impl FnOnce(&mut HashMap<Vec<String>, String>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<String, String>) -> T) -> T {
         act(&mut self.ids.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn get(&self, path: &[String]) -> Option<String> {
+    fn get(&self, path: &str) -> Option<String> {
         self.with(|ids| ids.get(path).cloned())
     }
 
-    fn remember(&self, path: &[String], id: &str) {
+    fn remember(&self, path: &str, id: &str) {
         self.with(|ids| {
             if ids.len() >= REMEMBERED_MAX {
                 ids.clear();
@@ -58,20 +58,29 @@ impl Folders {
     }
 
     /// Forgets a folder and those above it. Returns whether any of them was remembered.
-    pub(super) fn forget(&self, path: &[String]) -> bool {
-        let prefixes = (1..=path.len()).map(|depth| &path[..depth]);
-        self.with(|ids| prefixes.filter(|prefix| ids.remove(*prefix).is_some()).count() > 0)
+    pub(super) fn forget(&self, path: &str) -> bool {
+        self.with(|ids| levels(path).filter(|level| ids.remove(*level).is_some()).count() > 0)
     }
+}
+
+/// Returns a folder path and those above it, the topmost first.
+fn levels(path: &str) -> impl Iterator<Item = &str> {
+    let inner = path.match_indices('/').map(|(at, _)| &path[..at]);
+    inner.chain(Some(path).filter(|path| !path.is_empty()))
+}
+
+fn last_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 impl SevenBridges {
     /// Returns where a folder path leads; makes nothing.
-    pub(super) async fn find_folders(&self, path: &[String]) -> Result<FolderPath, Failure> {
+    pub(super) async fn find_folders(&self, path: &str) -> Result<FolderPath, Failure> {
         self.walk_afresh(path, MissingFolder::Leave).await
     }
 
     /// Returns the folder of a path, made when missing; `None` is the project's top.
-    pub(super) async fn make_folders(&self, path: &[String]) -> Result<Option<String>, Failure> {
+    pub(super) async fn make_folders(&self, path: &str) -> Result<Option<String>, Failure> {
         if let Some(id) = self.folders.get(path) {
             return Ok(Some(id));
         }
@@ -86,11 +95,7 @@ impl SevenBridges {
     }
 
     /// Walks a path; when what is remembered leads nowhere, once more without memory.
-    async fn walk_afresh(
-        &self,
-        path: &[String],
-        lacking: MissingFolder,
-    ) -> Result<FolderPath, Failure> {
+    async fn walk_afresh(&self, path: &str, lacking: MissingFolder) -> Result<FolderPath, Failure> {
         match self.walk(path, lacking).await {
             Err(failure) if failure.kind == FailureKind::NotFound && self.folders.forget(path) => {
                 self.walk(path, lacking).await
@@ -99,13 +104,12 @@ impl SevenBridges {
         }
     }
 
-    async fn walk(&self, path: &[String], lacking: MissingFolder) -> Result<FolderPath, Failure> {
+    async fn walk(&self, path: &str, lacking: MissingFolder) -> Result<FolderPath, Failure> {
         if let Some(id) = self.folders.get(path) {
             return Ok(FolderPath::Folder(Some(id)));
         }
         let mut folder = None;
-        for depth in 1..=path.len() {
-            let path = &path[..depth];
+        for path in levels(path) {
             let parent = folder.as_deref();
             let mut id = self.folders.get(path);
             if id.is_none() {
@@ -123,9 +127,9 @@ impl SevenBridges {
     async fn find_folder(
         &self,
         parent: Option<&str>,
-        path: &[String],
+        path: &str,
     ) -> Result<Option<String>, Failure> {
-        let Some(name) = path.last() else { return Ok(None) };
+        let name = last_name(path);
         let Some(found) = self.find_file(parent, name).await? else { return Ok(None) };
         if !found.is_folder() {
             let message = format!("a file stands where folder {name:?} is wanted");
@@ -134,8 +138,8 @@ impl SevenBridges {
         self.remembered(path, found).map(Some)
     }
 
-    async fn make_folder(&self, parent: Option<&str>, path: &[String]) -> Result<String, Failure> {
-        let name = path.last().map_or("", String::as_str);
+    async fn make_folder(&self, parent: Option<&str>, path: &str) -> Result<String, Failure> {
+        let name = last_name(path);
         let body = wire::FolderBody { place: self.place(parent), name, kind: "folder" };
         let url = self.url("files", &[])?;
         match self.call_json(SevenBridgesCall::General, Method::POST, url, &body).await {
@@ -151,11 +155,7 @@ impl SevenBridges {
         }
     }
 
-    fn remembered(
-        &self,
-        path: &[String],
-        folder: wire::SevenBridgesFile,
-    ) -> Result<String, Failure> {
+    fn remembered(&self, path: &str, folder: wire::SevenBridgesFile) -> Result<String, Failure> {
         let id = folder.remote()?.id;
         self.folders.remember(path, id.as_str());
         Ok(id.as_str().to_owned())

@@ -28,7 +28,7 @@ impl SevenBridges {
         request: &BeginRequest,
     ) -> Result<RemoteUpload, Failure> {
         files::check_names(&request.target)?;
-        let path = &request.target.folders;
+        let path = request.target.folder();
         let folder = self.make_folders(path).await?;
         match self.begin_in(request, folder.as_deref()).await {
             // A remembered folder that is not there any more is made again, once.
@@ -73,7 +73,7 @@ impl SevenBridges {
         let query: &[_] = if request.overwrite { &[("overwrite", "true")] } else { &[] };
         let body = wire::BeginBody {
             place: self.place(folder),
-            name: &request.target.name,
+            name: request.target.name(),
             size: request.size.0,
             part_size: wish.get(),
         };
@@ -97,7 +97,7 @@ impl SevenBridges {
         request: &BeginRequest,
         since: WallTime,
     ) -> Result<Vec<RemoteUpload>, Failure> {
-        let FolderPath::Folder(folder) = self.find_folders(&request.target.folders).await? else {
+        let FolderPath::Folder(folder) = self.find_folders(request.target.folder()).await? else {
             return Ok(Vec::new());
         };
         let listed = self.uploads_in_progress().await?;
@@ -109,7 +109,7 @@ impl SevenBridges {
         for upload in listed {
             let at = upload.initiated_at().filter(|at| self.api.link.account.is_since(*at, since));
             let (Some(at), Some(request_name)) = (at, upload.name.as_deref()) else { continue };
-            if request_name != request.target.name {
+            if request_name != request.target.name() {
                 continue;
             }
             let id = upload.id()?;

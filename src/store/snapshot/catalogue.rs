@@ -334,8 +334,8 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        Admission, ByteCount, Fact, IgnoreReason, PartSize, Place, Record, Target, TargetId,
-        UploadId, WallTime,
+        Admission, AdmittedFile, ByteCount, Fact, IgnoreReason, PartSize, Place, Record, Target,
+        TargetId, UploadId, WallTime,
     };
     use crate::store::Settings;
     use crate::store::writer::Writer;
@@ -360,20 +360,22 @@ mod tests {
     fn sent(id: i64, number: u8, of: u8, to: usize) -> [Record; 2] {
         let admission = Admission {
             id: UploadId(id),
-            drop: DirectoryName::new("drop"),
-            run: path(number),
-            path: path(number),
-            provenance: None,
-            is_sentinel: false,
             target_id: TargetId(1),
-            fingerprint: version(of),
             destination: destinations()[to].clone(),
-            target: Target { folders: Vec::new(), name: id.to_string() },
+            target: Target::new([""], &id.to_string()),
             part_size: PartSize::new(4).unwrap(),
             rank: 0,
             at: AT,
             parked: None,
-            root: None,
+            file: AdmittedFile {
+                drop: DirectoryName::new("drop"),
+                run: path(number),
+                path: path(number),
+                provenance: None,
+                is_sentinel: false,
+                fingerprint: version(of),
+                root: None,
+            },
         };
         let ended = Record::Upload(UploadId(id), Fact::Abandoned { at: AT });
         [Record::Admit(Box::new(admission)), ended]

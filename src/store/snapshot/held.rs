@@ -94,12 +94,10 @@ impl HeldBy {
             }
             HeldStages::Calls => !stage.is_end() && !matches!(stage, Stage::Verified { .. }),
         };
-        let admission = &upload.admission;
-        let (destination, drop) = (&admission.destination, &admission.drop);
         is_held
             && upload.state.hold == Hold::None
             && !(self.lets_parts_land && upload.state.bytes_in_flight.0 > 0)
-            && self.what.covers(admission.id, destination, drop, &admission.run)
+            && self.what.covers(&upload.admission)
     }
 
     /// The same as a condition on rows, whose parameters are added.

@@ -272,8 +272,7 @@ impl Awaited {
 
 impl UploadShown {
     pub(super) fn note_orders(&mut self, orders: &[(Standing, Scope, WallTime)]) {
-        let Admission { id, destination, drop, run, .. } = &self.admission;
-        let is_meant = |scope: &Scope| scope.covers(*id, destination, drop, run);
+        let is_meant = |scope: &Scope| scope.covers(&self.admission);
         let meant = orders.iter().filter(|(_, scope, _)| is_meant(scope));
         self.ordered = meant.map(|(standing, _, _)| *standing).max();
     }

@@ -65,7 +65,7 @@ impl Snapshot {
             })
         };
         let mut statement = self.connection.prepare_cached(sql)?;
-        let key = (target.0, place.folders.join("/"), &place.name);
+        let key = (target.0, place.folder(), place.name());
         statement.query_map(key, read)?.collect()
     }
 

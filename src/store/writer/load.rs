@@ -75,7 +75,7 @@ fn uploads(connection: &Connection) -> Result<Vec<StoredUpload>> {
     let mut names = SharedNames::default();
     let read = |row: &Row<'_>| {
         let mut upload = rows::read_upload(connection, row)?;
-        names.share(&mut upload.admission.drop, &mut upload.admission.destination);
+        names.share(&mut upload.admission.file.drop, &mut upload.admission.destination);
         Ok(upload)
     };
     statement.query_map([], read)?.collect()

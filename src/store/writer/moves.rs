@@ -108,7 +108,7 @@ impl Moves {
     pub(super) fn admit(&mut self, connection: &Connection, admission: &Admission) -> Result<()> {
         rows::insert(connection, admission, &UploadState::admitted(admission.parked))?;
         if admission.parked.is_none() && self.admitted.len() < ADMITTED_MAX {
-            self.admitted.insert(admission.id, admission.fingerprint.size);
+            self.admitted.insert(admission.id, admission.file.fingerprint.size);
         }
         Ok(())
     }

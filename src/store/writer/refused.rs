@@ -14,8 +14,8 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, Transactio
 use super::moves::Moves;
 use super::{Result, Writer, files, write_record};
 use crate::model::{
-    Admission, ByteCount, Fact, IgnoreReason, IllegalFact, ParkReason, PartSize, Record,
-    StoredUpload, UploadId, UploadState, WallTime,
+    Admission, AdmittedFile, ByteCount, Fact, IgnoreReason, IllegalFact, ParkReason, PartSize,
+    Record, StoredUpload, UploadId, UploadState, WallTime,
 };
 use crate::store::rows;
 
@@ -176,7 +176,7 @@ fn stand_in(
     why: &str,
 ) -> Result<Instead> {
     let (mut row, reason) = (admission.clone(), ParkReason::CannotBeStored);
-    row.fingerprint.size = ByteCount(row.fingerprint.size.0.min(i64::MAX.unsigned_abs()));
+    row.file.fingerprint.size = ByteCount(row.file.fingerprint.size.0.min(i64::MAX.unsigned_abs()));
     row.part_size = PartSize::new(row.part_size.get().min(PART_SIZE_MAX)).unwrap_or(row.part_size);
     row.parked = Some(reason);
     let parked = instead(transaction, row.id, |connection| {
@@ -187,7 +187,7 @@ fn stand_in(
     if parked != Instead::Nothing {
         return Ok(parked);
     }
-    let Admission { drop, path, at, .. } = admission;
+    let Admission { file: AdmittedFile { drop, path, .. }, at, .. } = admission;
     let savepoint = transaction.savepoint()?;
     match files::ignore(&savepoint, drop, path, IgnoreReason::CannotBeStored, *at) {
         Ok(()) => savepoint.commit()?,

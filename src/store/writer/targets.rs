@@ -69,7 +69,7 @@ pub(super) fn hold_place(
     holder: &PlaceHolder,
     is_made: bool,
 ) -> Result<()> {
-    let (folder, name) = (place.folders.join("/"), &place.name);
+    let (folder, name) = (place.folder(), place.name());
     if is_made {
         let sql = "DELETE FROM places WHERE target_id = ?1 AND folder = ?2 AND name = ?3";
         connection.prepare_cached(sql)?.execute((target.0, &folder, name))?;

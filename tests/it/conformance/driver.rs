@@ -26,7 +26,7 @@ pub(super) struct Sent {
 
 impl Sent {
     pub(super) fn new(name: &str, content: Vec<u8>) -> Self {
-        let target = Target { folders: vec!["runs".into(), "a b".into()], name: name.into() };
+        let target = Target::new(["runs", "a b"], name);
         Self { target, content }
     }
 
@@ -130,7 +130,7 @@ pub(super) async fn drive(site: &Site, sent: &Sent) -> RemoteFile {
             Err(_) => in_doubt = true,
         }
     }
-    panic!("{}: {} does not arrive", site.name, sent.target.name)
+    panic!("{}: {} does not arrive", site.name, sent.target.name())
 }
 
 /// Sends what is missing and completes.
@@ -188,7 +188,7 @@ async fn send(
             Completion::Unknown(why) => panic!("{}: {why}", site.name),
         }
     }
-    panic!("{}: {} is not completed", site.name, sent.target.name)
+    panic!("{}: {} is not completed", site.name, sent.target.name())
 }
 
 async fn find(site: &Site, asked: &CompleteRequest) -> Completion {

@@ -117,7 +117,7 @@ impl Site {
             }
             Far::Sandbox(vendor, sandbox) => contents(*vendor, sandbox, &sent.target),
         };
-        let name = &sent.target.name;
+        let name = sent.target.name();
         assert_eq!(contents.len(), 1, "{}: {name} is there {} times", self.name, contents.len());
         assert!(contents[0] == sent.content, "{}: {name} has another content", self.name);
     }
@@ -126,10 +126,10 @@ impl Site {
 fn contents(vendor: Vendor, sandbox: &Sandbox, target: &Target) -> Vec<Vec<u8>> {
     let folder = match vendor {
         Vendor::GjirafaVp => String::new(),
-        Vendor::SevenBridges | Vendor::BaseSpace | Vendor::S3 => target.folders.join("/"),
+        Vendor::SevenBridges | Vendor::BaseSpace | Vendor::S3 => target.folder().to_owned(),
     };
     let files = sandbox.files(vendor).into_iter();
-    let files = files.filter(|file| file.folder == folder && file.name == target.name);
+    let files = files.filter(|file| file.folder == folder && file.name == target.name());
     let content = |parts: Vec<std::path::PathBuf>| {
         parts.iter().flat_map(|part| std::fs::read(part).expect("read")).collect()
     };

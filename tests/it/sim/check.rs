@@ -13,7 +13,8 @@ pub(super) fn all_arrived(world: &World, life: &Life) {
     for (path, (_, bytes)) in &world.files {
         let name = String::from_utf8_lossy(path.file_name()).into_owned();
         let state = world.fake.state();
-        let there: Vec<_> = state.files.values().filter(|file| file.target.name == name).collect();
+        let there: Vec<_> =
+            state.files.values().filter(|file| file.target.name() == name).collect();
         assert_eq!(there.len(), 1, "{path} is there {} times", there.len());
         assert_eq!(there[0].bytes, *bytes, "{path} has another content");
     }

@@ -94,7 +94,7 @@ fn a_job_that_fails_in_passing_is_started_anew_and_one_that_is_refused_parks() {
     let life = world.run();
     let uploads = life.engine.view().stored_uploads();
     let [parked] = &uploads[..] else { panic!("one upload is left: {uploads:#?}") };
-    assert_eq!(parked.admission.path.as_bytes(), b"run/small");
+    assert_eq!(parked.admission.file.path.as_bytes(), b"run/small");
     assert_eq!(parked.state.hold, Hold::Parked { reason: ParkReason::ExportRefused });
     let state = world.fake.state();
     let large = state.jobs.iter().filter(|job| job.item.place.location.ends_with("large"));

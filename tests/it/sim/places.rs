@@ -23,9 +23,9 @@ fn nothing_is_lost(world: &World) -> (usize, usize) {
         let far = world.fake.state();
         match (&upload.state.stage, upload.state.hold) {
             (Stage::Receipted { file }, _) => {
-                let inode = upload.admission.fingerprint.inode;
+                let inode = upload.admission.file.fingerprint.inode;
                 let there = far.files.get(file.id.as_str()).map(|file| &file.bytes);
-                assert_eq!(there, Some(&world.versions[&inode]), "{}", upload.admission.path);
+                assert_eq!(there, Some(&world.versions[&inode]), "{}", upload.admission.file.path);
                 completed += 1;
             }
             (_, Hold::Parked { reason: ParkReason::PlaceTakenByOurs }) => {
@@ -36,7 +36,7 @@ fn nothing_is_lost(world: &World) -> (usize, usize) {
                 parked += 1;
             }
             (Stage::Ended(_), _) => {}
-            other => panic!("{} ends as {other:?}", upload.admission.path),
+            other => panic!("{} ends as {other:?}", upload.admission.file.path),
         }
     }
     (completed, parked)

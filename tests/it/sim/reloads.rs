@@ -94,7 +94,7 @@ fn what_is_out_for_a_while_in_the_middle_arrives_once() {
                     .uploads
                     .into_iter()
                     .filter(|upload| upload.word() == "completed")
-                    .map(|upload| (upload.admission.path, upload.admission.destination))
+                    .map(|upload| (upload.admission.file.path, upload.admission.destination))
                     .collect();
                 let mut once = completed.clone();
                 once.sort();

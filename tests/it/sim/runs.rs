@@ -106,8 +106,8 @@ impl World {
         for path in self.paths_of(run) {
             let (version, bytes) = &self.files[&path];
             let is_it = |u: &&UploadShown| {
-                u.admission.path == path
-                    && u.admission.fingerprint.same_version(version)
+                u.admission.file.path == path
+                    && u.admission.file.fingerprint.same_version(version)
                     && (is_leaving || !matches!(u.state.stage, Stage::Ended(_)))
             };
             let mut uploads = status.uploads.iter().filter(is_it).peekable();

@@ -312,7 +312,7 @@ fn finish(world: &mut World, life: &mut Life) {
 /// Puts a file at the far end under the name that `run/a` will have, with the digest that dropferry
 /// leaves there or without.
 pub(super) fn put_there(world: &World, bytes: &[u8], is_marked: bool) {
-    let target = Target { folders: vec!["runs".into(), "run".into()], name: "a".into() };
+    let target = Target::new(["runs", "run"], "a");
     let part_size = dropferry::testing::model::PartSize::new(1 << 20).expect("not zero");
     let size = dropferry::testing::model::ByteCount(bytes.len() as u64);
     let request = BeginRequest {
@@ -366,7 +366,7 @@ fn a_taken_name_is_treated_by_policy() {
     let content = |world: &World| {
         let state = world.fake.state();
         let mut files: Vec<_> =
-            state.files.values().map(|f| (f.target.name.clone(), f.bytes.clone())).collect();
+            state.files.values().map(|f| (f.target.name().to_owned(), f.bytes.clone())).collect();
         files.sort();
         files
     };
@@ -473,7 +473,7 @@ fn destinations_at_different_versions_are_not_sent_what_they_have() {
 fn an_upload_begun_for_another_version_is_removed_and_not_adopted() {
     let mut world = World::new(16);
     world.write("run/a", TEN);
-    let target = Target { folders: vec!["runs".into(), "run".into()], name: "a".into() };
+    let target = Target::new(["runs", "run"], "a");
     let part_size = dropferry::testing::model::PartSize::new(4).expect("not zero");
     let size = dropferry::testing::model::ByteCount(33);
     let request = BeginRequest {

@@ -228,10 +228,10 @@ fn verify(world: &World, life: &Life) {
         };
         assert!(is_end, "upload {} ends as {state:?}", upload.admission.id);
         if let Stage::Receipted { file } = &state.stage {
-            let inode = upload.admission.fingerprint.inode;
+            let inode = upload.admission.file.fingerprint.inode;
             let far = world.fake.state();
             if let Some(found) = far.files.get(file.id.as_str()) {
-                assert_eq!(found.bytes, world.versions[&inode], "{}", upload.admission.path);
+                assert_eq!(found.bytes, world.versions[&inode], "{}", upload.admission.file.path);
             }
         }
     }
@@ -248,7 +248,8 @@ fn destinations_of<'a>(world: &'a World, path: &SourcePath) -> Vec<&'a Destinati
 fn assert_one_end(world: &World, uploads: &[UploadShown], key: (&SourcePath, &DestinationName)) {
     let version = world.files[key.0].0;
     let is_it = |u: &&UploadShown| {
-        (&u.admission.path, &u.admission.destination) == key && u.admission.fingerprint == version
+        (&u.admission.file.path, &u.admission.destination) == key
+            && u.admission.file.fingerprint == version
     };
     let (ended, live): (Vec<_>, Vec<_>) =
         uploads.iter().filter(is_it).partition(|u| matches!(u.state.stage, Stage::Ended(_)));
@@ -288,23 +289,22 @@ fn one_job_each(world: &World) {
 /// As many files as completed uploads, or as names where they replace each other.
 fn far_side_holds(world: &World, uploads: &[UploadShown], completed: usize) {
     let far = world.fake.state();
-    let names: BTreeSet<_> =
-        far.files.values().map(|file| (&file.target.folders, &file.target.name)).collect();
+    let names: BTreeSet<_> = far.files.values().map(|file| file.target.path()).collect();
     assert_eq!(names.len(), far.files.len(), "a name stands twice");
     if world.settings.destinations[0].policies.taken == NamePolicy::Overwrite {
         let is_given_up = |path: &SourcePath| {
-            let mut of_path = uploads.iter().filter(|upload| upload.admission.path == *path);
+            let mut of_path = uploads.iter().filter(|upload| upload.admission.file.path == *path);
             of_path.any(|upload| upload.state.stage == Stage::Ended(EndReason::Abandoned))
         };
         for (path, (_, bytes)) in world.files.iter().filter(|(path, _)| !is_given_up(path)) {
             let name = String::from_utf8_lossy(path.file_name()).into_owned();
-            let named = far.files.values().filter(|file| file.target.name == name).count();
+            let named = far.files.values().filter(|file| file.target.name() == name).count();
             let count = destinations_of(world, path).len();
             assert_eq!(named, count, "{path} at the far end");
             // Where the earlier version may not be replaced, the newer one has another name: `b.v2.txt`.
             let beside = format!("{}.v", name.split('.').next().unwrap_or_default());
             let newest = far.files.values().filter(|file| {
-                let is_its = file.target.name == name || file.target.name.starts_with(&beside);
+                let is_its = file.target.name() == name || file.target.name().starts_with(&beside);
                 is_its && file.bytes == *bytes
             });
             assert!(newest.count() >= count, "{path} is not there in its newest version");

@@ -98,7 +98,8 @@ fn table(world: &World) -> String {
     let mut lines = vec![format!("{:>4}  {:<8}  {:<12}  state", "id", "to", "path")];
     for upload in check::status(world).uploads {
         let admission = &upload.admission;
-        let (id, to, path) = (admission.id.0, &admission.destination, admission.path.to_string());
+        let (id, to, path) =
+            (admission.id.0, &admission.destination, admission.file.path.to_string());
         let state = &upload.state;
         lines.push(format!("{id:>4}  {to:<8}  {path:<12}  {} {:?}", upload.word(), state.hold));
     }

@@ -37,7 +37,7 @@ fn compares(world: &World) -> u32 {
 
 fn far(world: &World, name: &str) -> Vec<Vec<u8>> {
     let far = world.fake.state();
-    let named = far.files.values().filter(|file| file.target.name == name);
+    let named = far.files.values().filter(|file| file.target.name() == name);
     named.map(|file| file.bytes.clone()).collect()
 }
 

@@ -26,8 +26,11 @@ fn sent(seed: u64, changed: ChangePolicy, traits: Traits) -> World {
 
 fn far(world: &World) -> Vec<(String, Vec<u8>)> {
     let far = world.fake.state();
-    let mut files: Vec<_> =
-        far.files.values().map(|file| (file.target.name.clone(), file.bytes.clone())).collect();
+    let mut files: Vec<_> = far
+        .files
+        .values()
+        .map(|file| (file.target.name().to_owned(), file.bytes.clone()))
+        .collect();
     files.sort();
     files
 }
@@ -129,7 +132,7 @@ fn a_file_of_others_that_takes_the_name_meanwhile_is_neither_renamed_nor_removed
     while world.fake.state().files.len() < 2 {
         assert_ne!(world.step(&mut life), Step::Quiet, "the newer one arrives beside");
     }
-    world.fake.state().files.retain(|_, file| file.target.name != "a");
+    world.fake.state().files.retain(|_, file| file.target.name() != "a");
     put_there(&world, b"other", true);
     world.settle(&mut life);
     assert!(is_parked(&life));

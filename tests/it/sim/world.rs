@@ -595,7 +595,7 @@ impl World {
     fn is_absurd(&self, act: &Act) -> bool {
         let Act::Call { call, .. } = act else { return false };
         let Call::Complete(request) = &**call else { return false };
-        self.absurd.is_some_and(|name| request.begun.target.name == name)
+        self.absurd.is_some_and(|name| request.begun.target.name() == name)
     }
 
     fn wait(&mut self, life: &mut Life) -> Step {

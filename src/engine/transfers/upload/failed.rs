@@ -110,7 +110,7 @@ impl Upload {
     }
 
     fn part_size(&self) -> PartSize {
-        self.state.stage.remote().map_or(self.ticket.part_size, |remote| remote.part_size)
+        self.state.stage.remote().map_or(self.admission.part_size, |remote| remote.part_size)
     }
 
     /// Returns half of its part size, where the platform takes such parts, and half of the file is not

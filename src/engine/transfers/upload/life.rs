@@ -9,7 +9,7 @@ use super::name::NameMemory;
 use super::parts::PartMemory;
 use crate::engine::event::ActId;
 use crate::engine::failure::Standstill;
-use crate::engine::ticket::AtStart;
+use crate::engine::sparse::AtStart;
 use crate::model::remote::ContentMark;
 use crate::model::{Fact, Fingerprint, Hold, Monotonic, ParkReason, Stage, UploadId};
 

@@ -110,7 +110,11 @@ impl Upload {
     /// Returns the policy for a name that is taken. A sentinel describes its run as it is: it replaces the
     /// one before.
     fn name_policy(&self, settings: &DestinationSettings) -> NamePolicy {
-        if self.ticket.is_sentinel { NamePolicy::Overwrite } else { settings.policies.taken }
+        if self.admission.file.is_sentinel {
+            NamePolicy::Overwrite
+        } else {
+            settings.policies.taken
+        }
     }
 
     fn policy(&self, context: AnswerContext<'_>) -> NamePolicy {
@@ -294,7 +298,7 @@ impl Upload {
         }
         let presence = if found.was_absent { Presence::Broken } else { Presence::Unbroken };
         // Of a sentinel, the newest is all that counts.
-        let earlier = found.earlier.filter(|_| !self.ticket.is_sentinel);
+        let earlier = found.earlier.filter(|_| !self.admission.file.is_sentinel);
         let name = &mut self.life.name;
         name.owner = match (found.other, earlier) {
             (Some(holder), _) => Owner::Ours(Box::new(holder)),
@@ -330,13 +334,13 @@ impl Upload {
         if self.policy(context) == NamePolicy::Rename {
             return self.rename(context.now);
         }
-        let own = &self.ticket;
+        let own = &self.admission;
         let PlaceHolder { upload, source } = holder;
         let detail = format!(
             "upload {upload} of {source} holds {}, and {}/{} is another file",
-            own.target_path(),
-            own.drop,
-            own.path,
+            own.target.path(),
+            own.file.drop,
+            own.file.path,
         );
         Decision::park(ParkReason::PlaceTakenByOurs, detail, context.now.wall)
     }
@@ -347,7 +351,7 @@ impl Upload {
         if *version > RENAME_MAX {
             return Decision::park(ParkReason::NameTaken, "a hundred names are taken", now.wall);
         }
-        let original = plan::readable(self.ticket.path.file_name());
+        let original = plan::readable(self.admission.file.path.file_name());
         Decision::fact(Fact::Renamed { name: plan::next_name(&original, *version) })
     }
 

@@ -189,7 +189,7 @@ impl Upload {
             self.state.accepted_count == remote.part_count && memory.is_none_in_flight();
         // What was not reported can be sent again.
         match self.life.source {
-            SourceProof::Unknown if all_accepted && !self.ticket.is_sentinel => {
+            SourceProof::Unknown if all_accepted && !self.admission.file.is_sentinel => {
                 return Some(Step::ProveSource(None));
             }
             SourceProof::Moving { seen, due } if all_accepted => {
@@ -221,7 +221,7 @@ impl Upload {
             return Decision::NONE;
         }
         let mut answer = Decision::NONE;
-        if !version.is_untouched(&self.ticket.fingerprint) {
+        if !version.is_untouched(&self.admission.file.fingerprint) {
             answer.facts.push(Fact::Retouched { fingerprint: version });
         }
         if differing.is_empty() {

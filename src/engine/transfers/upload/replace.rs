@@ -27,10 +27,10 @@ const NAME_MAX: usize = 255;
 impl Upload {
     /// Returns where its file is made: beside the earlier version that it replaces by renaming.
     pub(crate) fn target_to_begin(&self) -> Target {
-        let target = self.ticket.target();
+        let target = &self.admission.target;
         match self.state.rename_step() {
-            Some(_) => Target { name: self.name_beside("newer"), ..target },
-            None => target,
+            Some(_) => target.with_name(&self.name_beside("newer")),
+            None => target.clone(),
         }
     }
 
@@ -39,7 +39,7 @@ impl Upload {
     fn name_beside(&self, what: &str) -> String {
         let end = format!(".{}.{what}", self.token());
         let length = NAME_MAX.saturating_sub(end.chars().count());
-        self.ticket.target_name().chars().take(length).collect::<String>() + &end
+        self.admission.target.name().chars().take(length).collect::<String>() + &end
     }
 
     /// Tells whether it was verified, and has taken the place of the earlier version of its file.
@@ -56,7 +56,7 @@ impl Upload {
             RenameStep::Beside => Step::Locate,
             RenameStep::Aside => Step::Rename(earlier, self.name_beside("earlier")),
             RenameStep::In | RenameStep::Alone => {
-                Step::Rename(newer.id.clone(), self.ticket.target_name().to_owned())
+                Step::Rename(newer.id.clone(), self.admission.target.name().to_owned())
             }
             RenameStep::Out => Step::Remove(earlier),
         })
@@ -81,7 +81,7 @@ impl Upload {
     }
 
     pub(super) fn on_renamed(&mut self, is_there: bool, context: AnswerContext<'_>) -> Decision {
-        let name = || Some(self.ticket.target_name().to_owned());
+        let name = || Some(self.admission.target.name().to_owned());
         match self.state.rename_step() {
             Some(RenameStep::Aside) => self.advance(Some(RenameStep::In), None),
             Some(RenameStep::In) if is_there => self.advance(Some(RenameStep::Out), name()),

@@ -1,0 +1,73 @@
+//! What takes no room before it is written to.
+//!
+//! A drop directory may hold hundreds of thousands of files, and all but a few of their uploads are
+//! queued: admitted, and nothing more. Such an upload is its admission; what it would know besides is
+//! [`Sparse`] and takes room only once it differs from what it was at the start.
+
+use std::ops::{Deref, DerefMut};
+
+/// What something is before anything happened to it.
+pub(crate) trait AtStart: Clone + 'static {
+    /// Returns it; one for all.
+    fn at_start() -> &'static Self;
+}
+
+/// A value that takes room only once it is written to; until then it reads as it was at the start.
+#[derive(Debug)]
+pub(crate) struct Sparse<T>(Option<Box<T>>);
+
+impl<T> Sparse<T> {
+    /// Starts without a value of its own.
+    pub(crate) fn empty() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: AtStart + PartialEq> From<T> for Sparse<T> {
+    fn from(value: T) -> Self {
+        Self((value != *T::at_start()).then(|| Box::new(value)))
+    }
+}
+
+impl<T: AtStart> Deref for Sparse<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_deref().unwrap_or_else(|| T::at_start())
+    }
+}
+
+impl<T: AtStart> DerefMut for Sparse<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.get_or_insert_with(|| Box::new(T::at_start().clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queued_upload_is_small() {
+        // 216, and its target, its root and its provenance: what proves where it came from and went to.
+        assert!(size_of::<crate::engine::transfers::Upload>() <= 216 + 8 + 16 + 8);
+    }
+
+    #[derive(Debug, Clone, PartialEq)]
+    struct Count(u32);
+
+    impl AtStart for Count {
+        fn at_start() -> &'static Self {
+            &Self(1)
+        }
+    }
+
+    #[test]
+    fn what_is_sparse_takes_no_room_before_it_is_written_to() {
+        let mut count = Sparse::from(Count(1));
+        assert_eq!((&*count, count.0.is_none()), (&Count(1), true));
+        count.deref_mut().0 += 1;
+        assert_eq!((&*count, count.0.is_some()), (&Count(2), true));
+        assert!(Sparse::from(Count(3)).0.is_some());
+    }
+}
