@@ -52,12 +52,18 @@ pub struct Config {
     pub network: http::Settings,
     pub destinations: Vec<Destination>,
     pub drops: Vec<Drop>,
-    pub notify: Vec<ChannelConfig>,
+    pub notify: NotifyConfig,
+    /// What is allowed, and may not be meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// Whom the daemon tells what.
+#[derive(Debug, Clone)]
+pub struct NotifyConfig {
+    pub channels: Vec<ChannelConfig>,
     pub notices: NoticeSettings,
     /// The addresses that show that the daemon lives.
     pub heartbeats: Vec<notify::heartbeat::Settings>,
-    /// What is allowed, and may not be meant.
-    pub warnings: Vec<Problem>,
 }
 
 /// Where a daemon can be found.
@@ -306,8 +312,9 @@ impl Config {
     pub fn secret_files(&self) -> Vec<&Path> {
         let credentials = self.destinations.iter().filter_map(|target| target.credential.file());
         let credentials = credentials.chain(self.network.proxy_credential.as_deref());
-        let channels = self.notify.iter().flat_map(|channel| channel.sender.secret_files());
-        let beats = self.heartbeats.iter().map(|beat| beat.url_file.as_path());
+        let channels =
+            self.notify.channels.iter().flat_map(|channel| channel.sender.secret_files());
+        let beats = self.notify.heartbeats.iter().map(|beat| beat.url_file.as_path());
         credentials.chain(channels).chain(beats).collect()
     }
 

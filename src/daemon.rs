@@ -301,7 +301,7 @@ impl Daemon {
         let config = &self.setup.config;
         let drops = config.drops.iter().map(|drop| drop.settings.name.clone()).collect();
         let destinations = config.destinations.iter().map(|to| to.name.clone()).collect();
-        let stuck_after = config.notices.stuck_after;
+        let stuck_after = config.notify.notices.stuck_after;
         self.submit(vec![Record::Configured { drops, destinations, stuck_after }]);
     }
 

@@ -67,9 +67,9 @@ pub use remote::{
 };
 pub use root::{RootIdentity, StoredRoot};
 pub use run::{
-    ClosedByHand, Closing, Disposal, Disposition, Place, RenamedRun, Role, RunFile, RunOutcome,
-    RunReading, RunReason, RunRow, RunState, RunTally, RunWait, SkipVerdict, Start, Unit,
-    WholeDigest,
+    ClosedByHand, Closing, Disposal, Disposition, LateMarkers, Place, RenamedRun, Role,
+    RunCompletion, RunFile, RunFiles, RunOutcome, RunReading, RunReason, RunRow, RunState,
+    RunTally, RunWait, SkipVerdict, Start, Unit, WholeDigest,
 };
 pub use shown::{Shown, json_shown, lines_shown, misleads};
 pub use stored::{
@@ -80,4 +80,4 @@ pub use target::{
     Supersession, TargetAddress, TargetId,
 };
 pub use time::{Monotonic, Now, WallTime, lasted};
-pub use upload::{EndReason, Hold, IllegalFact, PartState, Stage, UploadState};
+pub use upload::{EndReason, Hold, IllegalFact, PartState, Stage, UploadState, WireBytes};

@@ -60,7 +60,7 @@ pub fn check(state: &Path, line: Option<&LineRef>) -> Result<(), LineFault> {
 
 /// Returns what is wrong with the line that says that a run is complete, in words.
 pub(crate) fn run_damage(state: &Path, run: &RunRow) -> Option<String> {
-    let damage = check(state, Some(run.receipt.as_ref()?)).err()?;
+    let damage = check(state, Some(run.completion.receipt.as_ref()?)).err()?;
     Some(format!("the receipt of {} {damage}", run.name))
 }
 

@@ -256,12 +256,12 @@ fn progress_bar(total: u64) -> ProgressBar {
 }
 
 fn count_there(status: &Status) -> u64 {
-    status.tallies.iter().filter(|t| t.state == "completed").map(|t| t.upload_count).sum()
+    status.counts.tallies.iter().filter(|t| t.state == "completed").map(|t| t.upload_count).sum()
 }
 
 fn is_settled(status: &Status) -> bool {
     let open = ["queued", "sending", "waiting"];
-    let tallies = status.tallies.iter().filter(|tally| open.contains(&tally.state.as_str()));
+    let tallies = status.counts.tallies.iter().filter(|tally| open.contains(&tally.state.as_str()));
     tallies.map(|tally| tally.upload_count).sum::<u64>() == 0
 }
 

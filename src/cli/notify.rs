@@ -20,10 +20,15 @@ pub(super) struct NotifyArguments {
 pub(super) fn execute(common: &Common, asked: &NotifyArguments) -> anyhow::Result<Exit> {
     let config = common.load()?;
     let is_asked = |name: &str| asked.channel.as_ref().is_none_or(|channel| channel == name);
-    let channels: Vec<_> =
-        config.notify.iter().filter(|one| is_asked(one.settings.channel.as_str())).collect();
+    let channels: Vec<_> = config
+        .notify
+        .channels
+        .iter()
+        .filter(|one| is_asked(one.settings.channel.as_str()))
+        .collect();
     if channels.is_empty() {
-        let names: Vec<_> = config.notify.iter().map(|one| one.settings.channel.as_str()).collect();
+        let names: Vec<_> =
+            config.notify.channels.iter().map(|one| one.settings.channel.as_str()).collect();
         let Some(channel) = asked.channel.as_ref().filter(|_| !names.is_empty()) else {
             bail!("no channel is configured: [notify] has command, webhook and mail");
         };

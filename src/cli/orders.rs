@@ -76,7 +76,7 @@ pub(super) fn retry(common: &Common, arguments: &RetryArguments) -> anyhow::Resu
         }
     }
     for to in &destinations {
-        if !status.destinations.iter().any(|known| known.name == *to) {
+        if !status.places.destinations.iter().any(|known| known.name == *to) {
             bail!("{to} is no destination\nhint: dropferry status lists them");
         }
     }
@@ -86,7 +86,7 @@ pub(super) fn retry(common: &Common, arguments: &RetryArguments) -> anyhow::Resu
         if !matches!(reply, Reply::Resending) {
             return ask::odd(&reply);
         }
-        let former = status.former_targets.iter().filter(|former| former.destination == *to);
+        let former = status.places.former_targets.iter().filter(|former| former.destination == *to);
         let count: u64 = former.map(|former| former.completed_count).sum();
         resent.push(json!({ "destination": to, "completed_elsewhere_count": count }));
         if !arguments.orders.json {

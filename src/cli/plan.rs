@@ -115,7 +115,7 @@ impl<'a> Planner<'a> {
     /// Reads what the file's run says of itself, once.
     fn read(&mut self, seen: &Observation) {
         let run = seen.place.run(&seen.path);
-        if !self.drop.settings.closing.reads_runs || self.readings.contains_key(&run) {
+        if !self.drop.settings.runs.closing.reads_runs || self.readings.contains_key(&run) {
             return;
         }
         let root = DirectoryRoot::at(&self.drop.source.directory);
@@ -169,7 +169,7 @@ impl<'a> Planner<'a> {
 
     fn when(&self, seen: &Observation) -> &'static str {
         let is_alone = seen.place.is_alone(&seen.path);
-        match (seen.place.role, self.drop.settings.start) {
+        match (seen.place.role, self.drop.settings.runs.start) {
             (Role::Marker(_), _) if !is_alone => "when all else of its drop is there",
             (Role::Held, _) | (_, Start::WhenRunClosed) if !is_alone => "when its drop is closed",
             (Role::Plain | Role::Held | Role::Marker(_), _) => "when it has settled",

@@ -62,7 +62,7 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
     }
     let mut destinations = snapshot.destinations()?;
     for to in &mut destinations {
-        let live = status.destinations.iter().find(|live| live.name == to.name);
+        let live = status.places.destinations.iter().find(|live| live.name == to.name);
         live.into_iter().for_each(|live| to.clone_from(live));
     }
     let is_named = |to: &&DestinationShown| {
@@ -167,22 +167,22 @@ fn to_json(detail: &Detail, state: &Path) -> Value {
     let more = json!({
         "schema": 2,
         "stage": detail.upload.state.stage.as_str(),
-        "remote_upload_id": detail.remote_upload_id,
-        "remote_name": detail.remote_name,
+        "remote_upload_id": detail.remote.upload_id,
+        "remote_name": detail.remote.name,
         "admitted_at": render::time(Some(detail.upload.admission.at)),
-        "begun_at": render::time(detail.begun_at),
-        "verified_at": render::time(detail.verified_at),
-        "receipted_at": render::time(detail.receipted_at),
-        "ended_at": render::time(detail.ended_at),
+        "begun_at": render::time(detail.times.begun_at),
+        "verified_at": render::time(detail.times.verified_at),
+        "receipted_at": render::time(detail.times.receipted_at),
+        "ended_at": render::time(detail.times.ended_at),
         "export": detail.export.as_ref().map(|export| json!({
             "volume": export.volume, "location": export.location, "state": export.state,
             "job": export.job, "error": export.error,
             "exported_at": render::time(export.exported_at),
         })),
-        "bytes_sent": detail.upload.state.bytes_sent.0,
+        "bytes_sent": detail.upload.state.wire.sent.0,
         "restart_count": detail.upload.state.restart_count,
         "last_error": detail.upload.last_error,
-        "pruned_at": render::time(detail.pruned_at),
+        "pruned_at": render::time(detail.times.pruned_at),
         "receipt": receipt_of(detail, state).map(|(ledger, _)| ledger),
         "receipt_line": detail.receipt.as_ref().map(|line| line.seq),
         "parts": parts.collect::<Vec<_>>(),
@@ -243,16 +243,16 @@ fn to_text(detail: &Detail, disposal: Option<&DisposalShown>, state: &Path) -> S
                 upload.part_count
             ),
         ),
-        row("sent", render::bytes(upload.state.bytes_sent.0)),
+        row("sent", render::bytes(upload.state.wire.sent.0)),
         row("admitted", at(Some(admission.at))),
-        row("begun", at(detail.begun_at)),
+        row("begun", at(detail.times.begun_at)),
         row("completed", at(upload.completed_at)),
-        row("verified", at(detail.verified_at)),
-        row("receipt", at(detail.receipted_at)),
+        row("verified", at(detail.times.verified_at)),
+        row("receipt", at(detail.times.receipted_at)),
         row("source", disposal.map_or("stays".into(), disposal_text)),
-        row("remote upload", detail.remote_upload_id.clone().unwrap_or("-".into())),
+        row("remote upload", detail.remote.upload_id.clone().unwrap_or("-".into())),
         row("remote file", upload.remote_id.clone().unwrap_or("-".into())),
-        row("remote name", detail.remote_name.clone().unwrap_or("-".into())),
+        row("remote name", detail.remote.name.clone().unwrap_or("-".into())),
     ]);
     rows.extend(detail.export.as_ref().map(|export| {
         row("export", format!("{} to {}: {}", export.state, export.volume, export.location))
@@ -261,12 +261,12 @@ fn to_text(detail: &Detail, disposal: Option<&DisposalShown>, state: &Path) -> S
         receipt_of(detail, state)
             .map(|(ledger, line)| row("receipt line", format!("{line} of {ledger}"))),
     );
-    rows.extend(detail.pruned_at.map(|_| {
-        let kept = match detail.receipted_at {
+    rows.extend(detail.times.pruned_at.map(|_| {
+        let kept = match detail.times.receipted_at {
             Some(_) => "the parts stand in the receipt",
             None => "there is no receipt",
         };
-        row("parts", format!("removed with attempts on {}; {kept}", at(detail.pruned_at)))
+        row("parts", format!("removed with attempts on {}; {kept}", at(detail.times.pruned_at)))
     }));
     rows.extend(upload.last_error.clone().map(|error| row("last failure", error)));
     let mut text = render::table(&rows);

@@ -84,7 +84,7 @@ fn read(
 }
 
 fn check(status: &Status, common: &Common) -> Exit {
-    if status.is_running && ask::is_socket_gone(common) {
+    if status.process.is_running && ask::is_socket_gone(common) {
         render::talk("a daemon runs, but its control socket is not there: it takes no orders");
         return Exit::Attention;
     }
@@ -93,7 +93,7 @@ fn check(status: &Status, common: &Common) -> Exit {
 
 /// A daemon that does not run sends nothing, whatever else there is.
 fn judge(status: &Status) -> Exit {
-    match (status.is_running, attention::list(status).is_empty()) {
+    match (status.process.is_running, attention::list(status).is_empty()) {
         (false, _) => Exit::NotRunning,
         (true, false) => Exit::Attention,
         (true, true) => Exit::Fine,

@@ -200,7 +200,7 @@ impl Verifier<'_> {
 
     /// Returns what is wrong with the receipt of an upload that has one.
     fn damage(&self, detail: &Detail) -> Option<String> {
-        detail.receipted_at?;
+        detail.times.receipted_at?;
         let state = &self.config.state_directory;
         let damage = receipt::check(state, detail.receipt.as_ref()).err()?;
         Some(format!("its receipt {damage}"))
@@ -300,8 +300,8 @@ fn told_file(detail: &Detail) -> Option<&RemoteFile> {
 /// The digest over the parts that were sent.
 fn sent_mark(detail: &Detail) -> Option<ContentMark> {
     use md5::Digest;
-    if detail.mark.is_some() {
-        return detail.mark;
+    if detail.digests.mark.is_some() {
+        return detail.digests.mark;
     }
     let is_whole = detail.parts.len() == detail.upload.part_count as usize;
     let part_size = crate::model::PartSize::new(detail.upload.part_size_bytes)?;

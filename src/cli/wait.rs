@@ -59,7 +59,7 @@ pub(super) fn execute(common: &Common, arguments: &WaitArguments) -> anyhow::Res
             render::talk(sheet.plain().trim_end());
             return Ok(Exit::Attention);
         }
-        if status.is_running {
+        if status.process.is_running {
             (ran_at, has_run) = (now.monotonic, true);
         } else if !has_run || now.monotonic.since(ran_at) > RESTART_LIMIT {
             bar.finish_and_clear();
@@ -102,7 +102,7 @@ fn is_there(status: &Status) -> anyhow::Result<bool> {
     }
     let is_complete = status.runs.iter().all(|run| run.row.state == RunState::Completed);
     let is_open = |state: &str| !matches!(state, "completed" | "abandoned");
-    let mut tallies = status.tallies.iter();
+    let mut tallies = status.counts.tallies.iter();
     Ok(is_complete && !tallies.any(|tally| is_open(&tally.state) && tally.upload_count > 0))
 }
 
@@ -111,10 +111,10 @@ fn said(status: &Status) -> String {
     let total = progress::sum(status, |tally| tally.size_bytes);
     let accepted = progress::sum(status, |tally| tally.accepted_bytes);
     let count = |word: &str| {
-        let tally = status.tallies.iter().find(|tally| tally.state == word);
+        let tally = status.counts.tallies.iter().find(|tally| tally.state == word);
         tally.map_or(0, |tally| tally.upload_count)
     };
-    let files: u64 = status.tallies.iter().map(|tally| tally.upload_count).sum();
+    let files: u64 = status.counts.tallies.iter().map(|tally| tally.upload_count).sum();
     format!(
         "{} of {} files, {} of {} are there",
         count("completed"),

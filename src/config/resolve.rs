@@ -158,7 +158,7 @@ impl Resolver<'_> {
             .collect();
         drops
             .iter_mut()
-            .for_each(|drop| drop.settings.needs_words = needs_words(drop, &destinations));
+            .for_each(|drop| drop.settings.runs.needs_words = needs_words(drop, &destinations));
         self.check_overlaps(&drops, &spans);
         self.warn_of_shared_places(&drops, &destinations);
         let (state_span, socket_span) = (span(&raw.state.directory), span(&raw.control.socket));
@@ -202,9 +202,7 @@ impl Resolver<'_> {
             network,
             destinations,
             drops,
-            notify: notify.channels,
-            notices: notify.notices,
-            heartbeats: notify.heartbeats,
+            notify,
             warnings: Vec::new(),
         }
     }
@@ -460,5 +458,6 @@ fn needs_words(drop: &Drop, destinations: &[Destination]) -> bool {
     };
     let targets = &drop.settings.destinations;
     let to = destinations.iter().filter(|destination| targets.contains(&destination.name));
-    drop.settings.closing.reads_runs && to.into_iter().any(|destination| is_asked(&destination))
+    drop.settings.runs.closing.reads_runs
+        && to.into_iter().any(|destination| is_asked(&destination))
 }

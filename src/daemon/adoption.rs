@@ -23,8 +23,8 @@ use crate::config::Config;
 use crate::model::{
     Admission, AdmittedFile, ByteCount, ClosedByHand, DestinationName, DirectoryName, Fact,
     Fingerprint, KnownLedger, LedgerFinding, LedgerHead, LedgerPath, PartSize, PlaceHolder,
-    PlaceSource, Record, RootIdentity, RunOutcome, RunRow, RunState, Target, TargetAddress,
-    TargetId, UploadId, WallTime, WrittenLine,
+    PlaceSource, Record, RootIdentity, RunCompletion, RunFiles, RunOutcome, RunRow, RunState,
+    Target, TargetAddress, TargetId, UploadId, WallTime, WrittenLine,
 };
 use crate::receipt::ledger::{LedgerFault, LedgerLine, LedgerReader};
 use crate::receipt::line::{ExportedLine, LineBody, LineKind, RunCompletedLine, UploadLine};
@@ -261,11 +261,11 @@ impl Adoption<'_> {
         let number = name.number();
         // A ledger is gone on with in the next one where it is damaged; else the run came again.
         let before = name.numbered(number.saturating_sub(1));
-        let is_new = number > row.ledgers.last && !self.is_damaged(&before)?;
+        let is_new = number > row.completion.ledgers.last && !self.is_damaged(&before)?;
         if is_new {
-            row.ledgers.first = number;
+            row.completion.ledgers.first = number;
         }
-        row.ledgers.note_line(Some(number));
+        row.completion.ledgers.note_line(Some(number));
         Ok(Some(row))
     }
 
@@ -396,7 +396,9 @@ impl Adoption<'_> {
     fn is_under_way(&self, said: &RunCompletedLine) -> Result<bool, Error> {
         let Some(name) = said.run() else { return Ok(false) };
         let row = self.rows.run(&DirectoryName::new(&*said.drop), &name)?;
-        Ok(row.is_some_and(|row| row.state == RunState::Closed && row.generation + 1 == said.wave))
+        Ok(row.is_some_and(|row| {
+            row.state == RunState::Closed && row.completion.generation + 1 == said.wave
+        }))
     }
 
     /// Returns the row of a run that is complete by its ledger, and not by its row.
@@ -409,7 +411,7 @@ impl Adoption<'_> {
         let drop = DirectoryName::new(&*said.drop);
         let Some(name) = said.run() else { return Ok(None) };
         let before = self.rows.run(&drop, &name)?;
-        if before.as_ref().is_some_and(|row| row.generation >= said.wave) {
+        if before.as_ref().is_some_and(|row| row.completion.generation >= said.wave) {
             return Ok(None);
         }
         let at = moment(line);
@@ -423,17 +425,22 @@ impl Adoption<'_> {
         Ok(Some(RunRow {
             state: RunState::Completed,
             reason: None,
-            file_count: said.file_count,
-            size: ByteCount(said.bytes),
-            closed_file_count: said.file_count.saturating_sub(said.late_file_count),
-            generation: said.wave,
-            given_up_count: said.given_up_count,
             closed_at: said.closed_at.or(row.closed_at),
-            completed_at: Some(at),
-            receipt: Some(written.line.clone()),
             outcome: outcome.or_else(|| row.outcome.clone()),
             closed_by_hand: row.closed_by_hand.clone().or(by_hand),
             is_stale: false,
+            completion: RunCompletion {
+                generation: said.wave,
+                at: Some(at),
+                receipt: Some(written.line.clone()),
+                ..row.completion.clone()
+            },
+            files: RunFiles {
+                count: said.file_count,
+                size: ByteCount(said.bytes),
+                closed_count: said.file_count.saturating_sub(said.late_file_count),
+                given_up_count: said.given_up_count,
+            },
             ..row
         }))
     }

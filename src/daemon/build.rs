@@ -229,7 +229,7 @@ pub(super) fn world(
         targets: targets.collect(),
         sources,
         channels: Channels {
-            senders: config.notify.iter().map(sender).collect(),
+            senders: config.notify.channels.iter().map(sender).collect(),
             client: ChannelClient(Http::new(&config.network).map_err(Error::Configured)?),
         },
         state: config.state_directory.clone(),
@@ -306,7 +306,7 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
         memory: config.transfer.memory,
         memory_per_part: MEMORY_PER_PART,
         retry: config.retry,
-        channels: config.notify.iter().map(|channel| channel.settings.clone()).collect(),
-        notices: config.notices,
+        channels: config.notify.channels.iter().map(|channel| channel.settings.clone()).collect(),
+        notices: config.notify.notices,
     }
 }

@@ -157,7 +157,7 @@ impl Journal {
             .map_or(String::new(), |why| format!(": {why}"));
         match row.state {
             RunState::Completed | RunState::Gone | RunState::Skipped => {
-                let size = (row.file_count, row.size);
+                let size = (row.files.count, row.files.size);
                 tracing::info!(
                     "run {name} of {drop} is {state}{why}: {} files, {}",
                     size.0,

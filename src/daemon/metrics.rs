@@ -28,14 +28,14 @@ type LabelledValue<N> = (Vec<(&'static str, String)>, N);
 /// Returns the text of a scrape.
 pub(super) fn render(status: &Status, paces: &BTreeMap<DestinationName, Pace>) -> String {
     let mut metrics = Metrics(Registry::with_prefix("dropferry"));
-    let version = status.daemon.as_ref().map_or("", |daemon| daemon.version.as_str());
+    let version = status.process.daemon.as_ref().map_or("", |daemon| daemon.version.as_str());
     let build = (vec![("version", version.to_owned())], 1);
     metrics.family("build_info", "The version that runs", [build]);
-    let started = status.daemon.iter().map(|daemon| (vec![], seconds(daemon.started_at)));
+    let started = status.process.daemon.iter().map(|daemon| (vec![], seconds(daemon.started_at)));
     metrics.family("start_time_seconds", "When the daemon started", started);
     uploads(&mut metrics, status);
     drops(&mut metrics, status);
-    let states = status.destinations.iter().flat_map(|destination| {
+    let states = status.places.destinations.iter().flat_map(|destination| {
         let value = |state: &'static str| one_of("destination", &destination.name, "state", state);
         DESTINATION_STATES.map(|state| (value(state), u64::from(destination.state == state)))
     });
@@ -52,14 +52,14 @@ pub(super) fn render(status: &Status, paces: &BTreeMap<DestinationName, Pace>) -
 }
 
 fn uploads(metrics: &mut Metrics, status: &Status) {
-    let count = |of: fn(&Tally) -> u64| status.tallies.iter().map(of).sum::<u64>();
+    let count = |of: fn(&Tally) -> u64| status.counts.tallies.iter().map(of).sum::<u64>();
     let by_state = STATES.map(|state| {
-        let tally = status.tallies.iter().find(|tally| tally.state == state);
+        let tally = status.counts.tallies.iter().find(|tally| tally.state == state);
         (vec![("state", state.to_owned())], tally.map_or(0, |tally| tally.upload_count))
     });
     metrics.family("uploads", "Uploads by state", by_state);
-    metrics.one("settling_files", "Files seen and not yet quiet", status.settling_count);
-    metrics.one("ignored_files", "Paths that are not uploaded", status.ignored.count);
+    metrics.one("settling_files", "Files seen and not yet quiet", status.counts.settling_count);
+    metrics.one("ignored_files", "Paths that are not uploaded", status.counts.ignored.count);
     let size = count(|tally| tally.size_bytes);
     metrics.one("size_bytes", "Length of all files with an upload", size);
     let accepted = count(|tally| tally.accepted_bytes);
@@ -71,19 +71,19 @@ fn uploads(metrics: &mut Metrics, status: &Status) {
     metrics.one("sent_again_bytes", "Bytes sent more than once", again);
     let in_flight = count(|tally| tally.bytes_in_flight);
     metrics.one("in_flight_bytes", "Bytes sent and not accepted yet", in_flight);
-    let rate = status.live.iter().flat_map(|live| &live.flows);
+    let rate = status.process.live.iter().flat_map(|live| &live.flows);
     let rate = rate.map(|flow| flow.bytes_per_second).sum();
     metrics.one("rate_bytes_per_second", "Bytes sent each second, lately", rate);
 }
 
 fn drops(metrics: &mut Metrics, status: &Status) {
-    let watches = status.drops.iter().flat_map(|drop| {
+    let watches = status.places.drops.iter().flat_map(|drop| {
         let value = |watch: &'static str| one_of("drop", &drop.name, "watch", watch);
         WATCHES.map(|watch| (value(watch), u64::from(drop.watch == watch)))
     });
     let help = "How a drop directory is watched: 1 for what holds";
     metrics.family("drop_watch", help, watches);
-    let scans = status.drops.iter().filter_map(|drop| {
+    let scans = status.places.drops.iter().filter_map(|drop| {
         Some((vec![("drop", drop.name.clone())], seconds(drop.last_full_scan_at?)))
     });
     let help = "End of the last scan that saw the whole drop directory";
@@ -105,14 +105,14 @@ fn widths(metrics: &mut Metrics, paces: &BTreeMap<DestinationName, Pace>) {
 
 /// Runs that are not all there: complete ones would make a label each, for ever.
 fn runs(metrics: &mut Metrics, status: &Status) {
-    let open = || status.runs.iter().filter(|run| run.row.completed_at.is_none());
+    let open = || status.runs.iter().filter(|run| run.row.completion.at.is_none());
     let labels = |run: &RunShown| {
         vec![("drop", run.row.drop.to_string()), ("run", run.row.name.to_string())]
     };
     let age = |run: &RunShown| seconds(status.read_at) - seconds(run.row.opened_at);
     let ages = open().map(|run| (labels(run), age(run)));
     metrics.family("run_age_seconds", "How long a run has been open", ages);
-    let sizes = open().map(|run| (labels(run), run.row.size.0));
+    let sizes = open().map(|run| (labels(run), run.row.files.size.0));
     metrics.family("run_bytes", "Length of the files of an open run, as they are here", sizes);
     let accepted = open().flat_map(|run| {
         run.tallies.iter().map(move |tally| {

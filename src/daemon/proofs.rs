@@ -98,10 +98,12 @@ fn read(
     let files = snapshot.arrived_files(&run, &check.destination, check.after, BATCH_MAX)?;
     let mut doubt = None;
     if check.after.is_none() && !check.is_file {
-        let row = snapshot.run(&check.drop, &check.run)?.filter(|row| row.receipt.is_some());
+        let row =
+            snapshot.run(&check.drop, &check.run)?.filter(|row| row.completion.receipt.is_some());
         if let Some(row) = row {
-            doubt = doubt_of(snapshot, state, row.receipt.as_ref(), &row.name.to_string())?
-                .or(damaged_ledger(snapshot, &row)?);
+            doubt =
+                doubt_of(snapshot, state, row.completion.receipt.as_ref(), &row.name.to_string())?
+                    .or(damaged_ledger(snapshot, &row)?);
         }
     }
     for file in &files {
@@ -120,7 +122,7 @@ fn damaged_ledger(
     row: &RunRow,
 ) -> Result<Option<ReceiptDoubt>, crate::store::Error> {
     let name = LedgerName::of_run(row.drop.as_str(), &row.name);
-    for number in row.ledgers.first..=row.ledgers.last {
+    for number in row.completion.ledgers.first..=row.completion.ledgers.last {
         let ledger = name.numbered(number);
         if let Some(damage) = snapshot.known_ledger(ledger.as_str())?.damage {
             let why = format!("the ledger {ledger} is damaged: {damage}");

@@ -183,7 +183,8 @@ fn wanted_of(rows: &Snapshot, subject: &LineSubject) -> Result<WantedLines, Fail
         LineSubject::Run { drop, run, generation } => {
             let row = rows.run(drop, run).map_err(local)?;
             let row = row.ok_or_else(|| local(format!("run {run} has no row")))?;
-            let ledger = LedgerName::of_run(drop.as_str(), run).numbered(row.ledgers.first);
+            let ledger =
+                LedgerName::of_run(drop.as_str(), run).numbered(row.completion.ledgers.first);
             let line = Box::new(completed_of(&row, *generation));
             let before = closed_by_hand_of(&row).into_iter().chain(renamed_of(&row)).collect();
             Ok(WantedLines { ledger, what: WantedLine::RunCompleted { line, before } })
@@ -214,10 +215,10 @@ fn completed_of(row: &RunRow, generation: u32) -> RunCompletedLine {
         run,
         run_bytes,
         wave: generation,
-        file_count: row.file_count,
-        bytes: row.size.0,
+        file_count: row.files.count,
+        bytes: row.files.size.0,
         late_file_count: row.late_count(),
-        given_up_count: row.given_up_count,
+        given_up_count: row.files.given_up_count,
         opened_at: Some(row.opened_at),
         closed_at: row.closed_at,
         outcome: row.outcome.as_ref().map(|outcome| outcome.word.clone()),
@@ -309,8 +310,8 @@ fn source_of(detail: &Detail) -> LineSource {
 
 fn target_of(detail: Detail, file: RemoteFile) -> LineTarget {
     let admission = detail.upload.admission;
-    let address = detail.target.unwrap_or_else(|| TargetAddress {
-        platform: detail.platform,
+    let address = detail.remote.target.unwrap_or_else(|| TargetAddress {
+        platform: detail.remote.platform,
         base_url: String::new(),
         container: String::new(),
     });
@@ -348,7 +349,7 @@ fn proof_of(detail: &Detail, file: &RemoteFile) -> Option<LineProof> {
             etag: part.etag.as_str().to_owned(),
         }
     };
-    let content = detail.mark.or(file.mark);
+    let content = detail.digests.mark.or(file.mark);
     let mode = detail.upload.state.etag_mode;
     let remote_size = file.mark.map(|mark| mark.part_size.get());
     // The digest is over parts of its own size, which is that of the upload where anything was sent.
@@ -366,18 +367,21 @@ fn proof_of(detail: &Detail, file: &RemoteFile) -> Option<LineProof> {
         }),
         remote_digest: file.mark.map(|mark| mark.md5_of_parts),
         remote_part_size: remote_size.filter(|remote| *remote != part_size_told.get()),
-        whole_file_digests: WholeFileDigests { md5: detail.whole_md5, sha256: detail.whole_sha256 },
+        whole_file_digests: WholeFileDigests {
+            md5: detail.digests.md5,
+            sha256: detail.digests.sha256,
+        },
     })
 }
 
 fn course_of(detail: &Detail) -> LineCourse {
     let size = detail.upload.admission.file.fingerprint.size.0;
     let accepted = if detail.parts.is_empty() { 0 } else { size };
-    let bytes_sent = detail.upload.state.bytes_sent.0;
+    let bytes_sent = detail.upload.state.wire.sent.0;
     LineCourse {
-        begun_at: detail.begun_at,
+        begun_at: detail.times.begun_at,
         completed_at: detail.upload.completed_at,
-        verified_at: detail.verified_at,
+        verified_at: detail.times.verified_at,
         bytes_sent,
         bytes_sent_again: bytes_sent.saturating_sub(accepted),
         attempt_count: detail.attempts.len() as u64,

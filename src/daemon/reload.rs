@@ -40,7 +40,7 @@ impl Daemon {
         let targets = config.destinations.iter().map(|target| target.name.clone());
         targets.for_each(|destination| self.tell(Event::CredentialChanged { destination }));
         self.inputs.watch(&self.world);
-        self.supervisor.pulse = Pulse::new(&config.heartbeats, self.clock.now().monotonic);
+        self.supervisor.pulse = Pulse::new(&config.notify.heartbeats, self.clock.now().monotonic);
         self.inputs.control.configure(&config);
         self.setup.config = config;
         self.note_configured();

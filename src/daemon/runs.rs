@@ -42,7 +42,7 @@ pub(super) async fn write_receipt(
     let world = Arc::clone(world);
     let write = move || {
         let row = world.readers.lend(|rows| rows.run(&drop, &run)).flatten().map_err(local)?;
-        let first = row.map_or(1, |row| row.ledgers.first);
+        let first = row.map_or(1, |row| row.completion.ledgers.first);
         let ledger = LedgerName::of_run(drop.as_str(), &run).numbered(first);
         let sentinel = sentinel::write(&world.state, &run, &ledger, &written.line);
         let sentinel = sentinel

@@ -28,7 +28,7 @@ impl Supervisor {
         Self {
             watchdog: sdnotify::watchdog_interval().map(|interval| (interval, now)),
             headline: Headline::new(now),
-            pulse: Pulse::new(&config.heartbeats, now),
+            pulse: Pulse::new(&config.notify.heartbeats, now),
         }
     }
 

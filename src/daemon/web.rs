@@ -180,7 +180,7 @@ impl PageReader {
         };
         let mut status = self.status_of(&snapshot)?;
         keep_foremost(&mut status.uploads, OVERVIEW_UPLOADS);
-        status.ignored.listed.clear();
+        status.counts.ignored.listed.clear();
         let text = (self.render.status)(&status);
         Ok(kept.insert(Overview { snapshot, read_at: now, text }).text.clone())
     }
@@ -216,7 +216,7 @@ impl PageReader {
     /// `w` waits, `f` is in flight, `a` is accepted, `r` is reported; a capital was sent again. It is empty
     /// where the parts are not known any more.
     fn part_map(&self, detail: &Detail) -> String {
-        if detail.pruned_at.is_some() {
+        if detail.times.pruned_at.is_some() {
             return String::new();
         }
         let count = detail.upload.part_count as usize;
@@ -254,7 +254,7 @@ fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Why the daemon cannot do its work: drop directories that are not heard of.
 fn trouble(status: &Status) -> String {
-    let deaf = status.drops.iter().filter(|drop| drop.watch == "deaf").map(|drop| {
+    let deaf = status.places.drops.iter().filter(|drop| drop.watch == "deaf").map(|drop| {
         let reason = drop.reason.as_deref().unwrap_or("no reason is known");
         format!("drop {} is deaf: {}", drop.name, Shown(reason))
     });

@@ -206,7 +206,7 @@ impl Intake {
         let view = DisposalView {
             settings: &self.settings,
             is_readable: health.is_scanned() && !health.is_away(),
-            is_short_of_space: health.is_short_of_space(self.settings.disposition_free_space),
+            is_short_of_space: health.is_short_of_space(self.settings.disposal.free_space),
             is_at_rest: &is_at_rest,
         };
         self.disposals.advance(&view, turn);
@@ -271,7 +271,7 @@ impl Intake {
 
     /// Has another scan made for a run that was found just now, where runs say when they are closed.
     fn found_run(&mut self, is_new: bool, now: Monotonic) {
-        if is_new && self.settings.closing.reads_runs {
+        if is_new && self.settings.runs.closing.reads_runs {
             self.scans.want(now);
         }
     }
@@ -462,7 +462,7 @@ impl Intake {
             }
         }
         self.runs.end_scan(&walk.unseen, scan.started, now.monotonic);
-        if self.health.is_short_of_space(self.settings.disposition_free_space) {
+        if self.health.is_short_of_space(self.settings.disposal.free_space) {
             self.disposals.press(now.monotonic);
         }
         let is_emptied = walk.is_empty && walk.unseen.is_empty();

@@ -197,7 +197,8 @@ impl Notices {
         destinations: &[DestinationName],
         upload: Option<UploadId>,
     ) {
-        let which = upload.map_or(row.generation.to_string(), |id| format!("upload-{id}"));
+        let which =
+            upload.map_or(row.completion.generation.to_string(), |id| format!("upload-{id}"));
         self.found.push(Message::completed(row, destinations, &which));
     }
 

@@ -133,7 +133,7 @@ pub struct DirectorySettings {
     pub directory: String,
     /// One upload for each.
     pub destinations: Vec<DestinationName>,
-    pub unit: Unit,
+    pub runs: RunSettings,
     /// No change for this long means settled.
     pub quiet_period: Duration,
     /// Files are found by scans and events; without, each is handed in.
@@ -144,28 +144,41 @@ pub struct DirectorySettings {
     pub priority: i32,
     /// Parts of its files that may be in flight, to all destinations.
     pub places_max: PartsInFlight,
+    /// A digest of the whole file for each receipt.
+    pub whole_digest: Option<WholeDigest>,
+    pub disposal: DisposalSettings,
+}
+
+/// What is a run, and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSettings {
+    pub unit: Unit,
     pub start: Start,
     pub closing: Closing,
     /// Names or metadata at a destination are made of what a run says of itself.
     pub needs_words: bool,
-    /// A digest of the whole file for each receipt.
-    pub whole_digest: Option<WholeDigest>,
     /// The name under which a completed run's receipt is sent.
     pub sentinel: Option<String>,
+}
+
+/// What becomes of sources.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisposalSettings {
     pub disposition: Disposition,
     /// How long after completion.
-    pub disposition_grace: Duration,
+    pub grace: Duration,
     /// With less free space than this, the grace is not waited for.
-    pub disposition_free_space: Option<ByteCount>,
+    pub free_space: Option<ByteCount>,
     /// Sources go also where a destination cannot be asked about what it has.
-    pub dispose_unverified: bool,
+    pub unverified: bool,
 }
 
 impl DirectorySettings {
     /// Returns the settings of the drop of files that operators hand in.
     pub fn handed_in(destinations: Vec<DestinationName>) -> Self {
         let plain = Self::plain(DirectoryName::handed_in(), "/".into(), destinations);
-        Self { unit: Unit::File, is_scanned: false, ..plain }
+        let runs = RunSettings { unit: Unit::File, ..plain.runs };
+        Self { runs, is_scanned: false, ..plain }
     }
 
     /// Returns the settings of a drop directory about which nothing more is said: files go as they
@@ -180,27 +193,31 @@ impl DirectorySettings {
             name,
             directory,
             destinations,
-            unit: Unit::Directory,
             quiet_period,
             is_scanned: true,
             scan_interval: Duration::from_mins(5),
             priority: 0,
             places_max: PartsInFlight::Auto,
-            start: Start::AsFilesSettle,
-            closing: Closing {
-                reads_runs: false,
-                may_skip: false,
-                has_groups: false,
-                quiet: quiet_period * 10,
-                stale_after: Duration::from_hours(96),
+            runs: RunSettings {
+                unit: Unit::Directory,
+                start: Start::AsFilesSettle,
+                closing: Closing {
+                    reads_runs: false,
+                    may_skip: false,
+                    has_groups: false,
+                    quiet: quiet_period * 10,
+                    stale_after: Duration::from_hours(96),
+                },
+                needs_words: false,
+                sentinel: None,
             },
-            needs_words: false,
             whole_digest: None,
-            sentinel: None,
-            disposition: Disposition::Keep,
-            disposition_grace: Duration::ZERO,
-            disposition_free_space: None,
-            dispose_unverified: false,
+            disposal: DisposalSettings {
+                disposition: Disposition::Keep,
+                grace: Duration::ZERO,
+                free_space: None,
+                unverified: false,
+            },
         }
     }
 }

@@ -159,11 +159,17 @@ pub struct RunReading {
     pub missing: Vec<String>,
     /// What could not be looked at, for people: a list that is too long.
     pub notes: Vec<String>,
-    /// Which markers end a wave, as a set of positions in the profile's list.
-    pub late_markers: u64,
-    /// Markers of waves that are not there although files of the wave are.
-    pub late_missing: Vec<String>,
+    pub late: LateMarkers,
     pub skip: SkipVerdict,
+}
+
+/// What a run's waves of late files wait for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LateMarkers {
+    /// Which markers end a wave, as a set of positions in the profile's list.
+    pub ends: u64,
+    /// Markers of waves that are not there although files of the wave are.
+    pub missing: Vec<String>,
 }
 
 /// Whether a run is left out by a rule of its profile.
@@ -236,26 +242,39 @@ pub struct RunRow {
     pub name_now: Option<SourcePath>,
     pub state: RunState,
     pub reason: Option<RunReason>,
-    /// Files of it, at the last scan.
-    pub file_count: u64,
-    pub size: ByteCount,
-    pub closed_file_count: u64,
-    /// How often it was completed: late files complete it again.
-    pub generation: u32,
-    /// Uploads of its files that an operator gave up.
-    pub given_up_count: u64,
+    pub files: RunFiles,
     pub opened_at: WallTime,
     pub closed_at: Option<WallTime>,
-    /// When all of it was there, the last time.
-    pub completed_at: Option<WallTime>,
-    /// The line that said so.
-    pub receipt: Option<LineRef>,
-    pub ledgers: LedgerNumbers,
+    pub completion: RunCompletion,
     pub outcome: Option<RunOutcome>,
     /// None where its markers closed it, or want of change.
     pub closed_by_hand: Option<ClosedByHand>,
     /// It is open for longer than runs of its kind are.
     pub is_stale: bool,
+}
+
+/// Files of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFiles {
+    /// How many there were at the last scan, and their size.
+    pub count: u64,
+    pub size: ByteCount,
+    /// How many there were when it closed.
+    pub closed_count: u64,
+    /// Uploads of them that an operator gave up.
+    pub given_up_count: u64,
+}
+
+/// What proves that a run was complete.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunCompletion {
+    /// How often it was: late files complete it again.
+    pub generation: u32,
+    /// When all of it was there, the last time.
+    pub at: Option<WallTime>,
+    /// The line that said so.
+    pub receipt: Option<LineRef>,
+    pub ledgers: LedgerNumbers,
 }
 
 impl RunRow {
@@ -267,16 +286,10 @@ impl RunRow {
             name_now: None,
             state: RunState::Open,
             reason: None,
-            file_count: 0,
-            size: ByteCount(0),
-            closed_file_count: 0,
-            generation: 0,
-            given_up_count: 0,
+            files: RunFiles::default(),
             opened_at: at,
             closed_at: None,
-            completed_at: None,
-            receipt: None,
-            ledgers: LedgerNumbers::default(),
+            completion: RunCompletion::default(),
             outcome: None,
             closed_by_hand: None,
             is_stale: false,
@@ -285,13 +298,13 @@ impl RunRow {
 
     /// Returns whether it was completed since it was closed: what comes is of a wave.
     pub fn is_late(&self) -> bool {
-        self.completed_at.is_some() && self.completed_at >= self.closed_at
+        self.completion.at.is_some() && self.completion.at >= self.closed_at
     }
 
     /// Returns how many files came after it was closed.
     pub fn late_count(&self) -> u64 {
         match self.closed_at {
-            Some(_) => self.file_count.saturating_sub(self.closed_file_count),
+            Some(_) => self.files.count.saturating_sub(self.files.closed_count),
             None => 0,
         }
     }

@@ -43,14 +43,20 @@ pub struct UploadState {
     pub described: bool,
     /// The whole source was digested, where the receipt wants that.
     pub digested: bool,
-    /// Bytes that went over the wire, also in vain, but for those that are in flight.
-    pub bytes_sent: ByteCount,
-    /// Bytes in flight, as they were counted last. What a kill leaves here was sent.
-    pub bytes_in_flight: ByteCount,
+    pub wire: WireBytes,
     /// Its export, once one was intended.
     pub export: Option<Export>,
     /// The earlier version that it replaces.
     pub supersedes: Option<Box<Supersession>>,
+}
+
+/// What an upload put on the wire.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireBytes {
+    /// Bytes that went over it, also in vain, but for those that are in flight.
+    pub sent: ByteCount,
+    /// Bytes in flight, as they were counted last. What a kill leaves here was sent.
+    pub in_flight: ByteCount,
 }
 
 impl UploadState {
@@ -65,8 +71,7 @@ impl UploadState {
             failed: FailedAttempts::default(),
             described: false,
             digested: false,
-            bytes_sent: ByteCount(0),
-            bytes_in_flight: ByteCount(0),
+            wire: WireBytes::default(),
             export: None,
             supersedes: None,
         }
@@ -76,15 +81,15 @@ impl UploadState {
 impl UploadState {
     /// Returns how many bytes were sent more than once, given how many are accepted.
     pub fn bytes_sent_again(&self, accepted: ByteCount) -> ByteCount {
-        ByteCount(self.bytes_sent.0.saturating_sub(accepted.0))
+        ByteCount(self.wire.sent.0.saturating_sub(accepted.0))
     }
 
     /// Counts bytes that are in flight no more.
     fn landed(&mut self, sent: ByteCount) {
-        self.bytes_sent = ByteCount(self.bytes_sent.0.saturating_add(sent.0));
+        self.wire.sent = ByteCount(self.wire.sent.0.saturating_add(sent.0));
         // Of other parts in flight, what went since they were counted may be subtracted as well: it is
         // counted again in a second.
-        self.bytes_in_flight = ByteCount(self.bytes_in_flight.0.saturating_sub(sent.0));
+        self.wire.in_flight = ByteCount(self.wire.in_flight.0.saturating_sub(sent.0));
     }
 
     fn attempt_failed(&mut self, retry_at: Option<WallTime>, sent: ByteCount, at: WallTime) {
@@ -286,7 +291,7 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         Fact::AttemptFailed { retry_at, sent, at, .. } if !state.stage.is_end() => {
             next.attempt_failed(*retry_at, *sent, *at);
         }
-        Fact::InFlight { bytes } if !state.stage.is_end() => next.bytes_in_flight = *bytes,
+        Fact::InFlight { bytes } if !state.stage.is_end() => next.wire.in_flight = *bytes,
         Fact::SentInVain { bytes } if !state.stage.is_end() => next.landed(*bytes),
         Fact::Parked { reason, .. } if !state.stage.is_end() => {
             next.hold = Hold::Parked { reason: *reason };

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 
 use super::profile::{CloseRule, FilePattern, Origin, Reading, SkipRule, Spot};
 use super::{DirectoryRoot, Error, Filter};
-use crate::model::{RunOutcome, RunReading, SkipVerdict, SourcePath};
+use crate::model::{LateMarkers, RunOutcome, RunReading, SkipVerdict, SourcePath};
 use files::RunFolder;
 
 /// Longest word: what it names are folders, and a name has at most 255 bytes.
@@ -55,14 +55,16 @@ pub(crate) fn read_run(
         samples: samples(&mut folder, reading)?,
         outcome: outcome(&mut folder, reading)?,
         missing: manifest::missing(&mut folder, &reading.manifest, filter)?,
-        late_markers: reading.waves.iter().fold(0, |set, wave| set | wave.markers),
-        late_missing: late_missing(&mut folder, reading)?,
         skip: skip(&mut folder, &reading.skips)?,
         words,
         closers: rule.map(|rule| rule.any_of.clone()).unwrap_or_default(),
         sooner_with: rule.map_or(0, |rule| rule.sooner_with),
         patience: rule.map_or(1, |rule| rule.patience),
         waits_for: rule.map_or_else(|| "no change".to_owned(), |rule| rule.waits_for.clone()),
+        late: LateMarkers {
+            ends: reading.waves.iter().fold(0, |set, wave| set | wave.markers),
+            missing: late_missing(&mut folder, reading)?,
+        },
         notes: folder.notes(),
     })
 }

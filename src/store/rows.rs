@@ -20,7 +20,7 @@ use crate::model::{
     Fingerprint, Hold, LedgerPath, LineRef, Md5, ParkReason, PartNote, PartNumber, PartSize,
     PartState, Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, RenameStep,
     RootIdentity, SourcePath, Stage, StoredUpload, Supersession, Target, TargetId, UploadId,
-    UploadState, VersionId, WallTime,
+    UploadState, VersionId, WallTime, WireBytes,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -169,10 +169,12 @@ pub(super) fn read_state(row: &Row<'_>) -> Result<UploadState> {
         },
         described: row.get(at!("described"))?,
         digested: row.get(at!("digested"))?,
-        bytes_sent: ByteCount(unsigned_at(row, at!("bytes_sent"))?),
-        bytes_in_flight: ByteCount(unsigned_at(row, at!("bytes_in_flight"))?),
         export: read_export(row)?,
         supersedes: read_supersession(row)?.map(Box::new),
+        wire: WireBytes {
+            sent: ByteCount(unsigned_at(row, at!("bytes_sent"))?),
+            in_flight: ByteCount(unsigned_at(row, at!("bytes_in_flight"))?),
+        },
     })
 }
 
@@ -397,8 +399,8 @@ pub(super) fn state_cells(state: &UploadState, accepted_bytes: u64) -> [Cell<'st
         ("failing_since_ns", state.failed.since.map_or(Null, |at| Integer(at.0))),
         ("described", Integer(state.described.into())),
         ("digested", Integer(state.digested.into())),
-        ("bytes_sent", Integer(saturated(state.bytes_sent.0))),
-        ("bytes_in_flight", Integer(saturated(state.bytes_in_flight.0))),
+        ("bytes_sent", Integer(saturated(state.wire.sent.0))),
+        ("bytes_in_flight", Integer(saturated(state.wire.in_flight.0))),
     ]
 }
 

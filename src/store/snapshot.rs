@@ -44,7 +44,9 @@ pub use self::what::{FileUploads, KnownNames, NamedPath};
 
 pub use self::shown::{
     Attempt, Awaited, DaemonShown, Database, DestinationShown, Detail, DropShown, ExportShown,
-    Ignored, IgnoredShown, NoticesShown, PartShown, RunOfUpload, Status, Tally, UploadShown, Wait,
+    FileCounts, Ignored, IgnoredShown, NoticesShown, PartShown, PlacesShown, ProcessShown,
+    RemoteShown, RunOfUpload, StageTimes, Status, Tally, TroubleShown, UploadShown, Wait,
+    WholeDigests,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -142,38 +144,47 @@ impl Snapshot {
         let mut status = Status {
             selection: self.selection,
             read_at: now,
-            is_running,
-            daemon,
-            drops: self.list(
-                &format!(
-                    "SELECT * FROM drop_health WHERE is_configured = 1 AND {} ORDER BY drop_name",
-                    self.selection.of_drops()
-                ),
-                read_drop,
-            )?,
-            destinations,
-            stuck: self.read_stuck(now)?,
-            stale: self.read_stale()?,
-            tallies: self.read_tallies()?,
-            former_targets: self.read_former()?,
-            settling_count: self.count_settling()?,
-            ignored: IgnoredShown { count: self.count_ignored()?, listed: self.list_ignored(all)? },
-            live,
-            parked: Vec::new(),
             notices: self.read_notices()?,
             single_files: self.read_single_files()?,
             runs: self.read_runs(if all { OPEN_MAX } else { ENDED_SHOWN })?,
             orders,
             database: self.read_database()?,
             uploads,
+            process: ProcessShown { is_running, daemon, live },
+            places: PlacesShown {
+                drops: self.read_drops()?,
+                destinations,
+                former_targets: self.read_former()?,
+            },
+            trouble: TroubleShown {
+                stuck: self.read_stuck(now)?,
+                stale: self.read_stale()?,
+                parked: Vec::new(),
+            },
+            counts: FileCounts {
+                tallies: self.read_tallies()?,
+                settling_count: self.count_settling()?,
+                ignored: IgnoredShown {
+                    count: self.count_ignored()?,
+                    listed: self.list_ignored(all)?,
+                },
+            },
         };
         self.note_held(&mut status)?;
-        status.parked = self.read_parked(&status)?;
+        status.trouble.parked = self.read_parked(&status)?;
         transaction.finish()?;
         if self.selection != Selection::All {
             status.keep_listed();
         }
         Ok(status)
+    }
+
+    fn read_drops(&self) -> Result<Vec<DropShown>> {
+        let meant = self.selection.of_drops();
+        let sql = format!(
+            "SELECT * FROM drop_health WHERE is_configured = 1 AND {meant} ORDER BY drop_name"
+        );
+        self.list(&sql, read_drop)
     }
 
     fn read_database(&self) -> Result<Database> {
@@ -439,26 +450,32 @@ fn read_detail(row: &Row<'_>) -> Result<Detail> {
     };
     Ok(Detail {
         upload: read_upload(row)?,
-        remote_upload_id: row.get(at!("remote_upload_id"))?,
-        remote_name: row.get(at!("remote_name"))?,
-        begun_at: time(row, at!("begun_at_ns"))?,
-        verified_at: time(row, at!("verified_at_ns"))?,
-        receipted_at: time(row, at!("receipted_at_ns"))?,
-        ended_at: time(row, at!("ended_at_ns"))?,
-        mark,
         receipt: match row.get_ref(at!("receipt_sha256"))? == ValueRef::Null {
             true => None,
             false => rows::read_line(row)?,
         },
         run: ledgers::read_run(row)?,
-        whole_md5: row.get::<_, Option<[u8; 16]>>(at!("whole_md5"))?.map(Md5),
-        whole_sha256: row.get(at!("whole_sha256"))?,
         export: read_shown_export(row)?,
-        platform: row.get(COLUMN_COUNT)?,
-        target: read_target(row)?,
-        pruned_at: time(row, at!("pruned_at_ns"))?,
         parts: Vec::new(),
         attempts: Vec::new(),
+        remote: RemoteShown {
+            upload_id: row.get(at!("remote_upload_id"))?,
+            name: row.get(at!("remote_name"))?,
+            platform: row.get(COLUMN_COUNT)?,
+            target: read_target(row)?,
+        },
+        times: StageTimes {
+            begun_at: time(row, at!("begun_at_ns"))?,
+            verified_at: time(row, at!("verified_at_ns"))?,
+            receipted_at: time(row, at!("receipted_at_ns"))?,
+            ended_at: time(row, at!("ended_at_ns"))?,
+            pruned_at: time(row, at!("pruned_at_ns"))?,
+        },
+        digests: WholeDigests {
+            mark,
+            md5: row.get::<_, Option<[u8; 16]>>(at!("whole_md5"))?.map(Md5),
+            sha256: row.get(at!("whole_sha256"))?,
+        },
     })
 }
 

@@ -188,7 +188,7 @@ fn come_back(order: Vec<(usize, usize)>) -> Result<(), TestCaseError> {
         }
     }
     let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
-    for tally in &status.tallies {
+    for tally in &status.counts.tallies {
         let in_state = status.uploads.iter().filter(|upload| upload.word() == tally.state);
         prop_assert_eq!(tally.upload_count, in_state.clone().count() as u64, "{}", tally.state);
         prop_assert_eq!(tally.accepted_bytes, in_state.map(|u| u.accepted_bytes).sum::<u64>());
@@ -264,8 +264,8 @@ proptest! {
             writer.apply(&[vec![record]]).expect("written");
         }
         let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
-        prop_assert_eq!(status.ignored.count, expected.len() as u64);
-        prop_assert_eq!(status.ignored.listed.len(), expected.len());
+        prop_assert_eq!(status.counts.ignored.count, expected.len() as u64);
+        prop_assert_eq!(status.counts.ignored.listed.len(), expected.len());
     }
 }
 
@@ -374,14 +374,14 @@ async fn answers_come_after_the_commit_and_in_order() {
     barrier.await.expect("answered").expect("all before it are written");
     let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
     assert_eq!(status.uploads.len(), 50);
-    assert!(status.is_running);
+    assert!(status.process.is_running);
     for answer in answers {
         answer.await.expect("answered").expect("written");
     }
     drop(store);
     thread.finish();
     let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
-    assert!(!status.is_running);
+    assert!(!status.process.is_running);
 }
 
 #[tokio::test]
@@ -482,8 +482,8 @@ fn what_settles_in_a_directory_that_was_taken_out_is_not_counted() {
         writer.apply(&[records]).expect("written");
         let status = Snapshot::open(directory.path()).and_then(|rows| rows.status(false, AT));
         let status = status.expect("read");
-        let names: Vec<_> = status.drops.into_iter().map(|drop| drop.name).collect();
-        (status.settling_count, names.join(" "))
+        let names: Vec<_> = status.places.drops.into_iter().map(|drop| drop.name).collect();
+        (status.counts.settling_count, names.join(" "))
     };
     let configured = |names: &[&str]| {
         let drops = names.iter().map(|name| DirectoryName::new(*name)).collect();
@@ -508,7 +508,7 @@ fn what_a_kill_cut_in_flight_is_counted_as_sent() {
     writer.apply(&[vec![moved(2, in_flight(0))]]).expect("written");
     let sums = || {
         let snapshot = Snapshot::open(directory.path()).expect("opens");
-        let tallies = snapshot.status(true, AT).expect("read").tallies;
+        let tallies = snapshot.status(true, AT).expect("read").counts.tallies;
         let sum = |of: fn(&snapshot::Tally) -> u64| tallies.iter().map(of).sum::<u64>();
         (sum(|t| t.bytes_sent), sum(|t| t.bytes_in_flight), sum(|t| t.bytes_sent_again))
     };
@@ -593,7 +593,7 @@ fn an_admission_that_no_row_can_hold_has_a_row_or_is_ignored() {
     assert_eq!(words, [(1, "parked"), (2, "queued")]);
     let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
     let ignored: Vec<_> =
-        status.ignored.listed.iter().map(|row| (row.path.to_string(), row.reason)).collect();
+        status.counts.ignored.listed.iter().map(|row| (row.path.to_string(), row.reason)).collect();
     assert_eq!(ignored, [("twice".to_owned(), IgnoreReason::CannotBeStored)]);
     drop(writer);
     let (_, loaded) = open(&directory);
@@ -634,7 +634,8 @@ fn sums_of_files_of_any_length_stay_numbers() {
     let ended = |id| Record::Upload(UploadId(id), Fact::Abandoned { at: AT });
     assert!(writer.apply(&[(1..=4).map(ended).collect()]).expect("written").is_whole());
     let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
-    let size = |word| status.tallies.iter().find(|t| t.state == word).expect("there").size_bytes;
+    let size =
+        |word| status.counts.tallies.iter().find(|t| t.state == word).expect("there").size_bytes;
     assert_eq!((size("queued"), size("parked")), (10, 0), "what ended counts no more");
     drop(writer);
     open(&directory);

@@ -42,7 +42,7 @@ pub(super) fn check(status: &Status, held: &[HeldDisposal], now: WallTime) -> Ch
 /// Says what destinations were found not to know: what goes without, or takes longer.
 pub(super) fn learned(status: &Status) -> Checks {
     let mut checks = Checks::of("destination");
-    for to in &status.destinations {
+    for to in &status.places.destinations {
         to.notable().for_each(|what| checks.ok(&to.name, what));
     }
     checks
@@ -81,7 +81,7 @@ fn parked(checks: &mut Checks, status: &Status) {
 
 fn closed(checks: &mut Checks, status: &Status, now: WallTime) {
     let is_closed = |state: &str| !matches!(state, "ok" | "unknown");
-    for closed in status.destinations.iter().filter(|one| is_closed(&one.state)) {
+    for closed in status.places.destinations.iter().filter(|one| is_closed(&one.state)) {
         let since = render::duration(closed.since.until(now).as_secs());
         let reason = closed.reason.clone().unwrap_or_default();
         let found = format!("{} is {} for {since}: {reason}", closed.name, closed.state);

@@ -8,7 +8,7 @@ use crate::daemon::probe_channel;
 
 pub(super) async fn check(config: &Config, clock: &Clock) -> Checks {
     let mut checks = Checks::of("channel");
-    for channel in &config.notify {
+    for channel in &config.notify.channels {
         let name = channel.settings.channel.as_str();
         let cure = format!("correct it in [notify]; then: dropferry notify --test {name}");
         match tokio::time::timeout(LIMIT, probe_channel(config, channel, clock)).await {

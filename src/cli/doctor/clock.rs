@@ -16,7 +16,9 @@ const TICKS_PER_SECOND: u64 = 100;
 
 pub(super) fn check(status: Option<&Status>, clock: &Clock) -> Checks {
     let mut checks = Checks::of("clock");
-    let Some(daemon) = status.and_then(|status| status.daemon.as_ref()) else { return checks };
+    let Some(daemon) = status.and_then(|status| status.process.daemon.as_ref()) else {
+        return checks;
+    };
     let now = clock.now().wall;
     let cure = "keep the clock right by itself: timedatectl set-ntp true";
     if now.until(daemon.started_at) > JUMP_MIN {
@@ -25,7 +27,7 @@ pub(super) fn check(status: Option<&Status>, clock: &Clock) -> Checks {
         checks.warn("here", found, cure);
         return checks;
     }
-    let is_running = status.is_some_and(|status| status.is_running);
+    let is_running = status.is_some_and(|status| status.process.is_running);
     let age = is_running.then(|| age_of(daemon.pid)).flatten();
     let Some(age) = age else {
         checks.ok("here", "nothing says that it was set");

@@ -19,8 +19,8 @@ const END_SOON: Duration = Duration::from_hours(7 * 24);
 
 pub(super) fn check(config: &Config, status: Option<&Status>, now: WallTime) -> Checks {
     let mut checks = Checks::of("credential");
-    let started = status.filter(|status| status.is_running);
-    let started = started.and_then(|status| status.daemon.as_ref()).map(|d| d.started_at);
+    let started = status.filter(|status| status.process.is_running);
+    let started = started.and_then(|status| status.process.daemon.as_ref()).map(|d| d.started_at);
     let user = owner_of(&config.state_directory);
     for target in &config.destinations {
         one(&mut checks, target, user, started, now);

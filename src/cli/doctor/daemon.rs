@@ -13,7 +13,7 @@ pub(super) fn check(status: Option<&Status>, clock: &Clock) -> Checks {
         checks.warn("process", "whether it runs cannot be told", start);
         return checks;
     };
-    let Some(daemon) = status.daemon.as_ref().filter(|_| status.is_running) else {
+    let Some(daemon) = status.process.daemon.as_ref().filter(|_| status.process.is_running) else {
         checks.warn("process", "it does not run", start);
         return checks;
     };
@@ -28,7 +28,7 @@ pub(super) fn check(status: Option<&Status>, clock: &Clock) -> Checks {
 /// What runs and cannot be asked takes no orders.
 pub(super) fn check_socket(common: &Common, status: Option<&Status>) -> Checks {
     let mut checks = Checks::of("daemon");
-    if !status.is_some_and(|status| status.is_running) {
+    if !status.is_some_and(|status| status.process.is_running) {
         return checks;
     }
     let name = "control socket";

@@ -125,7 +125,7 @@ fn judge(checks: &mut Checks, drop: &Drop, walked: &Walked) {
         let partly = if walked.is_partial { ", and there are more" } else { "" };
         checks.ok(name, format!("{shown} can be read ({count} directories{partly})"));
     }
-    let disposes = match &drop.settings.disposition {
+    let disposes = match &drop.settings.disposal.disposition {
         Disposition::Keep => None,
         Disposition::Move(_) => Some("move"),
         Disposition::Delete => Some("delete"),
@@ -162,7 +162,7 @@ fn nesting(checks: &mut Checks, drop: &Drop, state: &Path) {
 }
 
 fn hearing(checks: &mut Checks, name: &str, status: &Status) {
-    let Some(health) = status.drops.iter().find(|drop| drop.name == name) else { return };
+    let Some(health) = status.places.drops.iter().find(|drop| drop.name == name) else { return };
     let reason = health.reason.clone().unwrap_or_default();
     if health.watch == "deaf" {
         let cure = "mend what the reason names; the daemon goes on by itself once it is mended";

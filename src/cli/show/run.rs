@@ -56,7 +56,7 @@ impl NamedRun<'_> {
 
     /// Returns the line that says that all of it is there, once there is one.
     fn receipt(&self, run: &RunShown) -> Option<(String, u64)> {
-        let line = run.row.receipt.as_ref()?;
+        let line = run.row.completion.receipt.as_ref()?;
         let path = receipt::directory(self.state).join(line.ledger.as_str());
         Some((path.display().to_string(), line.seq))
     }
@@ -78,9 +78,9 @@ impl NamedRun<'_> {
         let mut rows = vec![
             ("opened", at(Some(row.opened_at))),
             ("closed", at(row.closed_at)),
-            ("complete", at(row.completed_at)),
+            ("complete", at(row.completion.at)),
             ("last activity", format!("{} ago", ago(last))),
-            ("waves", row.generation.to_string()),
+            ("waves", row.completion.generation.to_string()),
         ];
         rows.extend(run.disposal.as_ref().map(|shown| ("source", super::disposal_text(shown))));
         let receipt = self.receipt(run);

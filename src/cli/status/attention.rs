@@ -31,7 +31,7 @@ pub(in crate::cli) fn list(status: &Status) -> Vec<Matter> {
         .map(|verdict| Matter { why: verdict.detail.clone(), ..Matter::of(Code::DatabaseDamaged) });
     let unsaved = database.care.backup_failure.clone();
     let unsaved = unsaved.map(|why| Matter { why: Some(why), ..Matter::of(Code::BackupFailed) });
-    let deaf = status.drops.iter().filter(|drop| drop.watch == "deaf").map(|drop| {
+    let deaf = status.places.drops.iter().filter(|drop| drop.watch == "deaf").map(|drop| {
         let why = drop.reason.clone();
         Matter { what: Some(drop.name.clone()), why, ..Matter::notice(NoticeKind::Deaf) }
     });
@@ -46,7 +46,7 @@ pub(in crate::cli) fn list(status: &Status) -> Vec<Matter> {
         count: status.notices.waiting_count,
         ..Matter::of(Code::NoticesWaiting)
     });
-    let parked = status.parked.iter().map(Matter::parked);
+    let parked = status.trouble.parked.iter().map(Matter::parked);
     let mut list: Vec<_> = deaf.chain(waits(status, Duration::ZERO)).chain(parked).collect();
     // What is not about the things that were named is shown with all.
     if status.selection == Selection::All {
@@ -59,15 +59,15 @@ pub(in crate::cli) fn list(status: &Status) -> Vec<Matter> {
 /// Returns what waits for longer than it should: uploads, runs, and destinations that refuse us, for
 /// `halted_after` at least, or never took anything.
 pub(in crate::cli) fn waits(status: &Status, halted_after: Duration) -> Vec<Matter> {
-    let away = status.destinations.iter().filter_map(|to| {
+    let away = status.places.destinations.iter().filter_map(|to| {
         let kind = needs_person(to, status.read_at, halted_after)?;
         let reason = to.reason.as_deref().unwrap_or("no reason is known");
         let never = if to.has_worked() { "" } else { "it has never taken anything: " };
         let why = Some(format!("{never}{reason}"));
         Some(Matter { what: Some(to.name.clone()), why, ..Matter::notice(kind) })
     });
-    let stuck = status.stuck.iter().map(|stuck| Matter::stuck(stuck, status.read_at));
-    let stale = status.stale.iter().map(|StaleRun { drop, run, reason }| Matter {
+    let stuck = status.trouble.stuck.iter().map(|stuck| Matter::stuck(stuck, status.read_at));
+    let stale = status.trouble.stale.iter().map(|StaleRun { drop, run, reason }| Matter {
         what: Some(format!("{drop}/{run}")),
         why: reason.clone(),
         ..Matter::notice(NoticeKind::RunStale)

@@ -24,10 +24,10 @@ pub(in crate::cli) fn rendered(status: &Status) -> String {
 
 /// Renders the contract's JSON.
 pub(super) fn to_json(status: &Status) -> Value {
-    let daemon = status.daemon.as_ref();
+    let daemon = status.process.daemon.as_ref();
     let orders =
         status.orders.iter().map(|(standing, scope, at)| order_json(*standing, scope, *at));
-    let drops = status.drops.iter().map(|drop| {
+    let drops = status.places.drops.iter().map(|drop| {
         let reason = Code::of_watch(&drop.watch).zip(drop.reason.as_ref());
         let reason = reason.map(|(code, text)| Reason::new(code, text));
         json!({
@@ -36,14 +36,14 @@ pub(super) fn to_json(status: &Status) -> Value {
             "reason": reason_json(reason.as_ref()),
         })
     });
-    let destinations = status.destinations.iter().map(|to| destination_json(status, to));
+    let destinations = status.places.destinations.iter().map(|to| destination_json(status, to));
     json!({
         "schema": 2,
         "host": render::host(),
         "daemon": {
-            "running": status.is_running,
+            "running": status.process.is_running,
             "version": daemon.map(|daemon| daemon.version.clone()),
-            "pid": daemon.filter(|_| status.is_running).map(|daemon| daemon.pid),
+            "pid": daemon.filter(|_| status.process.is_running).map(|daemon| daemon.pid),
             "started_at": render::time(daemon.map(|daemon| daemon.started_at)),
         },
         "drops": drops.collect::<Vec<_>>(),
@@ -61,7 +61,7 @@ pub(super) fn to_json(status: &Status) -> Value {
         "runs": status.runs.iter().map(|run| run_json(status, run)).collect::<Vec<_>>(),
         "uploads": status.uploads.iter().map(upload_json).collect::<Vec<_>>(),
         "uploads_left_out": left_out(status),
-        "ignored": status.ignored.listed.iter().map(|ignored| json!({
+        "ignored": status.counts.ignored.listed.iter().map(|ignored| json!({
             "drop": ignored.drop, "path": ignored.path.to_string(),
             "reason": reason_json(Some(&Reason::new(
                 Code::Ignored(ignored.reason), ignored.reason.sentence(),
@@ -71,11 +71,11 @@ pub(super) fn to_json(status: &Status) -> Value {
 }
 
 fn counts_json(status: &Status) -> Value {
-    let settling = status.selection.counts_settling().then_some(status.settling_count);
+    let settling = status.selection.counts_settling().then_some(status.counts.settling_count);
     let mut counts =
-        BTreeMap::from([("settling", settling), ("ignored", Some(status.ignored.count))]);
+        BTreeMap::from([("settling", settling), ("ignored", Some(status.counts.ignored.count))]);
     for word in ["queued", "sending", "waiting", "completed", "parked", "abandoned"] {
-        let tally = status.tallies.iter().find(|tally| tally.state == word);
+        let tally = status.counts.tallies.iter().find(|tally| tally.state == word);
         counts.insert(word, Some(tally.map_or(0, |tally| tally.upload_count)));
     }
     json!(counts)
@@ -85,7 +85,7 @@ fn bytes_json(status: &Status) -> Value {
     let sum = |of: fn(&Tally) -> u64| progress::sum(status, of);
     // What was in flight when the daemon ended was cut, and will be sent again.
     let in_flight = sum(|t| t.bytes_in_flight);
-    let (in_flight, cut) = if status.is_running { (in_flight, 0) } else { (0, in_flight) };
+    let (in_flight, cut) = if status.process.is_running { (in_flight, 0) } else { (0, in_flight) };
     json!({
         "total": sum(|t| t.size_bytes), "accepted": sum(|t| t.accepted_bytes),
         "in_flight": in_flight, "rate_per_second": progress::rate(status),
@@ -109,7 +109,7 @@ fn destination_json(status: &Status, to: &DestinationShown) -> Value {
         Reason { destination, ..Reason::new(code, text) }
     });
     let rate = progress::rate_to(status, &to.name);
-    let parts = status.live.as_ref().map(|live| {
+    let parts = status.process.live.as_ref().map(|live| {
         live.flows_to(&to.name).map(|flow| u64::from(flow.parts_in_flight)).sum::<u64>()
     });
     json!({
@@ -117,7 +117,7 @@ fn destination_json(status: &Status, to: &DestinationShown) -> Value {
         "reason": reason_json(reason.as_ref()),
         "since": render::time(Some(to.since)), "next_try_at": render::time(to.next_try_at),
         "rate_per_second": rate,
-        "parts_in_flight": parts.or((!status.is_running).then_some(0)),
+        "parts_in_flight": parts.or((!status.process.is_running).then_some(0)),
         "clock_behind_seconds": to.clock_behind_ns / 1_000_000_000,
         "learned": to.learned.iter().map(|what| what.as_str()).collect::<Vec<_>>(),
         "former_targets": former_targets(status, &to.name),
@@ -176,16 +176,16 @@ pub(in crate::cli) fn run_json(status: &Status, run: &RunShown) -> Value {
     json!({
         "drop": row.drop.as_str(), "name": row.name.to_string(),
         "name_now": row.name_now.as_ref().map(ToString::to_string), "state": row.state.as_str(),
-        "reason": reason_json(reason.as_ref()), "file_count": row.file_count,
-        "file_bytes": row.size.0,
-        "late_file_count": row.late_count(), "wave_count": row.generation,
-        "given_up_count": row.given_up_count,
+        "reason": reason_json(reason.as_ref()), "file_count": row.files.count,
+        "file_bytes": row.files.size.0,
+        "late_file_count": row.late_count(), "wave_count": row.completion.generation,
+        "given_up_count": row.files.given_up_count,
         "closed_by_hand": row.closed_by_hand,
         "outcome": row.outcome.as_ref().map(|outcome| outcome.word.clone()),
         "stale": row.is_stale,
         "outcome_is_success": row.outcome.as_ref().map(|outcome| outcome.is_success),
         "opened_at": render::time(Some(row.opened_at)), "closed_at": render::time(row.closed_at),
-        "completed_at": render::time(row.completed_at),
+        "completed_at": render::time(row.completion.at),
         "last_activity_at": render::time(Some(last_activity)),
         "held_by": held_by.map(|(_, scope, _)| format!("{scope} is paused")),
         "words": run.words,
@@ -208,7 +208,7 @@ fn tally_json(status: &Status, run: &RunShown, tally: &RunTallyShown) -> Value {
 /// How many unfinished uploads are counted and not listed.
 fn left_out(status: &Status) -> u64 {
     let is_open = |state: &str| !matches!(state, "completed" | "abandoned");
-    let open = status.tallies.iter().filter(|tally| is_open(&tally.state));
+    let open = status.counts.tallies.iter().filter(|tally| is_open(&tally.state));
     let listed = status.uploads.iter().filter(|upload| is_open(upload.word())).count() as u64;
     open.map(|tally| tally.upload_count).sum::<u64>().saturating_sub(listed)
 }
@@ -233,7 +233,7 @@ pub(in crate::cli) fn upload_json(upload: &UploadShown) -> Value {
         "reason": reason_json(upload.reason().as_ref()),
         "size_bytes": admission.file.fingerprint.size.0,
         "accepted_bytes": upload.accepted_bytes,
-        "in_flight_bytes": upload.state.bytes_in_flight.0,
+        "in_flight_bytes": upload.state.wire.in_flight.0,
         "sent_again_bytes": upload.state.bytes_sent_again(ByteCount(upload.accepted_bytes)).0,
         "part_size_bytes": upload.part_size_bytes,
         "part_count": upload.part_count,
@@ -247,7 +247,8 @@ pub(in crate::cli) fn upload_json(upload: &UploadShown) -> Value {
 
 /// What was completed at targets that a destination no longer has.
 fn former_targets(status: &Status, destination: &str) -> Vec<Value> {
-    let of_it = status.former_targets.iter().filter(|former| former.destination == destination);
+    let of_it =
+        status.places.former_targets.iter().filter(|former| former.destination == destination);
     let json = |former: &FormerTarget| {
         let target = former.address.as_ref().map(ToString::to_string);
         json!({ "target": target, "completed_count": former.completed_count })

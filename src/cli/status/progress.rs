@@ -22,7 +22,7 @@ impl RunProgress {
         let flow = flow(status, row.drop.as_str(), &row.name, &tally.destination);
         // What is here and not admitted yet is to be sent as well.
         let (files, bytes) = match row.state {
-            RunState::Open | RunState::Closed => (row.file_count, row.size.0),
+            RunState::Open | RunState::Closed => (row.files.count, row.files.size.0),
             RunState::Completed | RunState::Gone | RunState::Skipped => (0, 0),
         };
         Self::of_tally(status, tally, flow, files, bytes)
@@ -77,36 +77,36 @@ fn flow<'a>(
     run: &SourcePath,
     destination: &str,
 ) -> Option<&'a Flow> {
-    status.live.as_ref()?.flow(drop, run, destination)
+    status.process.live.as_ref()?.flow(drop, run, destination)
 }
 
 /// A rate, where it can be told: none runs, or one that answers.
 fn rate_of(status: &Status, rate: u64) -> Option<u64> {
-    (status.live.is_some() || !status.is_running).then_some(rate)
+    (status.process.live.is_some() || !status.process.is_running).then_some(rate)
 }
 
 /// Tells whether bytes may be sent to a destination.
 fn is_open(status: &Status, destination: &str) -> bool {
-    let is_stopped = status.live.as_ref().is_some_and(|live| live.stopped.is_some());
-    let mut destinations = status.destinations.iter();
+    let is_stopped = status.process.live.as_ref().is_some_and(|live| live.stopped.is_some());
+    let mut destinations = status.places.destinations.iter();
     !is_stopped && destinations.any(|to| to.name == destination && to.state == "ok")
 }
 
 /// Sums up what all uploads have that were not given up.
 pub(in crate::cli) fn sum(status: &Status, of: fn(&Tally) -> u64) -> u64 {
-    let live = status.tallies.iter().filter(|tally| tally.state != "abandoned");
+    let live = status.counts.tallies.iter().filter(|tally| tally.state != "abandoned");
     live.map(of).fold(0, u64::saturating_add)
 }
 
 /// Bytes a second to a destination.
 pub(in crate::cli) fn rate_to(status: &Status, destination: &str) -> Option<u64> {
-    let flows = status.live.iter().flat_map(|live| live.flows_to(destination));
+    let flows = status.process.live.iter().flat_map(|live| live.flows_to(destination));
     rate_of(status, flows.map(|flow| flow.bytes_per_second).sum())
 }
 
 /// Bytes a second of what is selected, where all of it is measured.
 pub(in crate::cli) fn rate(status: &Status) -> Option<u64> {
-    let flows = status.live.iter().flat_map(|live| live.flows.iter());
+    let flows = status.process.live.iter().flat_map(|live| live.flows.iter());
     let rate = flows.map(|flow| flow.bytes_per_second).sum();
     status.selection.measures_rate().then(|| rate_of(status, rate)).flatten()
 }
@@ -114,11 +114,11 @@ pub(in crate::cli) fn rate(status: &Status) -> Option<u64> {
 /// How long all that may be sent takes; none where something waits for what nothing is known of.
 pub(in crate::cli) fn seconds_left(status: &Status) -> Option<u64> {
     let open = |tally: &&Tally| matches!(tally.state.as_str(), "queued" | "sending" | "waiting");
-    let left = status.tallies.iter().filter(open).map(|tally| {
+    let left = status.counts.tallies.iter().filter(open).map(|tally| {
         tally.size_bytes.saturating_sub(tally.accepted_bytes).saturating_sub(tally.bytes_in_flight)
     });
     let is_waiting = |tally: &Tally| tally.state == "waiting" && tally.upload_count > 0;
-    let is_held = status.tallies.iter().any(is_waiting);
+    let is_held = status.counts.tallies.iter().any(is_waiting);
     match (left.fold(0, u64::saturating_add), rate(status)) {
         (0, Some(_)) => Some(0),
         (left, Some(rate)) if rate > 0 && !is_held => Some(left.div_ceil(rate)),

@@ -9,12 +9,13 @@ use crate::cli::layout::width;
 use crate::model::{
     Admission, AdmittedFile, ByteCount, DestinationName, DirectoryName, Fingerprint, Flow, FlowKey,
     Hold, IgnoreReason, Learned, Live, LivePause, ParkReason, PartSize, RemoteUpload,
-    RemoteUploadId, RunReason, RunRow, RunState, RunWait, SourcePath, Stage, Target, TargetId,
-    UploadId, UploadState,
+    RemoteUploadId, RunFiles, RunReason, RunRow, RunState, RunWait, SourcePath, Stage, Target,
+    TargetId, UploadId, UploadState,
 };
 use crate::store::snapshot::{
-    DaemonShown, Database, DestinationShown, DropShown, Ignored, IgnoredShown, NoticesShown,
-    ParkedUploads, RunShown, RunTallyShown, Selection, StaleRun, StuckUploads, Tally, UploadShown,
+    DaemonShown, DestinationShown, DropShown, FileCounts, Ignored, IgnoredShown, ParkedUploads,
+    PlacesShown, ProcessShown, RunShown, RunTallyShown, StaleRun, StuckUploads, Tally,
+    TroubleShown, UploadShown,
 };
 
 const NOW: WallTime = WallTime(1_800_000_000_000_000_000);
@@ -79,57 +80,58 @@ fn status() -> Status {
     };
     let until = NOW.after(Duration::from_secs(90));
     Status {
-        selection: Selection::All,
         read_at: NOW,
-        stuck: Vec::new(),
-        stale: Vec::new(),
-        orders: Vec::new(),
-        former_targets: Vec::new(),
-        database: Database::default(),
-        notices: NoticesShown::default(),
         runs: vec![run("run1", RunState::Open), run("run0", RunState::Completed)],
         single_files: vec![("novaseq".into(), run_tally(0, 200, 200))],
-        live: Some(Live { flows: vec![flow(10)], ..Live::default() }),
-        parked: vec![parked(NAME_TAKEN)],
-        is_running: true,
-        daemon: Some(DaemonShown {
-            pid: 4711,
-            version: "0.1.0".into(),
-            started_at: WallTime(NOW.0 - 7_260_000_000_000),
-        }),
-        drops: vec![DropShown {
-            name: "novaseq".into(),
-            directory: "/data/novaseq".into(),
-            watch: "scanning".into(),
-            reason: Some("NFS gives no events".into()),
-            last_full_scan_at: Some(WallTime(NOW.0 - 125_000_000_000)),
-        }],
-        destinations: vec![DestinationShown {
-            name: "cavatica".into(),
-            platform: "sevenbridges".into(),
-            state: "ok".into(),
-            reason: None,
-            since: NOW,
-            next_try_at: None,
-            clock_behind_ns: -7_200_000_000_000,
-            learned: vec![Learned::Works, Learned::NoTags],
-            is_paced: false,
-        }],
-        tallies: vec![tally("parked", 1, 100), tally("sending", 1, 100), tally("waiting", 1, 100)],
-        settling_count: 3,
-        ignored: IgnoredShown {
-            count: 1,
-            listed: vec![Ignored {
-                drop: "novaseq".into(),
-                path: SourcePath::from_bytes(b"run1/pipe"),
-                reason: IgnoreReason::Fifo,
-            }],
-        },
         uploads: vec![
             upload(17, "run1/a.fastq.gz", Stage::Sending { remote: remote.clone() }, Hold::None),
             upload(18, "run1/b.fastq.gz", Stage::Sending { remote }, Hold::Waiting { until }),
             upload(19, "run1/c", Stage::Queued, Hold::Parked { reason: ParkReason::NameTaken }),
         ],
+        process: ProcessShown {
+            live: Some(Live { flows: vec![flow(10)], ..Live::default() }),
+            is_running: true,
+            daemon: Some(DaemonShown {
+                pid: 4711,
+                version: "0.1.0".into(),
+                started_at: WallTime(NOW.0 - 7_260_000_000_000),
+            }),
+        },
+        places: PlacesShown {
+            drops: vec![DropShown {
+                name: "novaseq".into(),
+                directory: "/data/novaseq".into(),
+                watch: "scanning".into(),
+                reason: Some("NFS gives no events".into()),
+                last_full_scan_at: Some(WallTime(NOW.0 - 125_000_000_000)),
+            }],
+            destinations: vec![DestinationShown {
+                name: "cavatica".into(),
+                platform: "sevenbridges".into(),
+                state: "ok".into(),
+                reason: None,
+                since: NOW,
+                next_try_at: None,
+                clock_behind_ns: -7_200_000_000_000,
+                learned: vec![Learned::Works, Learned::NoTags],
+                is_paced: false,
+            }],
+            ..PlacesShown::default()
+        },
+        trouble: TroubleShown { parked: vec![parked(NAME_TAKEN)], ..TroubleShown::default() },
+        counts: FileCounts {
+            tallies: ["parked", "sending", "waiting"].map(|state| tally(state, 1, 100)).into(),
+            settling_count: 3,
+            ignored: IgnoredShown {
+                count: 1,
+                listed: vec![Ignored {
+                    drop: "novaseq".into(),
+                    path: SourcePath::from_bytes(b"run1/pipe"),
+                    reason: IgnoreReason::Fifo,
+                }],
+            },
+        },
+        ..Status::default()
     }
 }
 
@@ -181,8 +183,7 @@ fn run(name: &str, state: RunState) -> RunShown {
     let row = RunRow {
         state,
         reason: is_open.then_some(waits),
-        file_count: 9,
-        size: ByteCount(600),
+        files: RunFiles { count: 9, size: ByteCount(600), ..RunFiles::default() },
         ..RunRow::opened(drop, path, WallTime(NOW.0 - 3_600_000_000_000))
     };
     let tally = if is_open { run_tally(1, 600, 300) } else { run_tally(0, 600, 600) };
@@ -215,43 +216,46 @@ fn nothing_at_all_is_said_too() {
 fn scenes() -> Vec<(&'static str, Status)> {
     let well = || {
         let mut status = status();
-        status.parked.clear();
+        status.trouble.parked.clear();
         status.runs[0].tallies[0].parked_count = 0;
-        status.tallies.retain(|tally| tally.state == "sending");
+        status.counts.tallies.retain(|tally| tally.state == "sending");
         status.uploads.truncate(1);
-        status.destinations[0].clock_behind_ns = 0;
+        status.places.destinations[0].clock_behind_ns = 0;
         status
     };
     let closed = |state: &str, reason: &str| {
         let mut status = well();
-        let to = &mut status.destinations[0];
+        let to = &mut status.places.destinations[0];
         state.clone_into(&mut to.state);
         to.reason = Some(reason.into());
         to.since = WallTime(NOW.0 - 102_000_000_000);
         to.next_try_at = Some(NOW.after(Duration::from_secs(23)));
-        status.live = Some(Live::default());
+        status.process.live = Some(Live::default());
         status
     };
     let mut deaf = well();
-    deaf.drops[0].watch = "deaf".into();
-    deaf.drops[0].reason =
+    deaf.places.drops[0].watch = "deaf".into();
+    deaf.places.drops[0].reason =
         Some("/data/novaseq is empty and not the directory it was: is its share mounted?".into());
     let mut full = well();
     full.database.care.backup_failure = Some("no space left on device".into());
     let mut waiting = well();
-    waiting.settling_count = 0;
+    waiting.counts.settling_count = 0;
     waiting.uploads.clear();
-    waiting.tallies.clear();
+    waiting.counts.tallies.clear();
     waiting.runs[0].tallies = vec![run_tally(0, 600, 600)];
     let mut stalled = well();
     let since = Some(WallTime(NOW.0 - 45_000_000_000));
     let flow = Flow { stalled_since: since, ..flow(0) };
-    stalled.live = Some(Live { flows: vec![flow], ..Live::default() });
+    stalled.process.live = Some(Live { flows: vec![flow], ..Live::default() });
     let mut stopped = well();
     let until = Some(NOW.after(Duration::from_hours(2)));
     let stop = LivePause { reason: "the bandwidth is 0 by the timetable".into(), until };
-    stopped.live = Some(Live { stopped: Some(stop), ..Live::default() });
-    let down = Status { is_running: false, live: None, ..well() };
+    stopped.process.live = Some(Live { stopped: Some(stop), ..Live::default() });
+    let down = Status {
+        process: ProcessShown { is_running: false, live: None, ..well().process },
+        ..well()
+    };
     vec![
         ("all well", well()),
         ("parked", status()),
@@ -288,7 +292,7 @@ fn no_line_is_wider_than_the_terminal_and_wide_signs_count() {
     let mut status = status();
     status.runs[0].row.name = SourcePath::from_bytes("試料".repeat(60).as_bytes());
     status.uploads[0].admission.file.path = SourcePath::from_bytes("試/".repeat(60).as_bytes());
-    status.parked = vec![parked(&"long ".repeat(60))];
+    status.trouble.parked = vec![parked(&"long ".repeat(60))];
     for columns in [60, 80, 200] {
         for line in sheet(&status, Some(columns)).plain().lines() {
             assert!(width(line) <= columns, "{columns}: {line}");
@@ -331,8 +335,12 @@ fn what_needs_someone_is_told_by_the_exit_code() {
 
 #[test]
 fn what_waits_for_long_is_said_with_its_cure_and_so_is_a_destination_that_never_worked() {
-    let mut status = Status { read_at: NOW, is_running: true, ..Status::default() };
-    status.stuck.push(StuckUploads {
+    let mut status = Status {
+        read_at: NOW,
+        process: ProcessShown { is_running: true, ..ProcessShown::default() },
+        ..Status::default()
+    };
+    status.trouble.stuck.push(StuckUploads {
         drop: "novaseq".into(),
         destination: "cavatica".into(),
         count: 3,
@@ -340,18 +348,22 @@ fn what_waits_for_long_is_said_with_its_cure_and_so_is_a_destination_that_never_
         since: WallTime(NOW.0 - 7_200_000_000_000),
         reason: Some("the bucket is not there".into()),
     });
-    status.stale.push(StaleRun {
+    status.trouble.stale.push(StaleRun {
         drop: "novaseq".into(),
         run: SourcePath::from_bytes(b"run1"),
         reason: Some("waits for CopyComplete.txt".into()),
     });
     assert_eq!(judge(&status), Exit::Attention);
     insta::assert_snapshot!(text(&status));
-    let mut status = Status { read_at: NOW, is_running: true, ..Status::default() };
-    let [to] = &self::status().destinations[..] else { panic!("one destination") };
-    status.destinations.push(to.clone());
+    let mut status = Status {
+        read_at: NOW,
+        process: ProcessShown { is_running: true, ..ProcessShown::default() },
+        ..Status::default()
+    };
+    let [to] = &self::status().places.destinations[..] else { panic!("one destination") };
+    status.places.destinations.push(to.clone());
     let judged = |status: &mut Status, state: &str, seconds: i64, has_worked: bool| {
-        let to = &mut status.destinations[0];
+        let to = &mut status.places.destinations[0];
         to.state = state.into();
         to.learned = has_worked.then_some(Learned::Works).into_iter().collect();
         to.since = WallTime(NOW.0 - seconds * 1_000_000_000);

@@ -32,8 +32,8 @@ pub(in crate::cli) fn sheet(status: &Status, width: Option<usize>) -> Sheet {
 /// Says in the first lines whether all is well, and what to do when it is not.
 pub(in crate::cli) fn verdict(sheet: &mut Sheet, status: &Status) {
     let matters = attention::list(status);
-    if !status.is_running {
-        let stops = match &status.daemon {
+    if !status.process.is_running {
+        let stops = match &status.process.daemon {
             Some(_) => {
                 "dropferry is not running: nothing is sent; what follows is where it stopped"
             }
@@ -44,7 +44,7 @@ pub(in crate::cli) fn verdict(sheet: &mut Sheet, status: &Status) {
     }
     let waits = waits(status);
     let count = matters.len();
-    match (count, waits.is_empty(), status.is_running) {
+    match (count, waits.is_empty(), status.process.is_running) {
         (0, true, true) => {
             let text = format!("all well{}", doing(status));
             sheet.say(Tone::Good, 0, &text);
@@ -81,9 +81,10 @@ pub(in crate::cli) fn say_matter(sheet: &mut Sheet, matter: &Matter) {
 fn doing(status: &Status) -> String {
     let rate = progress::rate(status).filter(|rate| *rate > 0);
     let open = |state: &str| matches!(state, "queued" | "sending" | "waiting");
-    let is_open = status.tallies.iter().any(|tally| open(&tally.state) && tally.upload_count > 0);
+    let is_open =
+        status.counts.tallies.iter().any(|tally| open(&tally.state) && tally.upload_count > 0);
     match (rate, progress::seconds_left(status), is_open) {
-        (_, _, false) if status.settling_count > 0 => ": files settle".into(),
+        (_, _, false) if status.counts.settling_count > 0 => ": files settle".into(),
         (_, _, false) => open_runs(status),
         (Some(rate), Some(left), true) if left > 0 => {
             format!(": {}/s, about {} left", render::bytes(rate), render::duration(left))
@@ -112,7 +113,7 @@ fn waits(status: &Status) -> Vec<(String, Option<String>)> {
     let away = |to: &&DestinationShown| {
         matches!(to.state.as_str(), "throttled" | "unreachable" | "paused")
     };
-    for to in status.destinations.iter().filter(away) {
+    for to in status.places.destinations.iter().filter(away) {
         if to.state == "unreachable" && !to.has_worked() {
             continue;
         }
@@ -122,12 +123,12 @@ fn waits(status: &Status) -> Vec<(String, Option<String>)> {
         };
         said.push((place_line(to, now), Some(cure)));
     }
-    if let Some(stopped) = status.live.as_ref().and_then(|live| live.stopped.as_ref()) {
+    if let Some(stopped) = status.process.live.as_ref().and_then(|live| live.stopped.as_ref()) {
         let until = stopped.until.map_or(String::new(), |at| format!(", for {}", ahead(now, at)));
         let cure = "at once: dropferry bandwidth unlimited";
         said.push((format!("nothing is sent: {}{until}", stopped.reason), Some(cure.to_owned())));
     }
-    for flow in status.live.iter().flat_map(|live| &live.flows) {
+    for flow in status.process.live.iter().flat_map(|live| &live.flows) {
         let Some(since) = flow.stalled_since else { continue };
         let key = &flow.key;
         let run =
@@ -141,8 +142,8 @@ fn waits(status: &Status) -> Vec<(String, Option<String>)> {
         said.push((text, Some("why: dropferry doctor".to_owned())));
     }
     for (standing, scope, since) in &status.orders {
-        let is_shown =
-            !matches!(scope, Scope::Destination(_) | Scope::All) || status.destinations.is_empty();
+        let is_shown = !matches!(scope, Scope::Destination(_) | Scope::All)
+            || status.places.destinations.is_empty();
         if *standing == Standing::Paused && is_shown {
             let text = format!("{scope} is paused since {} ago", ago(*since, now));
             said.push((text, Some("to go on: dropferry resume".to_owned())));
@@ -157,13 +158,13 @@ fn totals(sheet: &mut Sheet, status: &Status) {
     let in_flight = progress::sum(status, |tally| tally.bytes_in_flight);
     let mut counts = Vec::new();
     if status.selection.counts_settling() {
-        counts.push(("settling", status.settling_count));
+        counts.push(("settling", status.counts.settling_count));
     }
     for state in STATES {
-        let tally = status.tallies.iter().find(|tally| tally.state == state);
+        let tally = status.counts.tallies.iter().find(|tally| tally.state == state);
         counts.push((state, tally.map_or(0, |tally| tally.upload_count)));
     }
-    counts.push(("ignored", status.ignored.count));
+    counts.push(("ignored", status.counts.ignored.count));
     let counts: Vec<_> = counts.into_iter().filter(|(_, count)| *count > 0).collect();
     if counts.is_empty() {
         return;
@@ -174,7 +175,7 @@ fn totals(sheet: &mut Sheet, status: &Status) {
         render::bytes(total),
         render::percent(accepted, total)
     );
-    if status.is_running && in_flight > 0 {
+    if status.process.is_running && in_flight > 0 {
         text.push_str(&format!(", {} on their way", render::bytes(in_flight)));
     }
     let again = progress::sum(status, |tally| tally.bytes_sent_again);
@@ -293,10 +294,10 @@ fn bar_text(line: &RunLine) -> String {
 pub(in crate::cli) fn said_of_run(run: &RunShown, tally: &RunTallyShown) -> String {
     let row = &run.row;
     let reason = row.reason.as_ref().map(|reason| reason.text.clone());
-    let is_there = tally.completed_count == tally.upload_count.max(row.file_count);
+    let is_there = tally.completed_count == tally.upload_count.max(row.files.count);
     let mut said = match row.state {
         _ if tally.parked_count > 0 => format!("{} parked", tally.parked_count),
-        RunState::Completed if row.given_up_count > 0 => {
+        RunState::Completed if row.files.given_up_count > 0 => {
             "there, as far as it was not given up".to_owned()
         }
         RunState::Completed => "all there".to_owned(),
@@ -305,7 +306,7 @@ pub(in crate::cli) fn said_of_run(run: &RunShown, tally: &RunTallyShown) -> Stri
         RunState::Open if is_there => format!(
             "open, all that is complete so far is there ({} of {}){}",
             tally.completed_count,
-            tally.upload_count.max(row.file_count),
+            tally.upload_count.max(row.files.count),
             reason.as_ref().map_or(String::new(), |reason| format!("; {reason}"))
         ),
         RunState::Open => {
@@ -413,7 +414,7 @@ pub(in crate::cli) fn say_files(
 fn say_file(sheet: &mut Sheet, upload: &UploadShown) {
     let admission = &upload.admission;
     let size = admission.file.fingerprint.size.0;
-    let gone = upload.accepted_bytes.saturating_add(upload.state.bytes_in_flight.0).min(size);
+    let gone = upload.accepted_bytes.saturating_add(upload.state.wire.in_flight.0).min(size);
     let head = format!(
         "  {:>4} {:7} {:>5} of {:>9}  ",
         admission.id.to_string(),
@@ -434,7 +435,7 @@ fn places(sheet: &mut Sheet, status: &Status) {
     let now = status.read_at;
     sheet.line(Tone::Plain, String::new());
     sheet.say(Tone::Title, 0, "places");
-    for drop in &status.drops {
+    for drop in &status.places.drops {
         let scanned = drop.last_full_scan_at.map_or("not scanned yet".to_owned(), |at| {
             format!("last full scan {} ago", ago(at, now))
         });
@@ -442,7 +443,7 @@ fn places(sheet: &mut Sheet, status: &Status) {
         let tone = if drop.watch == "deaf" { Tone::Bad } else { Tone::Plain };
         sheet.say(tone, 2, &format!("drop {}, {}, {scanned}{reason}", drop.name, drop.watch));
     }
-    for to in &status.destinations {
+    for to in &status.places.destinations {
         let tone = match to.state.as_str() {
             "ok" | "unknown" => Tone::Plain,
             "halted" => Tone::Bad,
@@ -454,10 +455,10 @@ fn places(sheet: &mut Sheet, status: &Status) {
         }
         sheet.say(tone, 2, &text);
     }
-    for former in &status.former_targets {
+    for former in &status.places.former_targets {
         sheet.say(Tone::Faint, 2, &former.sentence());
     }
-    if let Some(daemon) = status.daemon.as_ref().filter(|_| status.is_running) {
+    if let Some(daemon) = status.process.daemon.as_ref().filter(|_| status.process.is_running) {
         let text = format!(
             "dropferry {} on {}, pid {}, runs for {}",
             daemon.version,

@@ -37,7 +37,7 @@ impl Resolver<'_> {
         for drop in drops {
             let name = drop.settings.name.as_str();
             let directory = self.real(&drop.source.directory);
-            let target = match &drop.settings.disposition {
+            let target = match &drop.settings.disposal.disposition {
                 Disposition::Move(to) => Some(self.real(Path::new(to))),
                 Disposition::Keep | Disposition::Delete => None,
             };

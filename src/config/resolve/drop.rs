@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::Resolver;
 use crate::config::problem::nearest;
 use crate::config::{Destination, Drop, INTERVAL_MIN, raw};
-use crate::engine::settings::DirectorySettings;
+use crate::engine::settings::{DirectorySettings, DisposalSettings, RunSettings};
 use crate::model::{
     ByteCount, DestinationName, DirectoryName, Disposition, Start, Unit, WholeDigest,
 };
@@ -24,7 +24,7 @@ impl Resolver<'_> {
         raw: Spanned<raw::DropKeys>,
         destinations: &[Destination],
     ) -> Option<Drop> {
-        let (span, raw) = (raw.span(), raw.into_inner());
+        let (span, mut raw) = (raw.span(), raw.into_inner());
         self.check_name("drop", &name, &span);
         if name == DirectoryName::HANDED_IN {
             let message = format!("drop name {name:?} is that of files that operators hand in");
@@ -41,14 +41,11 @@ impl Resolver<'_> {
         let digest = self.choice("whole_file_digest", raw.whole_file_digest.as_ref(), &digests);
         let directory = self.drop_directory(&name, raw.directory.as_ref(), &span)?;
         let names: Vec<_> = destinations.iter().map(|d| d.name.clone()).collect();
-        let to = self.drop_destinations(&name, raw.destinations, &names, &span);
+        let to =
+            self.drop_destinations(&name, std::mem::take(&mut raw.destinations), &names, &span);
         let unasked =
             destinations.iter().find(|d| to.contains(&d.name) && !d.platform.traits().can_inspect);
-        let dispose_unverified = self.dispose_unverified(
-            raw.disposition.as_ref(),
-            raw.dispose_unverified.as_ref(),
-            unasked,
-        );
+        let disposal = self.disposal(&mut raw, &directory, unasked);
         let units = [("directory", Unit::Directory), ("file", Unit::File)];
         let unit = self.choice("unit", raw.unit.as_ref(), &units).unwrap_or(Unit::Directory);
         let include = raw.include.map(|list| self.patterns("include", list));
@@ -67,29 +64,41 @@ impl Resolver<'_> {
         let plain =
             DirectorySettings::plain(DirectoryName::new(name), directory.display().to_string(), to);
         let settings = DirectorySettings {
-            unit,
             quiet_period,
             scan_interval: self.duration("scan_interval", raw.scan_interval, scan, INTERVAL_MIN),
             priority: raw.priority,
             places_max: self.parts_in_flight("places_max", raw.places_max),
-            start: start.unwrap_or(Start::AsFilesSettle),
-            closing: source.profile.closing(quiet_period),
             whole_digest: digest.flatten(),
-            sentinel: self.sentinel(raw.sentinel, unit),
-            disposition: self.disposition(raw.disposition.as_ref(), raw.move_to, &directory),
-            disposition_grace: self.duration(
-                "disposition_grace",
-                raw.disposition_grace,
-                Duration::from_hours(7 * 24),
-                Duration::ZERO,
-            ),
-            disposition_free_space: raw
-                .disposition_free_space
-                .map(|floor| ByteCount(self.size("disposition_free_space", Some(floor), 0, 1))),
-            dispose_unverified,
+            runs: RunSettings {
+                unit,
+                start: start.unwrap_or(Start::AsFilesSettle),
+                closing: source.profile.closing(quiet_period),
+                needs_words: plain.runs.needs_words,
+                sentinel: self.sentinel(raw.sentinel, unit),
+            },
+            disposal,
             ..plain
         };
         Some(Drop { settings, source })
+    }
+
+    /// What becomes of sources, of which some go to a destination that cannot be asked.
+    fn disposal(
+        &mut self,
+        raw: &mut raw::DropKeys,
+        directory: &Path,
+        unasked: Option<&Destination>,
+    ) -> DisposalSettings {
+        let word = raw.disposition.as_ref();
+        let (grace, floor) = (raw.disposition_grace.take(), raw.disposition_free_space.take());
+        let usual = Duration::from_hours(7 * 24);
+        DisposalSettings {
+            unverified: self.dispose_unverified(word, raw.dispose_unverified.as_ref(), unasked),
+            disposition: self.disposition(word, raw.move_to.take(), directory),
+            grace: self.duration("disposition_grace", grace, usual, Duration::ZERO),
+            free_space: floor
+                .map(|floor| ByteCount(self.size("disposition_free_space", Some(floor), 0, 1))),
+        }
     }
 
     /// The name under which a completed run's receipt is sent.

@@ -13,7 +13,7 @@ use toml::Spanned;
 use super::Resolver;
 use crate::config::many::Many;
 use crate::config::units::parse_size;
-use crate::config::{ChannelConfig, raw};
+use crate::config::{ChannelConfig, NotifyConfig, raw};
 use crate::engine::settings::{ChannelSettings, DiskFloor, NoticeSettings};
 use crate::model::{ByteCount, Channel, NoticeKind, ReportPeriod};
 use crate::notify::{Sender, command, heartbeat, webhook};
@@ -22,12 +22,6 @@ use crate::platform::secret::read_secret_bytes;
 
 /// Beats that come faster show nothing more.
 const EVERY_MIN: Duration = Duration::from_secs(1);
-
-pub(super) struct NotifyConfig {
-    pub(super) channels: Vec<ChannelConfig>,
-    pub(super) notices: NoticeSettings,
-    pub(super) heartbeats: Vec<heartbeat::Settings>,
-}
 
 struct ChannelKeys {
     name: Option<Spanned<String>>,

@@ -93,11 +93,11 @@ impl Disposals {
         settings: &DirectorySettings,
         turn: &mut IntakeTurn<'_>,
     ) {
-        if settings.disposition == Disposition::Keep {
+        if settings.disposal.disposition == Disposition::Keep {
             return;
         }
         let (drop, run) = (turn.directory(), run.clone());
-        let due = turn.now().wall.after(settings.disposition_grace);
+        let due = turn.now().wall.after(settings.disposal.grace);
         let what = Disposal { drop, run, is_file, due, is_intended: false };
         turn.record(Record::DisposalQueued(what.clone()));
         self.load(what, turn.now());
@@ -135,7 +135,7 @@ impl Disposals {
             return self.look_at(run, now.monotonic.after(UNSEEN));
         }
         // A run to which files were added is queued again when it is completed again.
-        if settings.disposition == Disposition::Keep || !(view.is_at_rest)(run) {
+        if settings.disposal.disposition == Disposition::Keep || !(view.is_at_rest)(run) {
             return self.end_undone(run, turn);
         }
         let wait = pending.wait(now);
@@ -152,7 +152,7 @@ impl Disposals {
         let intended =
             Record::DisposalIntended { drop: turn.directory(), run: run.clone(), at: now.wall };
         turn.record(intended);
-        self.act_on(run, settings.disposition.clone(), asked.before(), turn);
+        self.act_on(run, settings.disposal.disposition.clone(), asked.before(), turn);
     }
 
     /// Has a disposal looked at later.

@@ -96,7 +96,7 @@ impl TrackedRun {
 
     /// Notes that an upload of it was given up by an operator.
     pub(super) fn note_given_up(&mut self) {
-        self.row.given_up_count += 1;
+        self.row.files.given_up_count += 1;
     }
 
     /// Notes that an upload belongs to it.
@@ -138,9 +138,9 @@ impl TrackedRun {
         let goes_last = !self.markers.may_go() && self.is_own_marker(role);
         match self.row.state {
             RunState::Open | RunState::Gone => {
-                let is_named = !directory.needs_words || self.reading.is_identified;
-                let is_wanted = !directory.closing.may_skip || self.is_wanted();
-                let is_plain = role == Role::Plain && directory.start == Start::AsFilesSettle;
+                let is_named = !directory.runs.needs_words || self.reading.is_identified;
+                let is_wanted = !directory.runs.closing.may_skip || self.is_wanted();
+                let is_plain = role == Role::Plain && directory.runs.start == Start::AsFilesSettle;
                 is_plain && is_named && is_wanted
             }
             RunState::Closed => !goes_last,
@@ -216,14 +216,14 @@ impl TrackedRun {
             (RunState::Completed | RunState::Gone, 0) => return self.note_absence(),
             (RunState::Open | RunState::Closed | RunState::Completed | RunState::Skipped, _) => {}
         }
-        self.row.file_count = files.count;
-        self.row.size = ByteCount(files.bytes);
+        self.row.files.count = files.count;
+        self.row.files.size = ByteCount(files.bytes);
     }
 
     /// Notes that no file of it is there: what comes under its name is another run, with a ledger of its own.
     pub(super) fn note_absence(&mut self) {
         if self.open.is_empty() {
-            self.row.ledgers.note_absence();
+            self.row.completion.ledgers.note_absence();
         }
     }
 
@@ -233,9 +233,9 @@ impl TrackedRun {
 
     /// Notes that its ledger has a line of one of its uploads. Returns whether it had none before.
     pub(super) fn note_line(&mut self) -> bool {
-        let before = self.row.ledgers;
-        self.row.ledgers.note_line(None);
-        self.row.ledgers != before
+        let before = self.row.completion.ledgers;
+        self.row.completion.ledgers.note_line(None);
+        self.row.completion.ledgers != before
     }
 
     /// Returns what the run wants; `is_settling`: files of it are seen and not quiet.
@@ -282,7 +282,7 @@ impl TrackedRun {
         let is_fresh = now < self.scans.same_since().after(closing.stale_after);
         match self.scans.doubted_until(closing.quiet) {
             _ if self.must_be_read(closing) => RunStep::Read,
-            _ if is_fresh && !self.reading.late_missing.is_empty() => RunStep::Nothing,
+            _ if is_fresh && !self.reading.late.missing.is_empty() => RunStep::Nothing,
             Some(at) => RunStep::Scan(at.max(now)),
             None => self.end_step(),
         }
@@ -310,7 +310,7 @@ impl TrackedRun {
     ) -> Result<ClosedByHand, &'static str> {
         match self.row.state {
             RunState::Open | RunState::Skipped => {}
-            RunState::Closed if self.row.is_late() && !self.reading.late_missing.is_empty() => {}
+            RunState::Closed if self.row.is_late() && !self.reading.late.missing.is_empty() => {}
             RunState::Closed => return Err("is closed already: its files are being sent"),
             RunState::Completed => return Err("is completed already"),
             RunState::Gone => return Err("is not there: it was removed before it was completed"),
@@ -318,7 +318,7 @@ impl TrackedRun {
         let there = self.scans.last().map_or(0, |last| last.markers());
         let is_open = self.row.state == RunState::Open;
         let marker = (is_open && !self.has_markers(there)).then(|| self.reading.waits_for.clone());
-        let listed = if is_open { &self.reading.missing } else { &self.reading.late_missing };
+        let listed = if is_open { &self.reading.missing } else { &self.reading.late.missing };
         let missing = marker.into_iter().chain(listed.clone()).collect();
         let closed = ClosedByHand { by, missing };
         self.close(now);
@@ -332,7 +332,7 @@ impl TrackedRun {
         self.row.reason = None;
         self.row.closed_by_hand = None;
         self.row.closed_at = Some(now.wall);
-        self.row.closed_file_count = self.row.file_count;
+        self.row.files.closed_count = self.row.files.count;
         self.scans.restart(now.monotonic);
         self.markers.hold();
         self.attempts.restart(now.monotonic);
@@ -346,10 +346,10 @@ impl TrackedRun {
         }
         self.row.state = RunState::Completed;
         self.row.reason = None;
-        self.row.generation += 1;
-        self.row.completed_at = Some(now.wall);
-        self.row.ledgers.note_line(Some(receipt.ledger.number()));
-        self.row.receipt = Some(receipt);
+        self.row.completion.generation += 1;
+        self.row.completion.at = Some(now.wall);
+        self.row.completion.ledgers.note_line(Some(receipt.ledger.number()));
+        self.row.completion.receipt = Some(receipt);
         // Those of a wave are others.
         self.markers = Markers::default();
         true
@@ -377,7 +377,7 @@ impl TrackedRun {
     pub(super) fn note_gone(&mut self) {
         if self.is_closed() {
             self.read_of = Some(0);
-            self.reading.late_missing.clear();
+            self.reading.late.missing.clear();
         }
     }
 
@@ -410,7 +410,7 @@ impl TrackedRun {
         let (set, closers) = (set_of(role), &self.reading.closers);
         let is_own = match (self.read_of, self.row.is_late()) {
             (None, _) => true,
-            (Some(_), true) => self.reading.late_markers & set != 0,
+            (Some(_), true) => self.reading.late.ends & set != 0,
             (Some(_), false) => {
                 let is_of_rule = closers.iter().any(|rule| rule & set != 0);
                 closers.is_empty() || is_of_rule || self.reading.sooner_with & set != 0
@@ -436,7 +436,7 @@ impl TrackedRun {
         settling: Option<&SourcePath>,
         now: Now,
     ) {
-        let is_old = self.row.opened_at.until(now.wall) >= directory.closing.stale_after;
+        let is_old = self.row.opened_at.until(now.wall) >= directory.runs.closing.stale_after;
         self.row.is_stale =
             is_old && self.row.state == RunState::Open && self.scans.last().is_some();
         let unseen = self.scans.unseen();
@@ -448,7 +448,7 @@ impl TrackedRun {
             RunState::Open => self.row.reason = unseen.or(self.wait_reason(directory, settling)),
             RunState::Closed => {
                 // A run that came again was closed again.
-                let late = self.row.is_late().then(|| match self.reading.late_missing.first() {
+                let late = self.row.is_late().then(|| match self.reading.late.missing.first() {
                     Some(marker) => format!("{CAME_LATE}; waits for {marker}"),
                     None => CAME_LATE.to_owned(),
                 });
@@ -465,7 +465,7 @@ impl TrackedRun {
         settling: Option<&SourcePath>,
     ) -> Option<RunReason> {
         let last = self.scans.last()?;
-        if directory.needs_words && self.read_of.is_some() && !self.reading.is_identified {
+        if directory.runs.needs_words && self.read_of.is_some() && !self.reading.is_identified {
             let text = "nothing is sent before the file that names the run is whole";
             return Some(RunReason::new(RunWait::Unnamed, text));
         }
@@ -480,7 +480,7 @@ impl TrackedRun {
             return note.or_else(|| self.row.is_stale.then(changes));
         }
         let (marker, hours) =
-            (&self.reading.waits_for, directory.closing.stale_after.as_secs() / 3600);
+            (&self.reading.waits_for, directory.runs.closing.stale_after.as_secs() / 3600);
         let text = match self.row.is_stale {
             false => format!("waits for {marker}"),
             true => format!("no {marker} for more than {hours} h: has the run been broken off?"),

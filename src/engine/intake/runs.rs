@@ -27,8 +27,8 @@ use crate::engine::event::{Act, Outcome, Setback};
 use crate::engine::settings::DirectorySettings;
 use crate::engine::transfers::Sentinel;
 use crate::model::{
-    ByteCount, ClosedByHand, FailureKind, Monotonic, Now, Place, Record, RenamedRun, RunReading,
-    RunRow, RunState, SourcePath, StoredRun, UnchangedFiles,
+    ClosedByHand, FailureKind, Monotonic, Now, Place, Record, RenamedRun, RunReading, RunRow,
+    RunState, SourcePath, StoredRun, UnchangedFiles,
 };
 
 /// See the module's head.
@@ -256,7 +256,7 @@ impl Runs {
         let now = turn.now();
         let Some(run) = self.tracked.get_mut(name) else { return wants };
         run.explain(directory, settling, now);
-        match run.step(directory.closing, settling.is_some(), now) {
+        match run.step(directory.runs.closing, settling.is_some(), now) {
             RunStep::Nothing => {}
             RunStep::Read | RunStep::WriteReceipt if !turn.has_run_slot() => {
                 self.awaiting_slot.insert(name.clone());
@@ -269,9 +269,9 @@ impl Runs {
             RunStep::Close => run.close(now),
             RunStep::SendMarkers => wants.looks = run.release_markers(),
             RunStep::WriteReceipt => {
-                let generation = run.row().generation + 1;
+                let generation = run.row().completion.generation + 1;
                 let (drop, of) = (turn.directory(), name.clone());
-                let has_sentinel = directory.sentinel.is_some();
+                let has_sentinel = directory.runs.sentinel.is_some();
                 let act = Act::WriteRunReceipt { drop, run: of, generation, has_sentinel };
                 run.attempt_begun(turn.start(IntakeAct::WriteRunReceipt(name.clone()), act));
             }
@@ -324,7 +324,7 @@ impl Runs {
             let (drop, run) = (turn.directory(), name.clone());
             turn.record(Record::RunWords { drop, run, words, samples });
         }
-        let is_let_go = directory.closing.may_skip && !was_wanted && run.is_wanted();
+        let is_let_go = directory.runs.closing.may_skip && !was_wanted && run.is_wanted();
         if is_let_go || !was_named && run.reading().is_identified {
             // What waited for that is found by a scan.
             wants.scan_at = Some(now);
@@ -358,7 +358,7 @@ impl Runs {
             group
                 .into_iter()
                 .for_each(|row| turn.say(super::uploads::completed(row, directory, None)));
-            let Some((file, as_name)) = sentinel.zip(directory.sentinel.clone()) else {
+            let Some((file, as_name)) = sentinel.zip(directory.runs.sentinel.clone()) else {
                 return true;
             };
             let (drop, run) = (turn.directory(), name.clone());
@@ -374,7 +374,7 @@ impl Runs {
     /// Returns what people call the run, of which the runs beside this one are parts, when all of these are
     /// completed: a row that is in no table, for their notice.
     fn completed_group(&self, name: &SourcePath, directory: &DirectorySettings) -> Option<RunRow> {
-        let above = name.above().last().filter(|_| directory.closing.has_groups)?;
+        let above = name.above().last().filter(|_| directory.runs.closing.has_groups)?;
         let parts = self.tracked.values().map(TrackedRun::row);
         let is_part = |row: &&RunRow| row.name.above().last() == Some(above);
         let is_there = |row: &&RunRow| !matches!(row.state, RunState::Gone | RunState::Skipped);
@@ -383,12 +383,13 @@ impl Runs {
         let first =
             parts.iter().map(|row| row.opened_at).min().filter(|_| is_whole && parts.len() > 1)?;
         let group = RunRow::opened(directory.name.clone(), SourcePath::from_bytes(above), first);
-        Some(parts.iter().fold(group, |group, row| RunRow {
-            file_count: group.file_count + row.file_count,
-            size: ByteCount(group.size.0.saturating_add(row.size.0)),
-            generation: group.generation + row.generation,
-            given_up_count: group.given_up_count + row.given_up_count,
-            ..group
+        Some(parts.iter().fold(group, |mut group, row| {
+            let (files, of_part) = (&mut group.files, &row.files);
+            files.count += of_part.count;
+            files.size.0 = files.size.0.saturating_add(of_part.size.0);
+            files.given_up_count += of_part.given_up_count;
+            group.completion.generation += row.completion.generation;
+            group
         }))
     }
 

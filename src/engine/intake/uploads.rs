@@ -105,7 +105,8 @@ impl Intake {
             // A file that is its own run is disposed of when its last upload has its receipt.
             if end == UploadEnd::Receipted {
                 let mut row = RunRow::opened(turn.directory(), path.clone(), turn.now().wall);
-                (row.file_count, row.size, row.generation) = (1, fingerprint.size, 1);
+                (row.files.count, row.files.size, row.completion.generation) =
+                    (1, fingerprint.size, 1);
                 turn.say(completed(row, &self.settings, Some(*id)));
             }
             self.disposals.queue(path, true, &self.settings, turn);

@@ -159,16 +159,16 @@ impl Message {
             name: row.name.to_string(),
             outcome: row.outcome.clone(),
             detail: row.closed_by_hand.as_ref().map(ToString::to_string),
-            ledger: row.receipt.clone(),
+            ledger: row.completion.receipt.clone(),
             ..NoticeFacts::default()
         };
         let facts = facts
-            .with(NoticeNumber::Files, row.file_count)
-            .with(NoticeNumber::Bytes, row.size.0)
+            .with(NoticeNumber::Files, row.files.count)
+            .with(NoticeNumber::Bytes, row.files.size.0)
             .with(NoticeNumber::LateFiles, row.late_count())
-            .with(NoticeNumber::Completions, u64::from(row.generation))
-            .with(NoticeNumber::GivenUp, row.given_up_count);
-        let times = row.closed_at.zip(row.completed_at).filter(|(closed, there)| there >= closed);
+            .with(NoticeNumber::Completions, u64::from(row.completion.generation))
+            .with(NoticeNumber::GivenUp, row.files.given_up_count);
+        let times = row.closed_at.zip(row.completion.at).filter(|(closed, there)| there >= closed);
         let facts = match times {
             Some((closed, there)) => {
                 facts.with(NoticeNumber::SecondsToThere, closed.until(there).as_secs())

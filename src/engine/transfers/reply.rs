@@ -132,7 +132,7 @@ impl Transfers {
         turn: &mut TransferTurn<'_>,
     ) {
         let is_news =
-            |upload: &Upload| !upload.stage().is_end() && upload.state().bytes_in_flight != bytes;
+            |upload: &Upload| !upload.stage().is_end() && upload.state().wire.in_flight != bytes;
         if self.upload(id).is_some_and(is_news) {
             self.record(id, Fact::InFlight { bytes }, turn);
         }

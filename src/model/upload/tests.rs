@@ -276,7 +276,7 @@ proptest! {
                 prop_assert!(next.accepted_count <= remote.part_count);
             }
             prop_assert!(!next.stage.is_end() || next.hold == Hold::None);
-            prop_assert!(next.bytes_sent >= state.bytes_sent);
+            prop_assert!(next.wire.sent >= state.wire.sent);
             prop_assert!(next.restart_count >= state.restart_count);
             state = next;
         }
@@ -289,7 +289,7 @@ fn what_is_in_flight_is_counted_once_however_it_ends() {
     let sending =
         UploadState { accepted_count: 0, ..in_stage(Stage::Sending { remote: remote() }) };
     let sending = UploadState { reported_count: 0, ..sending };
-    let counts = |state: &UploadState| (state.bytes_sent.0, state.bytes_in_flight.0);
+    let counts = |state: &UploadState| (state.wire.sent.0, state.wire.in_flight.0);
     let flying = move_by(&sending, &Fact::InFlight { bytes: ByteCount(70) });
     assert_eq!(counts(&flying), (0, 70));
     let sent = |sent| {
@@ -301,7 +301,7 @@ fn what_is_in_flight_is_counted_once_however_it_ends() {
     assert_eq!(counts(&move_by(&flying, &sent(0))), (0, 70), "it was found there");
     assert_eq!(counts(&move_by(&flying, &failed(None))), (1, 69));
     assert_eq!(counts(&move_by(&flying, &Fact::SentInVain { bytes: ByteCount(70) })), (70, 0));
-    let again = UploadState { bytes_sent: ByteCount(90), ..sending };
+    let again = UploadState { wire: WireBytes { sent: ByteCount(90), ..sending.wire }, ..sending };
     assert_eq!(again.bytes_sent_again(ByteCount(50)), ByteCount(40));
     assert_eq!(again.bytes_sent_again(ByteCount(100)), ByteCount(0));
 }

@@ -55,7 +55,7 @@ impl Platform for GjirafaVp {
             if part_count > PART_COUNT_MAX {
                 return Err(Failure::new(FailureKind::BadRequest, "the file makes too many parts"));
             }
-            let (name, size) = (wire::file_name(&request.target.name()), request.size.0);
+            let (name, size) = (wire::file_name(request.target.name()), request.size.0);
             let mut body = json!({"fileName": name, "contentLength": size,
                 "mimeType": "application/octet-stream", "enableDuplicateCheck": false});
             let is_single = size == 0;

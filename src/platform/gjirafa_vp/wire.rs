@@ -202,7 +202,7 @@ pub(super) fn proved<'a>(
 /// Returns a completed file. Its length is kept in its id, for no one can be asked for it later.
 pub(super) fn file(key: &str, request: &BeginRequest) -> RemoteFile {
     let id = RemoteFileId::new(format!("{key}:{}", request.size.0));
-    RemoteFile::known_as(id, file_name(&request.target.name()), Some(request.size))
+    RemoteFile::known_as(id, file_name(request.target.name()), Some(request.size))
 }
 
 pub(super) fn remembered(id: &RemoteFileId) -> Option<RemoteFile> {

@@ -107,14 +107,14 @@ fn illumina_says_who_it_is_and_each_generation_ends_in_its_way() {
 #[test]
 fn a_wave_waits_for_a_marker_of_its_own_directory() {
     let run = Run::new("illumina", NOVASEQ).with("Analysis/notes.txt", "");
-    assert_eq!((run.read().late_missing, run.read().late_markers), (vec![], 0b11000));
+    assert_eq!((run.read().late.missing, run.read().late.ends), (vec![], 0b11000));
     let run = run.with("Analysis/1/Data/a.vcf", "").with("Analysis/2/Data/b.vcf", "");
     let end = "Analysis/1/Data/Secondary_Analysis_Complete.txt";
     let other = "Analysis/2/Data/Secondary_Analysis_Complete.txt";
-    assert_eq!(run.read().late_missing, [end, other]);
+    assert_eq!(run.read().late.missing, [end, other]);
     let run = run.with(end, "");
-    assert_eq!(run.read().late_missing, [other]);
-    assert!(run.with("Analysis/2/CopyComplete.txt", "").read().late_missing.is_empty());
+    assert_eq!(run.read().late.missing, [other]);
+    assert!(run.with("Analysis/2/CopyComplete.txt", "").read().late.missing.is_empty());
 }
 
 #[test]

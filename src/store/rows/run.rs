@@ -4,8 +4,8 @@ use rusqlite::Row;
 
 use super::{Result, damaged, read_line, unsigned};
 use crate::model::{
-    ByteCount, ClosedByHand, DirectoryName, LedgerNumbers, RunOutcome, RunReason, RunRow, RunState,
-    RunWait, SourcePath, WallTime,
+    ByteCount, ClosedByHand, DirectoryName, LedgerNumbers, RunCompletion, RunFiles, RunOutcome,
+    RunReason, RunRow, RunState, RunWait, SourcePath, WallTime,
 };
 
 fn read_reason(row: &Row<'_>) -> Result<Option<RunReason>> {
@@ -28,21 +28,28 @@ pub(in crate::store) fn read_run(row: &Row<'_>) -> Result<RunRow> {
         name_now: name_now.map(|name| SourcePath::from_bytes(&name)),
         state: RunState::parse(&state).ok_or_else(|| damaged("runs.state"))?,
         reason: read_reason(row)?,
-        file_count: unsigned(row, "file_count")?,
-        size: ByteCount(unsigned(row, "size_bytes")?),
-        closed_file_count: unsigned(row, "closed_file_count")?,
-        generation: row.get("generation")?,
-        given_up_count: unsigned(row, "given_up_count")?,
         opened_at: WallTime(row.get("opened_at_ns")?),
         closed_at: time("closed_at_ns")?,
-        completed_at: time("completed_at_ns")?,
-        receipt: read_line(row)?,
-        ledgers: LedgerNumbers { first: row.get("first_ledger")?, last: row.get("last_ledger")? },
         outcome: outcome.map(|word| RunOutcome { word, is_success }),
         closed_by_hand: by_hand.map(|(by, missing)| ClosedByHand {
             by,
             missing: missing.lines().map(str::to_owned).collect(),
         }),
         is_stale: row.get("is_stale")?,
+        completion: RunCompletion {
+            generation: row.get("generation")?,
+            at: time("completed_at_ns")?,
+            receipt: read_line(row)?,
+            ledgers: LedgerNumbers {
+                first: row.get("first_ledger")?,
+                last: row.get("last_ledger")?,
+            },
+        },
+        files: RunFiles {
+            count: unsigned(row, "file_count")?,
+            size: ByteCount(unsigned(row, "size_bytes")?),
+            closed_count: unsigned(row, "closed_file_count")?,
+            given_up_count: unsigned(row, "given_up_count")?,
+        },
     })
 }

@@ -49,17 +49,18 @@ impl HeldBy {
                 until: None,
             },
         });
-        let deaf = status.drops.iter().filter(|drop| drop.watch == "deaf").map(|drop| Self {
-            what: Scope::Drop(crate::model::DirectoryName::new(&*drop.name)),
-            stages: HeldStages::Bytes,
-            lets_parts_land: false,
-            wait: Wait {
-                code: Code::Notice(NoticeKind::Deaf),
-                reason: drop.reason.clone().unwrap_or_else(|| "it cannot be read".into()),
-                until: None,
-            },
-        });
-        let closed = status.destinations.iter().filter_map(|to| {
+        let deaf =
+            status.places.drops.iter().filter(|drop| drop.watch == "deaf").map(|drop| Self {
+                what: Scope::Drop(crate::model::DirectoryName::new(&*drop.name)),
+                stages: HeldStages::Bytes,
+                lets_parts_land: false,
+                wait: Wait {
+                    code: Code::Notice(NoticeKind::Deaf),
+                    reason: drop.reason.clone().unwrap_or_else(|| "it cannot be read".into()),
+                    until: None,
+                },
+            });
+        let closed = status.places.destinations.iter().filter_map(|to| {
             let until = to.next_try_at;
             let is_soon = until.is_some_and(|at| status.read_at.until(at) < SHORT_WAIT);
             let code = Code::of_destination(&to.state).filter(|_| !(to.is_paced && is_soon))?;
@@ -72,7 +73,7 @@ impl HeldBy {
                 wait: Wait { code, reason, until },
             })
         });
-        let stopped = status.live.iter().flat_map(|live| &live.stopped);
+        let stopped = status.process.live.iter().flat_map(|live| &live.stopped);
         let stopped = stopped.map(|LivePause { reason, until }| Self {
             what: Scope::All,
             stages: HeldStages::Bytes,
@@ -96,7 +97,7 @@ impl HeldBy {
         };
         is_held
             && upload.state.hold == Hold::None
-            && !(self.lets_parts_land && upload.state.bytes_in_flight.0 > 0)
+            && !(self.lets_parts_land && upload.state.wire.in_flight.0 > 0)
             && self.what.covers(&upload.admission)
     }
 
@@ -139,7 +140,7 @@ impl Snapshot {
             self.selection.of_uploads()
         );
         let tallies = self.rows_of(&sql, rusqlite::params_from_iter(parameters), read_tally)?;
-        tallies.iter().for_each(|held| recount(&mut status.tallies, held));
+        tallies.iter().for_each(|held| recount(&mut status.counts.tallies, held));
         Ok(())
     }
 }

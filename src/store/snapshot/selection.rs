@@ -180,7 +180,7 @@ impl Snapshot {
 impl Status {
     /// Leaves out orders and former targets of what is not listed.
     pub(super) fn keep_listed(&mut self) {
-        let (drops, to, uploads) = (&self.drops, &self.destinations, &self.uploads);
+        let (drops, to, uploads) = (&self.places.drops, &self.places.destinations, &self.uploads);
         let is_listed = |(_, scope, _): &(Standing, Scope, WallTime)| match scope {
             Scope::All => true,
             Scope::Destination(name) => to.iter().any(|to| to.name == name.as_str()),
@@ -191,6 +191,8 @@ impl Status {
             Scope::Upload(id) => uploads.iter().any(|upload| upload.admission.id == *id),
         };
         self.orders.retain(is_listed);
-        self.former_targets.retain(|former| to.iter().any(|to| to.name == former.destination));
+        self.places
+            .former_targets
+            .retain(|former| to.iter().any(|to| to.name == former.destination));
     }
 }

@@ -14,27 +14,10 @@ pub struct Status {
     pub selection: Selection,
     /// What it shows was so at that time.
     pub read_at: WallTime,
-    /// A daemon holds the lock.
-    pub is_running: bool,
-    /// Process, version and start of the daemon that last ran.
-    pub daemon: Option<DaemonShown>,
-    pub drops: Vec<DropShown>,
-    pub destinations: Vec<DestinationShown>,
-    /// What was completed at targets that their destinations no longer have.
-    pub former_targets: Vec<FormerTarget>,
-    /// Uploads that are tried in vain for long.
-    pub stuck: Vec<StuckUploads>,
-    /// Runs that are open for long.
-    pub stale: Vec<StaleRun>,
-    /// Uploads by the word for their state.
-    pub tallies: Vec<Tally>,
-    /// Files seen and not yet quiet.
-    pub settling_count: u64,
-    pub ignored: IgnoredShown,
-    /// What the running daemon said; none when none runs or answers.
-    pub live: Option<Live>,
-    /// What is parked, by what it belongs to and why.
-    pub parked: Vec<ParkedUploads>,
+    pub process: ProcessShown,
+    pub places: PlacesShown,
+    pub trouble: TroubleShown,
+    pub counts: FileCounts,
     /// Notices that are still to be sent.
     pub notices: NoticesShown,
     /// What operators ordered, and since when.
@@ -46,6 +29,47 @@ pub struct Status {
     pub database: Database,
     /// Unfinished uploads, then ended ones, the newest first.
     pub uploads: Vec<UploadShown>,
+}
+
+/// The daemon's process.
+#[derive(Debug, Clone, Default)]
+pub struct ProcessShown {
+    /// A daemon holds the lock.
+    pub is_running: bool,
+    /// Process, version and start of the daemon that last ran.
+    pub daemon: Option<DaemonShown>,
+    /// What the running daemon said; none when none runs or answers.
+    pub live: Option<Live>,
+}
+
+/// Where files come from and go to.
+#[derive(Debug, Clone, Default)]
+pub struct PlacesShown {
+    pub drops: Vec<DropShown>,
+    pub destinations: Vec<DestinationShown>,
+    /// What was completed at targets that their destinations no longer have.
+    pub former_targets: Vec<FormerTarget>,
+}
+
+/// What does not go on by itself, or not soon.
+#[derive(Debug, Clone, Default)]
+pub struct TroubleShown {
+    /// What is parked, by what it belongs to and why.
+    pub parked: Vec<ParkedUploads>,
+    /// Uploads that are tried in vain for long.
+    pub stuck: Vec<StuckUploads>,
+    /// Runs that are open for long.
+    pub stale: Vec<StaleRun>,
+}
+
+/// How many files are where.
+#[derive(Debug, Clone, Default)]
+pub struct FileCounts {
+    /// Uploads by the word for their state.
+    pub tallies: Vec<Tally>,
+    /// Files seen and not yet quiet.
+    pub settling_count: u64,
+    pub ignored: IgnoredShown,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -181,32 +205,50 @@ pub struct Awaited {
 #[derive(Debug, Clone)]
 pub struct Detail {
     pub upload: UploadShown,
-    pub remote_upload_id: Option<String>,
-    pub remote_name: Option<String>,
-    pub begun_at: Option<WallTime>,
-    pub verified_at: Option<WallTime>,
-    pub receipted_at: Option<WallTime>,
+    pub remote: RemoteShown,
+    pub times: StageTimes,
+    pub digests: WholeDigests,
     /// The line that is its receipt.
     pub receipt: Option<LineRef>,
     /// What the row of its run says, where it is a file of one.
     pub run: Option<RunOfUpload>,
-    pub ended_at: Option<WallTime>,
-    /// The digest over all parts.
-    pub mark: Option<ContentMark>,
-    /// MD5 of the whole file, where it was asked for.
-    pub whole_md5: Option<Md5>,
-    /// SHA-256 of the whole file, where it was asked for.
-    pub whole_sha256: Option<[u8; 32]>,
     /// Its export, once one was intended.
     pub export: Option<ExportShown>,
-    pub platform: String,
-    /// The target that it goes to, or was completed at; none when its row is not there.
-    pub target: Option<TargetAddress>,
-    /// When its parts and attempts were removed, for it ended long ago.
-    pub pruned_at: Option<WallTime>,
     pub parts: Vec<PartShown>,
     /// Failed attempts, the newest first.
     pub attempts: Vec<Attempt>,
+}
+
+/// What the far side calls an upload, and where it is.
+#[derive(Debug, Clone)]
+pub struct RemoteShown {
+    pub upload_id: Option<String>,
+    pub name: Option<String>,
+    pub platform: String,
+    /// The target that it goes to, or was completed at; none when its row is not there.
+    pub target: Option<TargetAddress>,
+}
+
+/// When an upload came to its stages.
+#[derive(Debug, Clone)]
+pub struct StageTimes {
+    pub begun_at: Option<WallTime>,
+    pub verified_at: Option<WallTime>,
+    pub receipted_at: Option<WallTime>,
+    pub ended_at: Option<WallTime>,
+    /// When its parts and attempts were removed, for it ended long ago.
+    pub pruned_at: Option<WallTime>,
+}
+
+/// Digests of a whole file.
+#[derive(Debug, Clone)]
+pub struct WholeDigests {
+    /// The digest over all parts.
+    pub mark: Option<ContentMark>,
+    /// MD5 of the whole file, where it was asked for.
+    pub md5: Option<Md5>,
+    /// SHA-256 of the whole file, where it was asked for.
+    pub sha256: Option<[u8; 32]>,
 }
 
 /// What the receipt of an upload takes from the row of its run.

@@ -47,7 +47,7 @@ impl Snapshot {
     /// Lists what is parked. Reads every open upload, unless nothing is.
     pub(super) fn read_parked(&self, status: &Status) -> Result<Vec<ParkedUploads>> {
         let is_parked = |tally: &Tally| tally.state == "parked" && tally.upload_count > 0;
-        if !status.tallies.iter().any(is_parked) {
+        if !status.counts.tallies.iter().any(is_parked) {
             return Ok(Vec::new());
         }
         let sql = format!(

@@ -60,35 +60,35 @@ pub(super) fn write_row(connection: &Connection, row: &RunRow) -> Result<()> {
         ledger = :ledger, ledger_seq = :seq, ledger_offset = :offset, \
         first_ledger = :first, last_ledger = :last, closed_by = :closed_by, \
         closed_without = :closed_without, name_now = :name_now, is_stale = :stale";
-    let (receipt, by_hand) = (row.receipt.as_ref(), row.closed_by_hand.as_ref());
+    let (receipt, by_hand) = (row.completion.receipt.as_ref(), row.closed_by_hand.as_ref());
     connection.prepare_cached(sql)?.execute(named_params! {
         ":drop": row.drop.as_str(),
         ":run": row.name.as_bytes(),
         ":state": row.state.as_str(),
         ":reason": row.reason.as_ref().map(|reason| reason.text.as_str()),
         ":reason_code": row.reason.as_ref().map(|reason| reason.code.as_str()),
-        ":files": saturated(row.file_count),
-        ":size": saturated(row.size.0),
-        ":closed_files": saturated(row.closed_file_count),
-        ":generation": row.generation,
-        ":given_up": saturated(row.given_up_count),
+        ":files": saturated(row.files.count),
+        ":size": saturated(row.files.size.0),
+        ":closed_files": saturated(row.files.closed_count),
+        ":generation": row.completion.generation,
+        ":given_up": saturated(row.files.given_up_count),
         ":opened": row.opened_at.0,
         ":closed": row.closed_at.map(|at| at.0),
-        ":completed": row.completed_at.map(|at| at.0),
+        ":completed": row.completion.at.map(|at| at.0),
         ":receipt": receipt.map(|line| line.sha256),
         ":ledger": receipt.map(|line| line.ledger.as_str()),
         ":seq": receipt.map(|line| saturated(line.seq)),
         ":offset": receipt.map(|line| saturated(line.offset)),
         ":name_now": row.name_now.as_ref().map(SourcePath::as_bytes),
-        ":first": row.ledgers.first,
-        ":last": row.ledgers.last,
+        ":first": row.completion.ledgers.first,
+        ":last": row.completion.ledgers.last,
         ":stale": row.is_stale,
         ":outcome": row.outcome.as_ref().map(|outcome| outcome.word.as_str()),
         ":closed_by": by_hand.map(|closed| closed.by.as_str()),
         ":closed_without": by_hand.map(|closed| closed.missing.join("\n")),
         ":success": row.outcome.as_ref().map(|outcome| outcome.is_success),
     })?;
-    match row.ledgers.is_absent() {
+    match row.completion.ledgers.is_absent() {
         true => super::files::note_absent(connection, &row.drop, &row.name),
         false => Ok(()),
     }

@@ -43,12 +43,12 @@ fn is_sending(_: &World, life: &Life) -> bool {
 
 fn watch(world: &World) -> (String, String) {
     let status = check::status(world);
-    let drop = status.drops.first().expect("a drop");
+    let drop = status.places.drops.first().expect("a drop");
     (drop.watch.clone(), drop.reason.clone().unwrap_or_default())
 }
 
 fn is_deaf(world: &World, _: &Life) -> bool {
-    check::status(world).drops.first().is_some_and(|drop| drop.watch == "deaf")
+    check::status(world).places.drops.first().is_some_and(|drop| drop.watch == "deaf")
 }
 
 fn is_parked(life: &Life) -> bool {

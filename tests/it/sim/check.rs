@@ -51,7 +51,10 @@ fn receipts_prove_completion(world: &World) {
         let detail = world.rows().detail(*id).expect("it can be read").expect("it is stored");
         let stage = detail.upload.state.stage;
         let is_given_up = stage == Stage::Ended(EndReason::Abandoned);
-        assert!(is_given_up && detail.verified_at.is_some(), "the receipt of {id}, {stage:?}");
+        assert!(
+            is_given_up && detail.times.verified_at.is_some(),
+            "the receipt of {id}, {stage:?}"
+        );
     }
     for id in completed {
         let detail = world.rows().detail(id).expect("it can be read").expect("it is stored");

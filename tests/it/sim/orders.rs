@@ -86,7 +86,7 @@ fn a_pause_holds_over_a_crash_and_a_resume_loses_nothing() {
 #[test]
 fn a_run_that_is_closed_by_hand_is_completed_with_one_line_that_says_so() {
     let mut world = world(3);
-    world.settings.drops[0].closing.quiet = std::time::Duration::from_hours(10_000);
+    world.settings.drops[0].runs.closing.quiet = std::time::Duration::from_hours(10_000);
     let (drop, run) = (DirectoryName::new("drop"), SourcePath::from_bytes(b"run"));
     let close = || {
         let (drop, run, by) = (drop.clone(), run.clone(), "uid 7".to_owned());
@@ -106,7 +106,7 @@ fn a_run_that_is_closed_by_hand_is_completed_with_one_line_that_says_so() {
     let check = |world: &World, life: &Life| {
         check::all_arrived(world, life);
         let row = row(world).expect("it has one");
-        assert_eq!((row.state, row.generation), (RunState::Completed, 1));
+        assert_eq!((row.state, row.completion.generation), (RunState::Completed, 1));
         assert_eq!(row.closed_by_hand, Some(closed.clone()));
         assert_eq!(world.receipts.closings(), ["uid 7"]);
         let completions = world.receipts.completions();

@@ -206,7 +206,7 @@ fn what_was_completed_elsewhere_proves_nothing_and_is_sent_again_by_order_alone(
         world.rows().proved_files(&proving).expect("read").len()
     };
     assert_eq!(proved(&world), 0);
-    let former = check::status(&world).former_targets;
+    let former = check::status(&world).places.former_targets;
     assert_eq!(former.iter().map(|former| former.completed_count).collect::<Vec<_>>(), [2]);
     let resend = Order::Resend { to: DestinationName::new("far") };
     assert_eq!(world.give(&mut life, resend), OrderAnswer::Resending);
@@ -243,6 +243,6 @@ fn an_alias_keeps_what_was_proved_and_what_was_begun() {
         world.reconfigure(&mut life, moved, None);
         world.settle(&mut life);
         check::all_arrived(&world, &life);
-        assert_eq!(check::status(&world).former_targets, []);
+        assert_eq!(check::status(&world).places.former_targets, []);
     }
 }

@@ -131,8 +131,8 @@ impl World {
 
 fn world(seed: u64) -> World {
     let mut world = World::new(seed);
-    world.settings.drops[0].disposition = Disposition::Delete;
-    world.settings.drops[0].disposition_grace = Duration::from_mins(30);
+    world.settings.drops[0].disposal.disposition = Disposition::Delete;
+    world.settings.drops[0].disposal.grace = Duration::from_mins(30);
     world.write("run/large", b"0123456789");
     world.write("run/empty", b"");
     world.write("alone", b"aa");
@@ -158,7 +158,7 @@ fn assert_completed(world: &World) {
     let status = snapshot.status(true, WallTime(0)).expect("it can be read");
     let runs: Vec<_> = status.runs.iter().map(|run| &run.row).collect();
     assert_eq!(runs.len(), 1, "a file on its own is no row");
-    assert_eq!((runs[0].state, runs[0].generation), (RunState::Completed, 1));
+    assert_eq!((runs[0].state, runs[0].completion.generation), (RunState::Completed, 1));
     let mut files = Vec::new();
     let taken = snapshot.receipted_files(|file| {
         files.extend(Some(file.path).filter(|path| path.as_bytes().starts_with(b"run/")));
@@ -220,7 +220,7 @@ fn each_crash_until_disposed(world: &mut World, life: &mut Life, seed: u64) -> u
 fn runs_that_close_together_are_completed_and_disposed_of_a_few_at_a_time() {
     for seed in 940..945 {
         let mut world = World::new(seed);
-        world.settings.drops[0].disposition = Disposition::Delete;
+        world.settings.drops[0].disposal.disposition = Disposition::Delete;
         (0..9).for_each(|run| world.write(&format!("run{run}/a"), format!("{run}").as_bytes()));
         let (mut life, mut most, mut count) = (world.start(), 0, 0);
         while !world.files.is_empty() {
@@ -275,7 +275,7 @@ fn a_clock_that_is_set_ahead_does_not_shorten_the_grace() {
 #[test]
 fn a_run_at_rest_is_left_out_of_most_scans_and_what_is_added_to_it_is_found() {
     let mut world = world(950);
-    world.settings.drops[0].disposition = Disposition::Keep;
+    world.settings.drops[0].disposal.disposition = Disposition::Keep;
     let mut life = world.run();
     let mut pass = |world: &mut World, hours: u32| {
         for _ in 0..hours * 60 {
@@ -371,7 +371,7 @@ fn late_files_are_one_wave_and_complete_their_run_once() {
     world.write("run/later", b"two");
     let is_over = |world: &World| {
         let status = super::check::status(world);
-        status.runs.iter().all(|run| run.row.generation == 2)
+        status.runs.iter().all(|run| run.row.completion.generation == 2)
     };
     let assert_one_wave = |world: &World| {
         let lines = world.receipts.completions();
@@ -410,7 +410,7 @@ fn told_kinds(world: &World) -> Vec<(NoticeKind, bool)> {
 fn a_run_that_never_comes_to_rest_is_said_to_be_stale_with_the_file_that_holds_it_open() {
     let mut world = World::new(4);
     world.notify_by_mail();
-    world.settings.drops[0].closing.stale_after = Duration::from_hours(1);
+    world.settings.drops[0].runs.closing.stale_after = Duration::from_hours(1);
     world.write("run/a", b"a");
     // It is there from the first scan on: without a file that settles, the world is quiet.
     world.write("run/log", b"0");
@@ -427,7 +427,9 @@ fn a_run_that_never_comes_to_rest_is_said_to_be_stale_with_the_file_that_holds_i
             world.tell(&mut life, Event::Timer);
         }
     }
-    let [stale] = &super::check::status(&world).stale[..] else { panic!("one run is stale") };
+    let [stale] = &super::check::status(&world).trouble.stale[..] else {
+        panic!("one run is stale")
+    };
     let reason = stale.reason.as_deref().expect("a reason");
     assert!(reason.starts_with("run/log has changed again"), "{reason}");
     until_completed(&mut world, &mut life);
@@ -435,7 +437,7 @@ fn a_run_that_never_comes_to_rest_is_said_to_be_stale_with_the_file_that_holds_i
     let told = world.told.iter().filter(|notice| notice.kind == NoticeKind::RunStale);
     let told: Vec<_> = told.map(|notice| notice.is_over).collect();
     assert_eq!(told, [false, true]);
-    assert!(super::check::status(&world).stale.is_empty());
+    assert!(super::check::status(&world).trouble.stale.is_empty());
 }
 
 fn channel() -> dropferry::testing::engine::settings::ChannelSettings {
@@ -449,8 +451,8 @@ fn channel() -> dropferry::testing::engine::settings::ChannelSettings {
 fn nothing_of_a_run_goes_while_one_of_its_files_is_not_there_as_it_was_sent() {
     for (seed, replaces) in [(960, false), (961, true), (962, false)] {
         let mut world = World::new(seed);
-        world.settings.drops[0].disposition = Disposition::Delete;
-        world.settings.drops[0].disposition_grace = Duration::from_mins(30);
+        world.settings.drops[0].disposal.disposition = Disposition::Delete;
+        world.settings.drops[0].disposal.grace = Duration::from_mins(30);
         world.settings.channels = vec![channel()];
         (0..5).for_each(|n| world.write(&format!("run/{n}"), format!("content {n}").as_bytes()));
         let mut life = world.run();
@@ -493,7 +495,7 @@ fn a_destination_that_does_not_answer_keeps_the_source() {
     for (seed, unverified) in [(971, false), (972, true)] {
         let mut world = self::world(seed);
         world.settings.destinations[0].traits.can_inspect = false;
-        world.settings.drops[0].dispose_unverified = unverified;
+        world.settings.drops[0].disposal.unverified = unverified;
         let mut life = world.run();
         assert_eq!(any_goes_within(&mut world, &mut life, 900), unverified, "seed {seed}");
         assert_eq!(world.act_counts.contains_key("dispose"), unverified);
@@ -511,7 +513,7 @@ fn a_disposal_that_was_intended_and_is_not_wanted_any_more_puts_back_what_it_set
     assert!(!any_goes_within(&mut world, &mut life, 900));
     assert!(world.act_counts.get("dispose").is_some_and(|count| *count > 2));
     let mut world = world.crashed(&life, Some(PowerCut::Lost));
-    world.settings.drops[0].disposition = Disposition::Keep;
+    world.settings.drops[0].disposal.disposition = Disposition::Keep;
     world.faults.clear();
     let mut life = world.start();
     assert!(!any_goes_within(&mut world, &mut life, 300));

@@ -157,8 +157,8 @@ fn what_is_refused_for_ever_parks_and_what_may_pass_is_tried_once_an_hour_and_to
         assert_eq!(told(NoticeKind::UploadStuck) > 0, !parks, "{kind:?}");
         assert!(told(NoticeKind::UploadStuck) <= 3, "{kind:?}");
         let status = check::status(&world);
-        let is_said = status.stuck.iter().any(|stuck| stuck.reason.is_some());
-        let is_open = status.destinations.iter().all(|to| to.state == "ok");
+        let is_said = status.trouble.stuck.iter().any(|stuck| stuck.reason.is_some());
+        let is_open = status.places.destinations.iter().all(|to| to.state == "ok");
         assert_eq!(is_said, !parks && is_open, "{kind:?}: {status:?}");
         world.fake.state().faults.refused = None;
         world.order(&mut life, Verb::Retry, Scope::All);
@@ -561,6 +561,6 @@ fn ignored_and_unreadable_files_have_a_reason_and_recover() {
         (DirectoryName::new("drop"), dropferry::testing::model::Catalogued::default());
     world.tell(&mut life, Event::Observed { drop, observations, known });
     world.settle(&mut life);
-    assert_eq!(check::status(&world).ignored.count, 1);
+    assert_eq!(check::status(&world).counts.ignored.count, 1);
     check::all_arrived(&world, &life);
 }

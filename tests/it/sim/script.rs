@@ -100,7 +100,7 @@ impl Script {
             world.notify_by_mail();
         }
         if has("delete") {
-            world.settings.drops[0].disposition = Disposition::Delete;
+            world.settings.drops[0].disposal.disposition = Disposition::Delete;
         }
         let far = vec![DestinationName::new("far")];
         world.settings.drops.push(DirectorySettings::handed_in(far));

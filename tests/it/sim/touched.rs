@@ -241,7 +241,7 @@ fn a_file_that_is_overwritten_while_it_is_sent_is_never_mixed() {
 fn assert_moved(world: &mut World, life: Life, begun: u64) {
     assert_eq!(calls(world, "begin"), begun, "something was sent again");
     let status = check::status(world);
-    let moved = status.ignored.listed.iter().filter(|one| one.reason == IgnoreReason::Moved);
+    let moved = status.counts.ignored.listed.iter().filter(|one| one.reason == IgnoreReason::Moved);
     let moved: Vec<_> = moved.map(|one| one.path.to_string()).collect();
     assert_eq!(moved, ["new/alone", "renamed/empty", "renamed/large"]);
     assert!(status.uploads.iter().all(|upload| upload.word() == "completed"));
@@ -307,7 +307,7 @@ fn what_was_moved_and_changes_then_is_sent_under_its_new_name() {
         let life = world.run();
         assert_eq!(far(&world, "other"), [NEW]);
         let status = check::status(&world);
-        assert!(status.ignored.listed.is_empty(), "it is not only moved any more");
+        assert!(status.counts.ignored.listed.is_empty(), "it is not only moved any more");
         check::at_rest(&world, &life);
     }
 }

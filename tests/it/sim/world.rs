@@ -14,7 +14,7 @@ use dropferry::testing::engine::event::{Act, ActId, Effect, Event, Outcome};
 use dropferry::testing::engine::orders::OrderAnswer;
 use dropferry::testing::engine::settings::{
     DestinationSettings, DirectorySettings, ExportSettings, NoticeSettings, PartWish,
-    PartsInFlight, RetrySettings, Settings,
+    PartsInFlight, RetrySettings, RunSettings, Settings,
 };
 use dropferry::testing::model::{
     ByteCount, Call, ChangePolicy, Closing, Describes, DestinationName, DirectoryName, ETagLaw,
@@ -177,7 +177,10 @@ fn settings(policy: NamePolicy) -> Settings {
     Settings {
         drops: vec![DirectorySettings {
             quiet_period: Duration::from_secs(10),
-            closing: Closing { quiet: Duration::from_secs(100), ..plain.closing },
+            runs: RunSettings {
+                closing: Closing { quiet: Duration::from_secs(100), ..plain.runs.closing },
+                ..plain.runs.clone()
+            },
             ..plain
         }],
         destinations: vec![DestinationSettings {

@@ -18,7 +18,9 @@ const ENGINE_FILES_MAX: usize = 1;
 /// Fields in `engine/` that other files may write.
 const OPEN_FIELDS_MAX: usize = 149;
 /// Fields of one struct.
-const FIELDS_MAX: usize = 20;
+const FIELDS_MAX: usize = 12;
+/// What serde reads one flat table of a file into: as wide as the table.
+const FLAT_TABLES: [&str; 2] = ["DropKeys", "ProfileKeys"];
 /// Names that several modules may define, for they are used with the module's name.
 const SHARED_NAMES: [&str; 4] = ["Error", "Result", "Kind", "Settings"];
 
@@ -125,7 +127,7 @@ fn no_struct_is_wider() {
         for definition in definition.captures_iter(&code) {
             let body = within_braces(&code[definition.get(0).expect("all of it").end()..]);
             let count = field.find_iter(body).count();
-            if count > FIELDS_MAX {
+            if count > FIELDS_MAX && !FLAT_TABLES.contains(&&definition[1]) {
                 found.push(format!("{}: {} has {count}", source.path.display(), &definition[1]));
             }
         }

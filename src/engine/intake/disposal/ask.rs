@@ -115,7 +115,7 @@ impl Disposals {
             Askable::Closed | Askable::Paused => {
                 return self.hold_up(run, &destination, turn);
             }
-            Askable::Never if !settings.dispose_unverified => {
+            Askable::Never if !settings.disposal.unverified => {
                 return self.refuse_unverified(run, &destination, turn);
             }
             Askable::Never => false,

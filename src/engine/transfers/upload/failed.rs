@@ -237,15 +237,15 @@ impl Upload {
     }
 
     fn on_refused(&mut self, now: Now) -> Decision {
-        self.life.refusal_count += 1;
+        self.life.counts.refused += 1;
         self.life.doubt = Doubt::Ask;
         if !matches!(self.state.stage, Stage::Completing { .. }) {
             return Decision::NONE;
         }
-        if self.life.refusal_count < REFUSAL_MAX {
+        if self.life.counts.refused < REFUSAL_MAX {
             return Decision::fact(Fact::CompleteWithdrawn);
         }
-        self.life.refusal_count = 0;
+        self.life.counts.refused = 0;
         if self.state.restart_count >= 1 {
             let detail = "complete was refused again and again";
             return Decision::park(ParkReason::CompleteRefused, detail, now.wall);
@@ -283,8 +283,8 @@ impl Upload {
     /// Begins again from nothing, unless that has happened too often.
     pub(super) fn start_over(&mut self, now: Now) -> Decision {
         self.life.doubt = Doubt::Ask;
-        self.life.lost_count += 1;
-        if self.life.lost_count > RESTART_MAX {
+        self.life.counts.lost += 1;
+        if self.life.counts.lost > RESTART_MAX {
             let detail = format!("the platform lost the upload {RESTART_MAX} times");
             return Decision::park(ParkReason::RestartedTooOften, detail, now.wall);
         }

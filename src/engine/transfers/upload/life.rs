@@ -32,10 +32,16 @@ pub(super) struct Life {
     pub(super) standstill: Standstill,
     /// The strange digest of the whole file that the platform showed last, and how often in a row.
     shown: Option<(ContentMark, u32)>,
-    /// How often the platform refused to complete.
-    pub(super) refusal_count: u32,
-    /// How often the platform did not have the upload any more.
-    pub(super) lost_count: u32,
+    pub(super) counts: AnswerCounts,
+}
+
+/// How often the platform gave answers of which only a few are borne.
+#[derive(Debug, Clone)]
+pub(super) struct AnswerCounts {
+    /// It refused to complete.
+    pub(super) refused: u32,
+    /// It did not have the upload any more.
+    pub(super) lost: u32,
 }
 
 /// Whether an upload must ask before it acts.
@@ -126,8 +132,7 @@ impl Life {
             directory: None,
             standstill: Standstill::NONE,
             shown: None,
-            refusal_count: 0,
-            lost_count: 0,
+            counts: AnswerCounts { refused: 0, lost: 0 },
         }
     }
 

@@ -327,7 +327,7 @@ impl Upload {
     /// Begins again because what was put together is not what was sent; what stands there is ours, and
     /// is replaced. Parks when that has happened too often.
     fn replace_damaged(&mut self, detail: String, now: Now) -> Decision {
-        if self.life.lost_count >= RESTART_MAX {
+        if self.life.counts.lost >= RESTART_MAX {
             return Decision::park(ParkReason::ContentDiffers, detail, now.wall);
         }
         let failure = Failure::new(FailureKind::PartRejected, format!("it is damaged: {detail}"));
