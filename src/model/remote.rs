@@ -13,7 +13,7 @@ pub struct Target {
     /// The folders, each followed by a slash, and the name.
     path: Box<str>,
     /// Where the name begins: a name may hold a slash, a folder cannot.
-    name_at: usize,
+    name_at: u32,
 }
 
 impl Target {
@@ -27,7 +27,7 @@ impl Target {
                 path.push('/');
             }
         }
-        let name_at = path.len();
+        let name_at = super::run::length(path.as_bytes());
         path.push_str(name);
         Self { path: path.into(), name_at }
     }
@@ -35,22 +35,22 @@ impl Target {
     /// Returns the target of another name in the same folders.
     #[must_use]
     pub fn with_name(&self, name: &str) -> Self {
-        let path = [&self.path[..self.name_at], name].concat();
+        let path = [&self.path[..self.name_at as usize], name].concat();
         Self { path: path.into(), name_at: self.name_at }
     }
 
     /// Returns its folders from the top down.
     pub fn folders(&self) -> impl DoubleEndedIterator<Item = &str> + Clone {
-        self.path[..self.name_at].split_terminator('/')
+        self.path[..self.name_at as usize].split_terminator('/')
     }
 
     /// Returns its folders with slashes between them; empty at the top.
     pub fn folder(&self) -> &str {
-        self.path[..self.name_at].trim_end_matches('/')
+        self.path[..self.name_at as usize].trim_end_matches('/')
     }
 
     pub fn name(&self) -> &str {
-        &self.path[self.name_at..]
+        &self.path[self.name_at as usize..]
     }
 
     /// Returns its folders and its name with slashes between them.

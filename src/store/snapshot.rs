@@ -20,12 +20,12 @@ use crate::model::{
 };
 
 mod catalogue;
-mod destinations;
 mod files;
 mod health;
 mod held;
 mod ledgers;
 mod page;
+mod places;
 mod report;
 mod runs;
 mod selection;
@@ -34,9 +34,9 @@ mod targets;
 mod waiting;
 mod what;
 
-use self::destinations::{DESTINATIONS, read_destination};
 pub use self::files::Sent;
 pub use self::health::{FileHealth, Ownership, ReadUpload};
+use self::places::{DESTINATIONS, read_destination};
 pub use self::runs::{DisposalShown, HeldDisposal, Proving, RunRef, RunShown, RunTallyShown};
 pub use self::selection::Selection;
 pub use self::waiting::{ParkedUploads, StaleRun, StuckUploads};
@@ -177,14 +177,6 @@ impl Snapshot {
             status.keep_listed();
         }
         Ok(status)
-    }
-
-    fn read_drops(&self) -> Result<Vec<DropShown>> {
-        let meant = self.selection.of_drops();
-        let sql = format!(
-            "SELECT * FROM drop_health WHERE is_configured = 1 AND {meant} ORDER BY drop_name"
-        );
-        self.list(&sql, read_drop)
     }
 
     fn read_database(&self) -> Result<Database> {
@@ -389,16 +381,6 @@ fn notices_sql() -> String {
         (SELECT channel || ': ' || failure FROM notices WHERE given_up_at_ns IS NOT NULL \
             ORDER BY id DESC LIMIT 1) FROM {WAITS}"
     )
-}
-
-fn read_drop(row: &Row<'_>) -> Result<DropShown> {
-    Ok(DropShown {
-        name: row.get("drop_name")?,
-        directory: row.get("directory")?,
-        watch: row.get("watch")?,
-        reason: row.get("reason")?,
-        last_full_scan_at: row.get::<_, Option<i64>>("last_full_scan_at_ns")?.map(WallTime),
-    })
 }
 
 fn read_tally(row: &Row<'_>) -> Result<Tally> {

@@ -59,7 +59,7 @@ pub(crate) struct Upload {
     is_small: bool,
     state: Sparse<UploadState>,
     /// What is stored about its parts; empty before it is begun.
-    parts: Vec<PartState>,
+    parts: Box<[PartState]>,
     life: Sparse<Life>,
 }
 
@@ -176,7 +176,13 @@ impl Upload {
 
     fn loaded(admission: Admission, state: UploadState, parts: Vec<PartState>) -> Self {
         let is_small = admission.file.fingerprint.size.0 <= admission.part_size.get();
-        Self { admission, is_small, state: state.into(), parts, life: Sparse::empty() }
+        Self {
+            admission,
+            is_small,
+            state: state.into(),
+            parts: parts.into(),
+            life: Sparse::empty(),
+        }
     }
 
     pub(crate) fn restored(stored: StoredUpload) -> Self {
@@ -190,7 +196,7 @@ impl Upload {
         StoredUpload {
             admission: self.admission.clone(),
             state: UploadState::clone(&self.state),
-            parts: self.parts.clone(),
+            parts: self.parts.to_vec(),
             waits_for: self.awaited(),
         }
     }
@@ -251,16 +257,16 @@ impl Upload {
             }
             Fact::Retouched { fingerprint } => self.admission.file.fingerprint = *fingerprint,
             Fact::Begun { remote, .. } => {
-                self.parts = vec![PartState::Open; remote.part_count as usize];
+                self.parts = vec![PartState::Open; remote.part_count as usize].into();
                 self.life.parts.forget_layout();
             }
             Fact::RemoteGone => {
-                self.parts = Vec::new();
+                self.parts = Box::default();
                 self.life.parts.forget_layout();
             }
             Fact::Retargeted { target, part_size } => {
                 (self.admission.target_id, self.admission.part_size) = (*target, *part_size);
-                self.parts = Vec::new();
+                self.parts = Box::default();
                 self.life.move_to_other_target();
             }
             Fact::Renamed { name } => {

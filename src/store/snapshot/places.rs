@@ -1,10 +1,10 @@
-//! How destinations do, as their rows have it.
+//! How drop directories and destinations do, as their rows have it.
 
 use std::time::Duration;
 
 use rusqlite::Row;
 
-use super::shown::DestinationShown;
+use super::shown::{DestinationShown, DropShown};
 use super::{Result, Snapshot};
 use crate::model::{Learned, WallTime};
 use crate::store::Error;
@@ -22,6 +22,24 @@ impl Snapshot {
     pub fn destinations(&self) -> std::result::Result<Vec<DestinationShown>, Error> {
         self.list(DESTINATIONS, read_destination).map_err(|source| self.failed(source))
     }
+
+    pub(super) fn read_drops(&self) -> Result<Vec<DropShown>> {
+        let meant = self.selection.of_drops();
+        let sql = format!(
+            "SELECT * FROM drop_health WHERE is_configured = 1 AND {meant} ORDER BY drop_name"
+        );
+        self.list(&sql, read_drop)
+    }
+}
+
+fn read_drop(row: &Row<'_>) -> Result<DropShown> {
+    Ok(DropShown {
+        name: row.get("drop_name")?,
+        directory: row.get("directory")?,
+        watch: row.get("watch")?,
+        reason: row.get("reason")?,
+        last_full_scan_at: row.get::<_, Option<i64>>("last_full_scan_at_ns")?.map(WallTime),
+    })
 }
 
 pub(super) fn read_destination(row: &Row<'_>) -> Result<DestinationShown> {
