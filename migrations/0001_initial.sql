@@ -194,6 +194,8 @@ CREATE TABLE cleanups (
     retry_at_ns INTEGER,
     failure TEXT,
     done INTEGER NOT NULL DEFAULT 0,
+    -- The upload that gave it up for another one: it is kept until that is begun.
+    after_upload INTEGER,
     PRIMARY KEY (destination, target_id, remote_upload_id)
 ) STRICT, WITHOUT ROWID;
 
@@ -226,6 +228,14 @@ CREATE TRIGGER ignored_tally_delete AFTER DELETE ON ignored BEGIN
     UPDATE ignored_tally SET path_count = path_count - 1;
 END;
 
+-- Which directory a drop directory's name stood for when files were admitted: from an upload on.
+CREATE TABLE drop_directories (
+    drop_name TEXT NOT NULL,
+    first_upload INTEGER NOT NULL,
+    directory TEXT NOT NULL,
+    PRIMARY KEY (drop_name, first_upload)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE drop_health (
     drop_name TEXT PRIMARY KEY,
     directory TEXT NOT NULL,
@@ -256,7 +266,7 @@ CREATE TABLE destination_health (
 CREATE TABLE target_learned (
     target_id INTEGER NOT NULL,
     what TEXT NOT NULL CHECK (what IN ('etags-are-md5s', 'etags-are-no-digests', 'final-digests-differ', 'no-conditions', 'no-tags',
-        'no-object-size', 'no-content-md5', 'no-part-lists', 'works')),
+        'no-object-size', 'no-content-md5', 'no-etags', 'no-part-lists', 'works')),
     detail TEXT NOT NULL,
     at_ns INTEGER NOT NULL,
     PRIMARY KEY (target_id, what)

@@ -45,6 +45,7 @@
 //! | step | durable before | killed after the act, before its record | on restart |
 //! |---|---|---|---|
 //! | admit | – | nothing happened | a scan sees the file again |
+//! | note which directory a drop directory's name stands for | – (its row, in one transaction with the first admission there) | nothing happened | it is noted with the next admission |
 //! | claim a place | the admission; where another open upload has the place, also the row that says for which one it waits | nothing happened | uploads claim their places in the order of their ids, but for those that wait |
 //! | find whose a place is | every commit before it (rows are read) | nothing changed | it is asked again |
 //! | begin anew at another target | the row with that target; the remote upload at the old one queued for removal there | nothing happened | its target is compared with that of its destination |
@@ -107,7 +108,7 @@
 //! | copy the database | – (another name until it is whole) | a torn copy under that name | the next one removes it |
 //! | remove old parts | – (one transaction) | nothing happened | they are found again |
 //! | park what no row can hold | – (in the transaction of all else) | nothing happened | what brought the value is seen or asked for again |
-//! | clean up | a row in the queue | remote upload gone | "not found" is success |
+//! | clean up | a row in the queue, with the upload that gave it up for another one | remote upload gone | "not found" is success; it is kept until that upload has begun again |
 //!
 //! One kill costs at most twice as many parts sent again as may be on their way: those that were, and
 //! those that had arrived and whose checkpoints were not durable. No part waits for a checkpoint before

@@ -95,6 +95,7 @@ impl Journal {
                 | Record::Configured { .. }
                 | Record::DestinationClock { .. }
                 | Record::TargetsInForce { .. }
+                | Record::DirectoryInForce { .. }
                 | Record::PlaceHeld { .. }
                 | Record::Ignored { .. }
                 | Record::Touched { .. }
@@ -289,6 +290,7 @@ fn note_learned(destination: &DestinationName, what: Learned, detail: &str) {
         | Learned::NoTags
         | Learned::NoObjectSize
         | Learned::NoContentMd5
+        | Learned::NoETags
         | Learned::NoPartLists => {
             tracing::warn!(%destination, "{}: {detail}", what.sentence());
         }

@@ -75,7 +75,6 @@ impl Machines {
         self.deliver(open_runs, turn);
         self.assign_targets(turn);
         let roots = std::mem::take(&mut stored.roots);
-        self.shared.roots.begin(&roots, &self.intakes);
         let uploads = std::mem::take(&mut stored.uploads);
         let (follows, disposals) = (stored.follows, std::mem::take(&mut stored.disposals));
         self.deliver(load::directories(stored), turn);
@@ -449,10 +448,7 @@ impl Machines {
 
     pub(super) fn on_reconfigured(&mut self, settings: Settings, turn: &mut Turn) {
         let roots = self.shared.roots.all(&self.intakes);
-        let replaced = reconfigure::intakes(&settings, &mut self.intakes, turn.now.monotonic);
-        for left in &replaced.left {
-            self.transfers.values_mut().for_each(|transfers| transfers.keep_directory(left));
-        }
+        let unread = reconfigure::intakes(&settings, &mut self.intakes, turn.now.monotonic);
         let roots = self.shared.roots.load(roots, &self.intakes);
         self.deliver(roots, turn);
         self.notices.reconfigure(&settings, turn.now);
@@ -467,7 +463,7 @@ impl Machines {
         let claims = self.shared.claims.renew(scene);
         self.deliver(claims, turn);
         self.deliver(Dispatch::uploads(ids.clone(), ToUpload::JoinRun), turn);
-        self.read_again(replaced.unread, turn);
+        self.read_again(unread, turn);
         self.deliver(Dispatch::uploads(ids, ToUpload::ParkOrRelease), turn);
     }
 

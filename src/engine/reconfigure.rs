@@ -6,38 +6,25 @@ use std::collections::BTreeMap;
 
 use super::intake::Intake;
 use super::loading::{Unread, UnreadDirectories};
-use super::settings::{DirectorySettings, Settings};
+use super::settings::Settings;
 use super::targets::TargetRegistry;
 use super::transfers::Transfers;
 use crate::model::{DestinationName, DirectoryName, Monotonic};
 
-/// What follows from other drop directories.
-#[derive(Debug, Default)]
-pub(super) struct Replaced {
-    /// Of which rows must be read: those that memory does not know under their directory, and those with a
-    /// destination that memory does not know for them.
-    pub(super) unread: UnreadDirectories,
-    /// Those whose names stand for other directories, or for none.
-    pub(super) left: Vec<DirectorySettings>,
-}
-
-/// Replaces the drop directories by those of the settings.
+/// Replaces the drop directories by those of the settings. Returns those of which rows must be read: which
+/// memory does not know under their directory, or with a destination that memory does not know for them.
 pub(super) fn intakes(
     settings: &Settings,
     intakes: &mut BTreeMap<DirectoryName, Intake>,
     now: Monotonic,
-) -> Replaced {
+) -> UnreadDirectories {
     let mut old = std::mem::take(intakes);
-    let mut replaced = Replaced::default();
+    let mut unread = UnreadDirectories::new();
     for drop in &settings.drops {
         let known = old.remove(&drop.name);
-        let is_other = |intake: &Intake| intake.settings().directory != drop.directory;
-        if let Some(intake) = known.as_ref().filter(|intake| is_other(intake)) {
-            replaced.left.push(intake.settings().clone());
-        }
-        let known = known.filter(|intake| !is_other(intake));
+        let known = known.filter(|intake| intake.settings().directory == drop.directory);
         if known.as_ref().is_none_or(|known| lacks_any(known, &drop.destinations)) {
-            replaced.unread.insert(drop.name.clone(), Unread::new(known.is_none()));
+            unread.insert(drop.name.clone(), Unread::new(known.is_none()));
         }
         let intake = match known {
             Some(mut intake) => {
@@ -48,8 +35,7 @@ pub(super) fn intakes(
         };
         intakes.insert(drop.name.clone(), intake);
     }
-    replaced.left.extend(old.into_values().map(|intake| intake.settings().clone()));
-    replaced
+    unread
 }
 
 /// Has every destination adopt its settings, or learn that it has none.

@@ -1,40 +1,48 @@
 //! Which directories the drop directories were, those that are not configured included: they may be again by
 //! another configuration, and uploads outlive the directory that their drop directory's name stood for.
+//! An upload is of the directory that the name stood for when it was admitted; rows say from which upload
+//! on that was which.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::dispatch::{Dispatch, ToIntake};
 use super::intake::{Intake, StoredPart};
-use crate::model::{DirectoryName, StoredRoot};
+use crate::model::{DirectoryName, StoredRoot, StoredState, UploadId};
 
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct RootRegistry {
-    /// Where drop directories were whose names stand for other directories since this life began.
-    former: BTreeMap<DirectoryName, Arc<str>>,
+    /// Where drop directories were, each from an upload on.
+    directories: BTreeMap<DirectoryName, BTreeMap<UploadId, String>>,
     /// Directories of names that are not configured, or stand for others.
     gone: Vec<StoredRoot>,
 }
 
 impl RootRegistry {
-    /// Notes which names stood for other directories when this life began.
-    pub(super) fn begin(
-        &mut self,
-        roots: &[StoredRoot],
-        intakes: &BTreeMap<DirectoryName, Intake>,
-    ) {
-        for StoredRoot { drop: name, directory, .. } in roots {
-            let now = intakes.get(name).map(|intake| &intake.settings().directory);
-            if now.is_some_and(|now| now != directory) {
-                self.former.insert(name.clone(), directory.as_str().into());
-            }
+    /// Takes what is stored of the directories that names stood for.
+    pub(super) fn new(stored: &mut StoredState) -> Self {
+        let mut registry = Self::default();
+        for (drop, first, directory) in std::mem::take(&mut stored.directories) {
+            registry.directories.entry(drop).or_default().insert(first, directory);
         }
+        registry
     }
 
-    /// Returns the directory of a name that stands for another one since this life began.
-    pub(super) fn former(&self, drop: &DirectoryName) -> Option<Arc<str>> {
-        self.former.get(drop).cloned()
+    /// Notes in which directory the file of an upload was when it was admitted; tells whether that is
+    /// another one than that of the upload before.
+    pub(super) fn admitted(&mut self, drop: &DirectoryName, directory: &str, id: UploadId) -> bool {
+        if self.directory_of(drop, id) == Some(directory) {
+            return false;
+        }
+        let of_drop = self.directories.entry(drop.clone()).or_default();
+        of_drop.insert(id, directory.to_owned());
+        true
+    }
+
+    /// Returns the directory that an upload's file was in when it was admitted.
+    pub(super) fn directory_of(&self, drop: &DirectoryName, id: UploadId) -> Option<&str> {
+        let (_, directory) = self.directories.get(drop)?.range(..=id).next_back()?;
+        Some(directory)
     }
 
     /// Remembers roots, in place of all before.

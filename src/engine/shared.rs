@@ -29,7 +29,7 @@ impl Shared {
             permits: Permits::new(next_upload),
             claims: Claims::default(),
             targets: TargetRegistry::load(&mut stored.targets),
-            roots: RootRegistry::default(),
+            roots: RootRegistry::new(stored),
             loading: Some(Loading::new()),
             next_upload,
         }

@@ -61,6 +61,8 @@ words! {
         Works = "works", "it has taken an upload";
         NoContentMd5 = "no-content-md5",
             "it knows no Content-MD5: parts are proved by their ETags alone";
+        NoETags = "no-etags",
+            "its answers to what is sent have no ETags: what arrived is looked up each time";
         NoPartLists = "no-part-lists",
             "it lists no parts of an upload: those count whose answers were recorded, the others are sent again";
     }
@@ -77,6 +79,7 @@ impl Learned {
             | Self::NoTags
             | Self::NoObjectSize
             | Self::NoContentMd5
+            | Self::NoETags
             | Self::NoPartLists => true,
         }
     }

@@ -119,6 +119,12 @@ pub enum Record {
         name: String,
         at: WallTime,
     },
+    /// The directory that a drop directory's name stands for, from an upload on.
+    DirectoryInForce {
+        drop: DirectoryName,
+        directory: String,
+        first: UploadId,
+    },
     Unit(Box<RunRow>),
     /// A line that is no upload's stands in its ledger, synced.
     LedgerAppended(Box<WrittenLine>),

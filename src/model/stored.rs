@@ -27,6 +27,8 @@ pub struct StoredState {
     /// Paths that are not uploaded.
     pub ignored: Vec<StoredIgnored>,
     pub roots: Vec<StoredRoot>,
+    /// The directories that the names of drop directories stood for, each from an upload on.
+    pub directories: Vec<(DirectoryName, UploadId, String)>,
     /// Notices that are still to be sent.
     pub notices: StoredNotices,
     /// What operators ordered, and since when.

@@ -103,6 +103,8 @@ pub struct OpenCleanup {
     pub destination: DestinationName,
     pub target: TargetId,
     pub remote: RemoteUploadId,
+    /// The upload that gave it up for another one: it is kept until that is begun, or is not to be.
+    pub after: Option<UploadId>,
 }
 
 /// A source as the owner of a place: a path below a drop directory, whatever the name of that is.

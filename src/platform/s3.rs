@@ -305,6 +305,8 @@ impl S3 {
     /// wanted and understood.
     fn condition(&self, begun: &BeginRequest) -> Vec<(String, String)> {
         match &begun.replaces {
+            // It has none by which it could be named, and was looked at just before.
+            Some(etag) if etag.as_str().is_empty() => Vec::new(),
             Some(etag) => vec![("if-match".to_owned(), format!("\"{etag}\""))],
             None if begun.overwrite => Vec::new(),
             None => vec![("if-none-match".to_owned(), "*".to_owned())],

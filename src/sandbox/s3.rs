@@ -32,6 +32,8 @@ pub struct Switches {
     pub complete_twice_is_gone: bool,
     /// The ETag of an object of many parts is something else than the MD5 of MD5s.
     pub strange_object_etag: bool,
+    /// The same, and another one each time that it is shown.
+    pub changing_object_etag: bool,
     /// Parts are listed without ETags.
     pub lists_no_etags: bool,
     /// Uploads cannot be listed.
@@ -50,6 +52,7 @@ impl Default for Switches {
             ignores_conditions: false,
             complete_twice_is_gone: false,
             strange_object_etag: false,
+            changing_object_etag: false,
             lists_no_etags: false,
             lists_no_uploads: false,
             keeps_versions: false,

@@ -1,13 +1,10 @@
 //! Uploads come in: files that settled, sentinels, and what was stored; and what their files do to them.
 
-use std::sync::Arc;
-
 use super::upload::{Tried, Upload};
 use super::{TransferTurn, Transfers};
 use crate::engine::dispatch::UploadFile;
 use crate::engine::dispatch::{Dispatch, ToIntake};
 use crate::engine::plan;
-use crate::engine::settings::DirectorySettings;
 use crate::model::{
     Admission, AdmittedFile, DirectoryName, Fact, Failure, FailureKind, Fingerprint, Now,
     ParkReason, Place, Provenance, Record, SentinelFile, SourcePath, StoredUpload, UploadId,
@@ -137,6 +134,14 @@ impl Transfers {
 
     fn insert(&mut self, admission: Admission, turn: &mut TransferTurn<'_>) {
         let id = admission.id;
+        let drop = &admission.file.drop;
+        if let Some(intake) = turn.intake(drop) {
+            let directory = &intake.settings().directory;
+            if turn.shared.roots.admitted(drop, directory, id) {
+                let (drop, directory) = (drop.clone(), directory.clone());
+                turn.record(Record::DirectoryInForce { drop, directory, first: id });
+            }
+        }
         turn.record(Record::Admit(Box::new(admission.clone())));
         let upload = Box::new(Upload::admitted(admission));
         self.uploads.insert(id, upload);
@@ -154,11 +159,8 @@ impl Transfers {
     }
 
     /// Loads an upload. One that was given up goes on being that.
-    pub(super) fn load(&mut self, mut upload: Box<Upload>, turn: &mut TransferTurn<'_>) {
-        let (id, drop) = (upload.id(), &upload.admission().file.drop);
-        if let Some(directory) = turn.shared.roots.former(drop) {
-            upload.keep_directory(&directory);
-        }
+    pub(super) fn load(&mut self, upload: Box<Upload>, turn: &mut TransferTurn<'_>) {
+        let id = upload.id();
         turn.shared.next_upload = turn.shared.next_upload.max(UploadId(id.0 + 1));
         self.uploads.insert(id, upload);
         self.join_intake(id, turn);
@@ -191,19 +193,8 @@ impl Transfers {
         }
         let mut upload = Box::new(Upload::restored(stored));
         upload.share_run(|_| old.admission().file.run.clone());
-        if let Some(directory) = old.directory() {
-            upload.keep_directory(directory);
-        }
         self.uploads.insert(id, upload);
         self.claim(id, turn);
-    }
-
-    /// Has the uploads of a drop directory remember its directory, for its name stands for another one or
-    /// for none.
-    pub(in crate::engine) fn keep_directory(&mut self, left: &DirectorySettings) {
-        let directory: Arc<str> = left.directory.as_str().into();
-        let of_drop = self.uploads.values_mut().filter(|u| u.admission().file.drop == left.name);
-        of_drop.for_each(|upload| upload.keep_directory(&directory));
     }
 
     /// A look found a file that can be read: what parked for want of it goes on.

@@ -467,7 +467,8 @@ impl Gate {
         turn: &mut TransferTurn<'_>,
     ) {
         let destination = self.settings.name.clone();
-        let what = OpenCleanup { destination, target: self.targets.at(act), remote };
+        let target = self.targets.at(act);
+        let what = OpenCleanup { destination, target, remote, after: None };
         self.cleanups.ended(act, what, reply, turn);
     }
 }

@@ -2,7 +2,7 @@
 //! long as it takes.
 //!
 //! One that was given up for another is kept until that was begun, or its begin was refused: some platforms
-//! take no second one beside it. At a crash the rows are there, and nothing holds them back.
+//! take no second one beside it. Its row names the upload, so a start keeps it for as long.
 
 use std::collections::BTreeMap;
 
@@ -36,16 +36,15 @@ impl Cleanup {
 }
 
 impl Cleanups {
-    pub(super) fn queue(&mut self, remote: RemoteUploadId, target: TargetId, due: Monotonic) {
-        let cleanup = Cleanup { target, due, failure_count: 0, act: None, waits_for: None };
+    pub(super) fn queue(&mut self, what: OpenCleanup, due: Monotonic) {
+        let OpenCleanup { target, remote, after: waits_for, .. } = what;
+        let cleanup = Cleanup { target, due, failure_count: 0, act: None, waits_for };
         self.0.entry(remote).or_insert(cleanup);
     }
 
-    /// Holds back what an upload gave up, until it has begun again.
-    pub(super) fn hold(&mut self, remote: &RemoteUploadId, upload: UploadId) {
-        if let Some(cleanup) = self.0.get_mut(remote) {
-            cleanup.waits_for = Some(upload);
-        }
+    /// Returns whether a remote upload is to be removed.
+    pub(super) fn has(&self, remote: &RemoteUploadId) -> bool {
+        self.0.contains_key(remote)
     }
 
     pub(super) fn release(&mut self, upload: UploadId) {
@@ -74,6 +73,7 @@ impl Cleanups {
             destination: destination.clone(),
             target: cleanup.target,
             remote,
+            after: None,
         };
         std::mem::take(&mut self.0).into_iter().map(what).collect()
     }

@@ -63,14 +63,11 @@ impl Transfers {
         turn: &mut TransferTurn<'_>,
     ) {
         self.learn(id, &answer, turn);
-        let begins_anew = answer.begins_anew();
+        let after = answer.begins_anew().then_some(id);
         for remote in answer.take_cleanups() {
             let Some(upload) = self.uploads.get(&id) else { break };
             let (destination, target) = (self.name.clone(), upload.admission().target_id);
-            self.clean_up(OpenCleanup { destination, target, remote: remote.clone() }, turn);
-            if let Some(gate) = self.gate.as_mut().filter(|_| begins_anew) {
-                gate.cleanups_mut().hold(&remote, id);
-            }
+            self.clean_up(OpenCleanup { destination, target, remote, after }, turn);
         }
         for fact in answer.into_facts() {
             self.record(id, fact, turn);

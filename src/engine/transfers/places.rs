@@ -77,7 +77,7 @@ impl Transfers {
             return;
         };
         let (destination, target) = (self.name.clone(), upload.admission().target_id);
-        self.clean_up(OpenCleanup { destination, target, remote }, turn);
+        self.clean_up(OpenCleanup { destination, target, remote, after: None }, turn);
         self.record(id, Fact::RemoteGone, turn);
         if let Some(upload) = self.uploads.get_mut(&id) {
             upload.doubt_act();
@@ -163,8 +163,8 @@ fn place_source(upload: &Upload, turn: &TransferTurn<'_>) -> Option<PlaceSource>
         let (directory, path) = (format!("receipts of {drop}"), sentinel_run(path));
         return Some(PlaceSource { directory, path });
     }
-    let directory = match upload.directory() {
-        Some(directory) => &**directory,
+    let directory = match turn.shared.roots.directory_of(drop, upload.id()) {
+        Some(directory) => directory,
         None => turn.intake(drop)?.settings().directory.as_str(),
     };
     let above = directory.trim_matches('/');

@@ -170,15 +170,28 @@ impl Transfers {
             if let Ok(Outcome::Replied(Reply::Begun(remote))) = reply {
                 let target = self.gate.as_ref().map(|gate| gate.targets().at(act));
                 let (destination, target) = (self.name.clone(), target.unwrap_or_default());
-                self.clean_up(OpenCleanup { destination, target, remote: remote.id }, turn);
+                let remote = remote.id;
+                self.clean_up(OpenCleanup { destination, target, remote, after: None }, turn);
             }
             return;
         };
         let context = context(upload, self.gate.as_ref(), turn);
         let is_closed = context.is_closed && step.detail.is_call();
+        let reply = without_given_up(reply, self.gate.as_ref());
         let answer = upload.on_step(step, reply, AnswerContext { is_closed, ..context });
         self.settle_answer(step.upload, answer, turn);
     }
+}
+
+/// Leaves out of what was found begun what is to be removed: it is not gone on with.
+fn without_given_up(
+    mut reply: Result<Outcome, Setback>,
+    gate: Option<&Gate>,
+) -> Result<Outcome, Setback> {
+    if let (Ok(Outcome::Replied(Reply::BegunFound(found))), Some(gate)) = (&mut reply, gate) {
+        found.retain(|remote| !gate.cleanups().has(&remote.id));
+    }
+    reply
 }
 
 /// Returns what an answer for an upload is judged by.

@@ -117,6 +117,7 @@ impl Transfers {
             destination: self.name.clone(),
             target: admission.target_id,
             remote,
+            after: None,
         });
         if let Some(what) = cleanup {
             self.clean_up(what, turn);
@@ -142,10 +143,9 @@ impl Transfers {
         turn: &mut TransferTurn<'_>,
     ) {
         match self.gate.as_mut().filter(|gate| gate.targets().has(what.target)) {
-            Some(gate) => {
-                gate.cleanups_mut().queue(what.remote, what.target, turn.now().monotonic);
-            }
-            None => turn.shared.targets.keep_cleanups(vec![what]),
+            Some(gate) => gate.cleanups_mut().queue(what, turn.now().monotonic),
+            // The upload that gave it up begins elsewhere.
+            None => turn.shared.targets.keep_cleanups(vec![OpenCleanup { after: None, ..what }]),
         }
     }
 }

@@ -137,7 +137,10 @@ impl S3 {
         body: PartBody,
     ) -> Result<Stored, Failure> {
         match self.put_object(key, token, begun, body).await {
-            Ok(response) => stored(&response),
+            Ok(response) => match stored(&response) {
+                Err(failure) => self.arrived(failure, key, begun).await.map(|(stored, _)| stored),
+                stored => stored,
+            },
             Err(failure) => self.ours_or(failure, key, token).await.map(|(stored, _)| stored),
         }
     }
@@ -160,7 +163,7 @@ impl S3 {
         if looks && !begun.overwrite && !self.is_known_free(&key).await {
             match self.head(&key).await {
                 Ok(None) => {}
-                Ok(Some(found)) if begun.replaces.as_ref() == Some(&told(&found).etag) => {}
+                Ok(Some(found)) if is_replaced(begun, &found) => {}
                 Ok(Some(found)) if found.header(TOKEN_HEADER) == Some(&begun.token) => {
                     return whole((told_of(&found), self.known(&key, &found).await?));
                 }
@@ -177,7 +180,13 @@ impl S3 {
         match self.put_object(&key, &begun.token, begun, body).await {
             Ok(response) => {
                 self.names.take(&key);
-                let (stored, version) = (stored(&response)?, version_of(&response));
+                let (stored, version) = (stored(&response), version_of(&response));
+                let stored = match stored {
+                    Ok(stored) => stored,
+                    Err(failure) => {
+                        return whole(self.arrived(failure, &key, begun).await?);
+                    }
+                };
                 let etag = &stored.etag;
                 let is_proved = md5.is_some() && Md5::parse(etag.as_str()) == md5;
                 let size = (is_proved && !stored.is_keyed).then_some(length);
@@ -189,6 +198,22 @@ impl S3 {
                 whole((stored, RemoteFile { mark, etag, version, ..file }))
             }
             Err(failure) => whole(self.ours_or(failure, &key, &begun.token).await?),
+        }
+    }
+
+    /// Returns what stands there after an answer without an ETag, as some gateways give it: our object.
+    async fn arrived(
+        &self,
+        failure: Failure,
+        key: &str,
+        begun: &BeginRequest,
+    ) -> Result<(Stored, RemoteFile), Failure> {
+        match self.ours(key, &begun.token).await {
+            Ok(Some((stored, file))) if file.size == Some(begun.size) => {
+                self.options.learn_no_etags(&failure);
+                Ok((Stored { is_found: false, ..stored }, file))
+            }
+            Ok(_) | Err(_) => Err(failure),
         }
     }
 
@@ -291,6 +316,14 @@ impl S3 {
 /// looks forbidden.
 pub(super) fn is_hidden(failure: &Failure) -> bool {
     failure.status == Some(403) && failure.kind != FailureKind::ServerFault
+}
+
+/// Returns whether what stands there is the version that is to be replaced. One without an ETag is when our
+/// request made it.
+fn is_replaced(begun: &BeginRequest, found: &Response) -> bool {
+    let etag = told(found).etag;
+    let is_ours = || found.header(TOKEN_HEADER) == Some(&begun.token);
+    begun.replaces.as_ref() == Some(&etag) && (!etag.as_str().is_empty() || is_ours())
 }
 
 /// A head has no body by which a portal's page could be told: a storage names the object's ETag, or

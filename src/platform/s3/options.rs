@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::answers::S3Call;
-use crate::model::Learned;
+use crate::model::{Failure, Learned};
 
 /// A list that is refused so often in a row is asked for no more: one refusal may pass by itself.
 const LISTS_REFUSED_MAX: u32 = 2;
@@ -76,8 +76,8 @@ impl Options {
     /// Leaves a line out, as an earlier run found.
     pub(super) fn leave_out(&self, what: Learned) {
         let mut state = self.lock();
-        let is_option =
-            what == Learned::NoPartLists || OPTIONS.iter().any(|(option, _)| *option == what);
+        let is_option = matches!(what, Learned::NoPartLists | Learned::NoETags)
+            || OPTIONS.iter().any(|(option, _)| *option == what);
         if is_option && !state.left_out.contains(&what) {
             state.left_out.push(what);
         }
@@ -94,6 +94,11 @@ impl Options {
         if let Some(said) = refusal.filter(|_| state.lists_refused >= LISTS_REFUSED_MAX) {
             state.found(Learned::NoPartLists, said.to_owned());
         }
+    }
+
+    /// Learns that an answer to bytes that arrived had no ETag.
+    pub(super) fn learn_no_etags(&self, failure: &Failure) {
+        self.lock().found(Learned::NoETags, failure.message.clone());
     }
 
     /// Returns what was found out since.

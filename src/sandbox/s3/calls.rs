@@ -136,7 +136,7 @@ async fn answer(shared: &Shared, call: &Call, operation: &str, body: Body) -> Re
             state.world.objects.remove(&call.key);
             StatusCode::NO_CONTENT.into_response()
         }
-        "head" | "get" => show(&state, call),
+        "head" | "get" => show(&mut state, call),
         "head-bucket" => StatusCode::OK.into_response(),
         _ => {
             state.ledger.breach(format!("{} {} is no call", call.method, call.path));
@@ -324,7 +324,8 @@ fn keep(
         }
     }
     let mut response = StatusCode::OK.into_response();
-    insert(response.headers_mut(), [("etag", format!("\"{etag}\""))]);
+    let told = (state.switches.storage_etag != "none").then(|| ("etag", format!("\"{etag}\"")));
+    insert(response.headers_mut(), told);
     insert(response.headers_mut(), version.map(|version| (VERSION_HEADER, version)));
     if is_keyed {
         insert(response.headers_mut(), [("x-amz-server-side-encryption", "aws:kms".to_owned())]);
@@ -349,7 +350,8 @@ fn abort(state: &mut Sandbox, call: &Call) -> Response {
 }
 
 /// Shows an object's headers, and its bytes when they are asked for.
-fn show(state: &Sandbox, call: &Call) -> Response {
+fn show(state: &mut Sandbox, call: &Call) -> Response {
+    let changed = state.switches.s3.changing_object_etag.then(|| state.new_id(32));
     let Some(object) = state.world.objects.get(&call.key) else {
         return refuse(404, "NoSuchKey", "The specified key does not exist.");
     };
@@ -380,12 +382,13 @@ fn show(state: &Sandbox, call: &Call) -> Response {
     }
     insert(
         headers,
-        [
-            ("content-length", length.to_string()),
-            ("etag", format!("\"{}\"", object.etag)),
-            ("last-modified", date(object.created_at)),
-        ],
+        [("content-length", length.to_string()), ("last-modified", date(object.created_at))],
     );
+    let etag = changed.filter(|_| object.parts.len() > 1);
+    let etag =
+        etag.map_or_else(|| object.etag.clone(), |etag| format!("{etag}-{}", object.parts.len()));
+    let told = (state.switches.storage_etag != "none").then(|| ("etag", format!("\"{etag}\"")));
+    insert(headers, told);
     if state.switches.storage_etag == "kms" {
         insert(headers, [("x-amz-server-side-encryption", "aws:kms".to_owned())]);
     }

@@ -38,6 +38,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         disposals: load_disposals(connection)?,
         ignored: load_ignored(connection)?,
         roots: load_roots(connection)?,
+        directories: load_directories(connection)?,
         notices: super::notices::load(connection)?,
         orders: super::orders::load(connection)?,
         next_upload: next.map(UploadId),
@@ -108,6 +109,16 @@ fn load_roots(connection: &Connection) -> Result<Vec<StoredRoot>> {
         let drop = DirectoryName::new(row.get::<_, String>(0)?);
         let identity = RootIdentity::new(row.get::<_, String>(2)?);
         Ok(StoredRoot { drop, directory: row.get(1)?, identity })
+    })?;
+    rows.collect()
+}
+
+fn load_directories(connection: &Connection) -> Result<Vec<(DirectoryName, UploadId, String)>> {
+    let sql = "SELECT drop_name, first_upload, directory FROM drop_directories";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| {
+        let drop = DirectoryName::new(row.get::<_, String>(0)?);
+        Ok((drop, UploadId(row.get(1)?), row.get(2)?))
     })?;
     rows.collect()
 }

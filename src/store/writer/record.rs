@@ -51,6 +51,7 @@ pub(super) fn write_record(
         Record::RunFinished { destination, drop, name, at } => {
             finish_drop(connection, destination, drop, name, *at)?;
         }
+        Record::DirectoryInForce { .. } => write_directory(connection, record)?,
         Record::Unit(row) => runs::write_row(connection, row)?,
         Record::LedgerAppended(written) => moves.appended(connection, written)?,
         Record::LedgerChecked(found) => ledgers::write_found(connection, found)?,
@@ -97,6 +98,12 @@ fn write_clock(connection: &Connection, record: &Record) -> Result<()> {
     let Record::DestinationClock { destination, behind_ns } = record else { return Ok(()) };
     let sql = "UPDATE destination_health SET clock_behind_ns = ?2 WHERE destination = ?1";
     connection.prepare_cached(sql)?.execute((destination.as_str(), behind_ns)).map(drop_count)
+}
+
+fn write_directory(connection: &Connection, record: &Record) -> Result<()> {
+    let Record::DirectoryInForce { drop, directory, first } = record else { return Ok(()) };
+    let sql = "INSERT OR REPLACE INTO drop_directories VALUES (?1, ?2, ?3)";
+    connection.prepare_cached(sql)?.execute((drop.as_str(), first.0, directory)).map(drop_count)
 }
 
 fn write_moved(connection: &Connection, record: &Record) -> Result<()> {

@@ -86,9 +86,11 @@ pub(super) fn queue_cleanup(
     what: &OpenCleanup,
     at: WallTime,
 ) -> Result<()> {
-    let sql = "INSERT INTO cleanups (destination, target_id, remote_upload_id, queued_at_ns) \
-        VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET done = 0";
-    let row = (what.destination.as_str(), what.target.0, what.remote.as_str(), at.0);
+    let sql = "INSERT INTO cleanups (destination, target_id, remote_upload_id, queued_at_ns, \
+        after_upload) VALUES (?1, ?2, ?3, ?4, ?5) \
+        ON CONFLICT DO UPDATE SET done = 0, after_upload = ?5";
+    let after = what.after.map(|upload| upload.0);
+    let row = (what.destination.as_str(), what.target.0, what.remote.as_str(), at.0, after);
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
@@ -149,15 +151,19 @@ pub(super) fn load_in_force(
     Ok(found)
 }
 
-/// Reads the remote uploads that are to be removed.
+/// Reads the remote uploads that are to be removed. One that was given up for another is kept as long as
+/// that is still to be begun.
 pub(super) fn load_cleanups(connection: &Connection) -> Result<Vec<OpenCleanup>> {
-    let sql = "SELECT destination, target_id, remote_upload_id FROM cleanups WHERE done = 0";
+    let sql = "SELECT cleanups.destination, cleanups.target_id, cleanups.remote_upload_id, uploads.id \
+        FROM cleanups LEFT JOIN uploads ON uploads.id = after_upload \
+        AND stage IN ('queued', 'beginning') AND hold <> 'parked' WHERE cleanups.done = 0";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([], |row| {
         Ok(OpenCleanup {
             destination: DestinationName::new(row.get::<_, String>(0)?),
             target: TargetId(row.get(1)?),
             remote: RemoteUploadId::new(row.get::<_, String>(2)?),
+            after: row.get::<_, Option<i64>>(3)?.map(UploadId),
         })
     })?;
     rows.collect()

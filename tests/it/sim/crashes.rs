@@ -1,8 +1,9 @@
 //! Every crash point, and every pair of two, in the small world.
 
 use dropferry::testing::engine::settings::PartsInFlight;
-use dropferry::testing::model::{Describes, NamePolicy, Traits};
+use dropferry::testing::model::{Describes, FailureKind, NamePolicy, Traits};
 
+use super::acts::Fault;
 use super::check;
 use super::receipts::PowerCut;
 use super::scenarios::put_there;
@@ -140,6 +141,46 @@ fn every_crash_point_with_damage_on_the_way_ends_with_what_was_sent() {
         }
     }
     println!("{points} crash points with damage");
+    assert!(points > 240, "only {points} crash points were found");
+}
+
+/// Runs a world of one file until it is quiet. What was given up must not be removed before another upload
+/// is begun.
+fn run_keeping(world: &mut World, life: &mut Life) {
+    loop {
+        match world.step(life) {
+            Step::Quiet => return,
+            Step::Act("abort") => {
+                let uploads = check::status(world).uploads;
+                let is_begun = uploads.iter().all(|upload| upload.state.stage.remote().is_some());
+                assert!(is_begun, "removed before another one is begun: {uploads:?}");
+            }
+            Step::Act(_) | Step::Committed | Step::Loaded | Step::Waited => {}
+        }
+    }
+}
+
+#[test]
+fn what_was_given_up_is_kept_until_another_upload_is_begun_wherever_it_is_cut() {
+    let mut points = 0;
+    for (lists_no_parts, seed) in seeds_from(950, 4).flat_map(|s| [(false, s), (true, s)]) {
+        let traits = Traits { reports_parts: false, ..traits() };
+        let mut world = World::with(seed, NamePolicy::SkipIfSame, traits);
+        world.fake.state().faults.lists_no_parts = lists_no_parts;
+        let kind = FailureKind::PartTooLarge;
+        world.faults = vec![Fault { act: "put part", nth: 2, after: false, kind }];
+        world.allowance = 4 * PART;
+        world.write("run/large", b"0123456789abcdef");
+        let (count, _) = each_crash(&mut world, |at, mut world| {
+            told(format!("seed {seed}, crash {at}"), || {
+                let mut life = world.start();
+                run_keeping(&mut world, &mut life);
+                check::all_arrived(&world, &life);
+            });
+        });
+        points += count;
+    }
+    println!("{points} crash points of an upload that is begun anew");
     assert!(points > 240, "only {points} crash points were found");
 }
 

@@ -149,7 +149,6 @@ pub(super) fn happen(line: &str, world: &mut World, mut life: Life, whole: &Sett
             hand_in(world, &mut life, path);
         }
         ["take-out", what] => {
-            world.was_elsewhere |= what == "directory";
             world.reconfigure(&mut life, without(whole, what), None);
         }
         ["put-back"] => world.reconfigure(&mut life, whole.clone(), None),

@@ -222,8 +222,7 @@ fn verify(world: &World, life: &Life) {
                 true
             }
             (Stage::Ended(EndReason::SourceChanged | EndReason::Abandoned), Hold::None) => true,
-            (_, Hold::Parked { reason: ParkReason::SourceMissing }) => true,
-            (_, Hold::Parked { reason }) => is_taken(world, reason),
+            (_, Hold::Parked { reason: ParkReason::SourceMissing | ParkReason::NameTaken }) => true,
             (_, _) => false,
         };
         assert!(is_end, "upload {} ends as {state:?}", upload.admission.id);
@@ -258,7 +257,7 @@ fn assert_one_end(world: &World, uploads: &[UploadShown], key: (&SourcePath, &De
         [] => assert!(is_given_up, "{key:?} has no upload"),
         [upload] => {
             let is_end = match upload.state.hold {
-                Hold::Parked { reason } => is_taken(world, reason),
+                Hold::Parked { reason } => reason == ParkReason::NameTaken,
                 Hold::None | Hold::Waiting { .. } => {
                     matches!(upload.state.stage, Stage::Receipted { .. })
                 }
@@ -267,13 +266,6 @@ fn assert_one_end(world: &World, uploads: &[UploadShown], key: (&SourcePath, &De
         }
         several => panic!("{key:?} has {} uploads", several.len()),
     }
-}
-
-/// Tells whether a place may be taken in this world: by a file that is not ours, or by one that a life held
-/// for another directory's.
-fn is_taken(world: &World, reason: ParkReason) -> bool {
-    let is_ours = world.was_elsewhere && reason == ParkReason::PlaceTakenByOurs;
-    is_ours || reason == ParkReason::NameTaken
 }
 
 /// No file has two export jobs that did not fail.

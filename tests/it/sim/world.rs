@@ -65,9 +65,6 @@ pub(super) struct World {
     /// The disk is slower than everything else: a commit comes when nothing else can happen.
     pub(super) is_disk_slow: bool,
     /// Bytes that may be sent again without a crash.
-    /// The drop directory was configured elsewhere for a while: a life that began then held its uploads for
-    /// files of that other directory.
-    pub(super) was_elsewhere: bool,
     pub(super) allowance: u64,
     /// What the rows must hold, where memory was not ahead of them.
     expected: Option<Vec<StoredUpload>>,
@@ -233,7 +230,6 @@ impl World {
             fault_rate: 0,
             delay_rate: 0,
             is_disk_slow: false,
-            was_elsewhere: false,
             allowance: 0,
             load_rate: 500,
             expected: None,
@@ -278,7 +274,6 @@ impl World {
             fault_rate: self.fault_rate,
             delay_rate: self.delay_rate,
             is_disk_slow: self.is_disk_slow,
-            was_elsewhere: self.was_elsewhere,
             allowance: self.allowance,
             load_rate: self.load_rate,
             expected: life.is_durable().then(|| life.stored_uploads()),

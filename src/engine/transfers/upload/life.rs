@@ -1,7 +1,5 @@
 //! What an upload knows only in this life of the process, and what it waits for.
 
-use std::sync::Arc;
-
 use super::Upload;
 use super::export::JobPoll;
 use super::failed::UploadEnding;
@@ -10,7 +8,6 @@ use super::parts::PartMemory;
 use crate::engine::event::ActId;
 use crate::engine::failure::Standstill;
 use crate::engine::sparse::AtStart;
-use crate::model::remote::ContentMark;
 use crate::model::{Fact, Fingerprint, Hold, Monotonic, ParkReason, Stage, UploadId};
 
 /// What an upload knows only in this life of the process.
@@ -26,12 +23,8 @@ pub(super) struct Life {
     pub(super) source: SourceProof,
     /// It ends so, once what may have been begun for it is found and removed.
     pub(super) ending: Option<UploadEnding>,
-    /// The drop directory that its file is in, where its name stands for another one by now.
-    directory: Option<Arc<str>>,
     /// What failed since it last went on.
     pub(super) standstill: Standstill,
-    /// The strange digest of the whole file that the platform showed last, and how often in a row.
-    shown: Option<(ContentMark, u32)>,
     pub(super) counts: AnswerCounts,
 }
 
@@ -42,6 +35,8 @@ pub(super) struct AnswerCounts {
     pub(super) refused: u32,
     /// It did not have the upload any more.
     pub(super) lost: u32,
+    /// It showed a strange digest of the whole file.
+    strange: u32,
 }
 
 /// Whether an upload must ask before it acts.
@@ -129,29 +124,26 @@ impl Life {
             poll: JobPoll::new(),
             source: SourceProof::Unknown,
             ending: None,
-            directory: None,
             standstill: Standstill::NONE,
-            shown: None,
-            counts: AnswerCounts { refused: 0, lost: 0 },
+            counts: AnswerCounts { refused: 0, lost: 0, strange: 0 },
         }
     }
 
-    /// Notes a strange digest of the whole file; returns how often in a row it was shown.
-    pub(super) fn note_shown(&mut self, mark: ContentMark) -> u32 {
-        let before = self.shown.filter(|(known, _)| *known == mark).map_or(0, |(_, count)| count);
-        self.shown = Some((mark, before + 1));
-        before + 1
+    /// Notes a strange digest of the whole file; returns how often one was shown.
+    pub(super) fn note_shown(&mut self) -> u32 {
+        self.counts.strange += 1;
+        self.counts.strange
     }
 
     /// Notes that the upload went on.
     pub(super) fn went_on(&mut self) {
-        (self.standstill, self.shown) = (Standstill::NONE, None);
+        (self.standstill, self.counts.strange) = (Standstill::NONE, 0);
     }
 
     /// Starts again for another target: what was learned at the old one says nothing of it.
     pub(super) fn move_to_other_target(&mut self) {
-        let (waits, directory) = (self.waits.at_other_target(), self.directory.take());
-        *self = Self { waits, directory, ..Self::new() };
+        let waits = self.waits.at_other_target();
+        *self = Self { waits, ..Self::new() };
     }
 }
 
@@ -194,16 +186,6 @@ impl Upload {
         self.life.act.is_some_and(|act| act.is_whole)
             || matches!(self.state.stage, Stage::Beginning { .. })
                 && (self.is_busy() || self.is_in_doubt())
-    }
-
-    /// Returns the drop directory that its file is in, where its name stands for another one by now.
-    pub(crate) fn directory(&self) -> Option<&Arc<str>> {
-        self.life.directory.as_ref()
-    }
-
-    /// Remembers the directory of its drop directory, unless it remembers one.
-    pub(crate) fn keep_directory(&mut self, directory: &Arc<str>) {
-        self.life.directory.get_or_insert_with(|| Arc::clone(directory));
     }
 
     pub(crate) fn awaited(&self) -> Option<UploadId> {

@@ -14,7 +14,7 @@
 //! |---|---|
 //! | the size differs | parked |
 //! | it was read back and differs | it is ours and damaged: begun again, and replaced |
-//! | its digest differs, and was not shown [`SHOWN_MIN`] times | asked for again |
+//! | its digest differs, and none that does was shown [`SHOWN_MIN`] times | asked for again |
 //! | one part, proved, and the file's digest differs | the same where a file can be replaced, else parked |
 //! | many parts, each proved, and the file's digest differs | verified: a rule of its own, reported once for each destination |
 
@@ -28,8 +28,8 @@ use crate::model::{
     Now, ParkReason, PartNumber, PartSize, PartState, RemoteFile, Stage, Stored, Whole,
 };
 
-/// How often a platform must show the same strange digest of a file whose parts were proved: one answer may
-/// be wrong.
+/// How often a platform must show a strange digest of a file whose parts were proved: one answer may be wrong.
+/// It need not be the same one: some storages make another one for each answer.
 const SHOWN_MIN: u32 = 3;
 /// A damaged part is sent this often before the upload parks.
 const DAMAGE_MAX: u32 = 5;
@@ -311,10 +311,7 @@ impl Upload {
         context: AnswerContext<'_>,
     ) -> bool {
         let is_known = context.finals_differ && self.parts.len() > 1;
-        let Some(shown) = there.filter(|_| !is_known && strange(sent, there).is_some()) else {
-            return false;
-        };
-        self.life.note_shown(shown) < SHOWN_MIN
+        !is_known && strange(sent, there).is_some() && self.life.note_shown() < SHOWN_MIN
     }
 
     /// Returns whether the ETags of the parts are the MD5s of what was read back, which is not what was sent.
