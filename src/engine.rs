@@ -114,7 +114,7 @@ impl Engine {
     }
 
     fn take(&mut self, event: Event, turn: &mut Turn) {
-        let now = turn.now;
+        let now = turn.now();
         match event {
             Event::Timer => {}
             Event::Hint { drop, paths } => {
@@ -223,7 +223,7 @@ impl Engine {
         if self.machines.orders.is_draining() {
             return;
         }
-        for act in self.machines.notices.acts(turn.now.monotonic) {
+        for act in self.machines.notices.acts(turn.now().monotonic) {
             let flight = if let Act::Notify { notice } = &act {
                 Flight::Notify(notice.id)
             } else {

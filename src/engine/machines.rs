@@ -105,7 +105,7 @@ impl Machines {
                         self.with_transfers(&name, turn, |t, turn| t.receive_for(id, what, turn));
                     }
                 }
-                Dispatch::Notices(what) => self.notices.receive(what, turn.now),
+                Dispatch::Notices(what) => self.notices.receive(what, turn.now()),
                 Dispatch::UploadEnded(file, end) => self.on_ended(file, end, turn),
                 Dispatch::UploadGivenUp(id) => {
                     self.orders.give_up(id, turn);
@@ -244,7 +244,7 @@ impl Machines {
                 self.with_transfers(&name, turn, |t, turn| t.on_reply(act, what, reply, turn));
             }
             Flight::Notify(id) => self.notices.answered(id, reply.err(), turn),
-            Flight::Survey => self.notices.surveyed(reply, turn.now),
+            Flight::Survey => self.notices.surveyed(reply, turn.now()),
             Flight::ReadRows => self.on_rows_read(act, reply.is_ok(), turn),
         }
     }
@@ -298,7 +298,7 @@ impl Machines {
     ) {
         let target = self.transfers.get(&destination).and_then(Transfers::target);
         if let Some(target) = target.filter(|at| self.shared.targets.learn(*at, what)) {
-            let at = turn.now.wall;
+            let at = turn.now().wall;
             turn.record(Record::DestinationLearned { destination, target, what, detail, at });
         }
     }
@@ -371,7 +371,7 @@ impl Machines {
     /// memory agrees again.
     pub(super) fn on_unstored(&mut self, refused: Unstored, turn: &mut Turn) {
         let Unstored { upload, stored, why } = refused;
-        let at = turn.now.wall;
+        let at = turn.now().wall;
         let Some(stored) = stored else {
             // It has no row: its file is known in this life, and looked at again in the next.
             let ends = ToUpload::Record(Fact::Abandoned { at });
@@ -414,20 +414,20 @@ impl Machines {
         }
         self.intakes.values_mut().for_each(Intake::discard_scan);
         let loading = self.shared.loading.get_or_insert_with(Loading::new);
-        loading.read(unread, turn.now.monotonic);
+        loading.read(unread, turn.now().monotonic);
         self.start_reading(turn);
     }
 
     /// Starts the act that reads rows, when it is due.
     pub(super) fn start_reading(&mut self, turn: &mut Turn) {
         let Some(loading) = &mut self.shared.loading else { return };
-        let Some(act) = loading.act(turn.now.monotonic) else { return };
+        let Some(act) = loading.act(turn.now().monotonic) else { return };
         loading.begun(self.shared.flights.start(Flight::ReadRows, act, turn));
     }
 
     fn on_rows_read(&mut self, act: ActId, is_read: bool, turn: &mut Turn) {
         let Some(loading) = &mut self.shared.loading else { return };
-        let Some(read) = loading.rows_read(act, is_read, turn.now.monotonic) else { return };
+        let Some(read) = loading.rows_read(act, is_read, turn.now().monotonic) else { return };
         let scans: Vec<_> =
             read.keys().map(|name| Dispatch::Intake(name.clone(), ToIntake::ScanNow)).collect();
         let known =
@@ -448,13 +448,13 @@ impl Machines {
 
     pub(super) fn on_reconfigured(&mut self, settings: Settings, turn: &mut Turn) {
         let roots = self.shared.roots.all(&self.intakes);
-        let unread = reconfigure::intakes(&settings, &mut self.intakes, turn.now.monotonic);
+        let unread = reconfigure::intakes(&settings, &mut self.intakes, turn.now().monotonic);
         let roots = self.shared.roots.load(roots, &self.intakes);
         self.deliver(roots, turn);
-        self.notices.reconfigure(&settings, turn.now);
+        self.notices.reconfigure(&settings, turn.now());
         self.settings = settings;
         let (transfers, targets) = (&mut self.transfers, &mut self.shared.targets);
-        reconfigure::transfers(&self.settings, transfers, targets, turn.now.monotonic);
+        reconfigure::transfers(&self.settings, transfers, targets, turn.now().monotonic);
         self.assign_targets(turn);
         self.with_all_transfers(turn, Transfers::write_health);
         let ids = self.scene().ids(|_| true);

@@ -263,7 +263,7 @@ impl Notices {
     /// Notes a channel's answer.
     pub(super) fn answered(&mut self, id: NoticeId, setback: Option<Setback>, turn: &mut Turn) {
         let queue = self.queues.values_mut().find(|queue| queue.is_sending(id));
-        if let Some(record) = queue.and_then(|queue| queue.on_answer(setback, turn.now)) {
+        if let Some(record) = queue.and_then(|queue| queue.on_answer(setback, turn.now())) {
             turn.record(record);
         }
     }
@@ -274,7 +274,7 @@ impl Notices {
         turn: &mut Turn,
         upload: impl Fn(UploadId) -> Option<FailingUpload>,
     ) {
-        let now = turn.now;
+        let now = turn.now();
         self.end_pauses(now.monotonic);
         for record in turn.records() {
             self.found.extend(Message::conditions_in(record));
@@ -319,7 +319,7 @@ impl Notices {
 
     /// Records a message, unless it says nothing new.
     fn note(&mut self, message: Message, turn: &mut Turn) {
-        let now = turn.now.monotonic;
+        let now = turn.now().monotonic;
         if !NoticeKind::CONDITIONS.contains(&message.kind) {
             self.post(&message, now, turn);
             return;
@@ -343,7 +343,7 @@ impl Notices {
 
     /// Notifies of a condition that begins.
     fn begin(&mut self, message: Message, turn: &mut Turn) {
-        let now = turn.now.monotonic;
+        let now = turn.now().monotonic;
         self.pauses.insert(message.group.clone(), Pause::new(now.after(PAUSE)));
         self.post(&message, now, turn);
         self.conditions.insert(message.group, Condition::Notified);
@@ -351,7 +351,7 @@ impl Notices {
 
     /// Notifies of conditions that were held back and still hold.
     fn end_holds(&mut self, turn: &mut Turn) {
-        let now = turn.now.monotonic;
+        let now = turn.now().monotonic;
         let due = self.conditions.iter().filter_map(|(group, condition)| match condition {
             Condition::Held { until, message } if *until <= now => {
                 Some((group.clone(), Message::clone(message)))
@@ -366,7 +366,7 @@ impl Notices {
 
     /// Adds files to the notices that are sent at the end of their group's pause, or makes notices.
     fn add_files(&mut self, message: Message, turn: &mut Turn) {
-        let now = turn.now.monotonic;
+        let now = turn.now().monotonic;
         let pause = self.pauses.get(&message.group);
         let (due, open) = pause.map_or((now, &[][..]), |pause| (pause.until, &pause.open));
         if open.is_empty() {
@@ -392,7 +392,7 @@ impl Notices {
         due: Monotonic,
         turn: &mut Turn,
     ) -> Vec<(Channel, NoticeId)> {
-        let now = turn.now;
+        let now = turn.now();
         let mut posted = Vec::new();
         for (channel, queue) in &mut self.queues {
             if !queue.wants(message.kind) {

@@ -236,7 +236,7 @@ impl Orders {
 
 /// Records that an order stands.
 fn stands(standing: Standing, scope: Scope, turn: &mut Turn) {
-    turn.record(Record::Order(OrderRecord::Stands { standing, scope, at: turn.now.wall }));
+    turn.record(Record::Order(OrderRecord::Stands { standing, scope, at: turn.now().wall }));
 }
 
 /// Records that an order is over.

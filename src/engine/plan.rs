@@ -68,14 +68,14 @@ pub(crate) fn part_size(
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Words<'a> {
     /// `{drop}`: the configured name of the drop directory.
-    pub(crate) drop: &'a DirectorySettings,
-    pub(crate) path: &'a SourcePath,
+    pub drop: &'a DirectorySettings,
+    pub path: &'a SourcePath,
     /// Its run; the file itself where it is alone.
-    pub(crate) run: &'a SourcePath,
+    pub run: &'a SourcePath,
     /// What the run says of itself.
-    pub(crate) reading: Option<&'a RunReading>,
+    pub reading: Option<&'a RunReading>,
     /// When it was admitted.
-    pub(crate) at: WallTime,
+    pub at: WallTime,
 }
 
 /// Words that come from what a run says of itself.

@@ -160,7 +160,7 @@ impl<'a> TransferTurn<'a> {
     }
 
     fn now(&self) -> Now {
-        self.turn.now
+        self.turn.now()
     }
 
     fn retry(&self) -> RetrySettings {

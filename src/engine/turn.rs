@@ -11,8 +11,7 @@ use crate::model::{Fact, Now, Record, UploadId};
 /// What one call decided.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    /// When the call was made.
-    pub(crate) now: Now,
+    now: Now,
     records: Vec<Record>,
     acts: Vec<(ActId, Act)>,
     free: Vec<(ActId, Act)>,
@@ -32,6 +31,11 @@ impl Turn {
             answers: Vec::new(),
             is_weighty: false,
         }
+    }
+
+    /// Returns when the call was made.
+    pub(crate) fn now(&self) -> Now {
+        self.now
     }
 
     /// Lines up a record that is not about an upload, or admits one.

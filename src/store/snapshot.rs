@@ -44,9 +44,9 @@ pub use self::what::{FileUploads, KnownNames, NamedPath};
 
 pub use self::shown::{
     Attempt, Awaited, DaemonShown, Database, DestinationShown, Detail, DropShown, ExportShown,
-    FileCounts, Ignored, IgnoredShown, NoticesShown, PartShown, PlacesShown, ProcessShown,
-    RemoteShown, RunOfUpload, StageTimes, Status, Tally, TroubleShown, UploadShown, Wait,
-    WholeDigests,
+    FileCounts, FileDigests, Ignored, IgnoredShown, NoticesShown, PartShown, PlacesShown,
+    ProcessShown, RemoteShown, RunOfUpload, StageTimes, Status, Tally, TroubleShown, UploadShown,
+    Wait,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -453,7 +453,7 @@ fn read_detail(row: &Row<'_>) -> Result<Detail> {
             ended_at: time(row, at!("ended_at_ns"))?,
             pruned_at: time(row, at!("pruned_at_ns"))?,
         },
-        digests: WholeDigests {
+        digests: FileDigests {
             mark,
             md5: row.get::<_, Option<[u8; 16]>>(at!("whole_md5"))?.map(Md5),
             sha256: row.get(at!("whole_sha256"))?,

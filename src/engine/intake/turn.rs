@@ -121,7 +121,7 @@ impl<'a> IntakeTurn<'a> {
     }
 
     pub(super) fn now(&self) -> Now {
-        self.turn.now
+        self.turn.now()
     }
 
     pub(super) fn directory(&self) -> DirectoryName {

@@ -61,7 +61,7 @@ impl Stuck {
     ) -> Vec<Message> {
         let mut failed = BTreeMap::new();
         for record in turn.records() {
-            let Some(one) = self.failed_by(record, stuck_after, turn.now, &upload) else {
+            let Some(one) = self.failed_by(record, stuck_after, turn.now(), &upload) else {
                 continue;
             };
             match failed.entry(one.group.clone()) {

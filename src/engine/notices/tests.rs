@@ -67,7 +67,7 @@ fn park(
     seconds: u64,
 ) -> Vec<Record> {
     turn(notices, seconds, |_, turn| {
-        let (detail, at) = (reason.sentence().to_owned(), turn.now.wall);
+        let (detail, at) = (reason.sentence().to_owned(), turn.now().wall);
         for number in numbers {
             let detail = detail.clone();
             turn.fact(UploadId(number), Fact::Parked { reason, detail, at });
@@ -262,8 +262,8 @@ fn a_file_that_is_unreadable_for_an_hour_is_notified_once() {
                 part: None,
                 failure,
                 sent: ByteCount(0),
-                retry_at: Some(turn.now.wall.after(Duration::from_secs(wait))),
-                at: turn.now.wall,
+                retry_at: Some(turn.now().wall.after(Duration::from_secs(wait))),
+                at: turn.now().wall,
             };
             turn.fact(UploadId(1), failed);
         })
@@ -293,7 +293,7 @@ fn a_report_is_a_message_and_the_next_survey_knows_of_it() {
         report: Some(report),
     };
     let records = turn(&mut notices, 1, |notices, turn| {
-        notices.surveyed(Ok(Outcome::Surveyed(survey)), turn.now);
+        notices.surveyed(Ok(Outcome::Surveyed(survey)), turn.now());
     });
     assert!(matches!(&records[..], [Record::Notice(notice)] if notice.at == until), "{records:?}");
     assert_eq!(wanted(&mut notices, 600), None, "not before ten minutes have passed");

@@ -133,7 +133,7 @@ fn admit(
         return Err(Answer(404, "NoSuchUpload"));
     };
     let upload = &*upload;
-    if let Some(header) = unsigned_header(headers, upload.content_type.as_deref()) {
+    if let Some(header) = unsigned_header(headers, upload.types.signed.as_deref()) {
         state.ledger.breach(format!("put: {header} is not as it was signed"));
         return Err(mismatch);
     }

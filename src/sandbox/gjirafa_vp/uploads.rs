@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::bucket::{self, Lease};
 use super::calls::{Call, Outcome, Sandbox};
-use super::world::{Phase, Refusal, Upload};
+use super::world::{ContentTypes, Phase, Refusal, Upload};
 use super::{EtagForm, Switches};
 use crate::sandbox::{Shared, faults, unix_time};
 
@@ -91,8 +91,7 @@ fn prepare(state: &mut Sandbox, call: &Call, operation: &str) -> Result<Upload, 
         upload_id: format!("u-{}", state.new_id(32)),
         details_id: 70_000 + state.world.details,
         name: name.to_owned(),
-        mime_type: call.text("mimeType")?.map(str::to_owned),
-        content_type: None,
+        types: ContentTypes { mime: call.text("mimeType")?.map(str::to_owned), signed: None },
         length: None,
         hash,
         parts_number: None,
@@ -199,9 +198,10 @@ pub(super) fn single(shared: &Shared, state: &mut Sandbox, call: &Call) -> Outco
         return Err(Refusal::new(400, "Single uploads are not available"));
     }
     let length = call.field("contentLength").map(whole).transpose()?;
-    let content_type = call.text("contentType")?.map(str::to_owned);
+    let signed = call.text("contentType")?.map(str::to_owned);
     let lease = lease(state, call)?;
-    let upload = Upload { length, content_type, ..prepare(state, call, "single")? };
+    let mut upload = prepare(state, call, "single")?;
+    (upload.length, upload.types.signed) = (length, signed);
     let answer = json!({
         "uploadFileDetailsId": upload.details_id, "requestKey": upload.request_key,
         "url": bucket::sign(shared, &call.host, &upload, 1, lease),
@@ -227,7 +227,7 @@ pub(super) fn success(state: &mut Sandbox, key: &str) -> Outcome {
     if upload.phase != Phase::Completed || !(is_single || has_multipart) {
         return Err(Refusal::not_found());
     }
-    let content_type = upload.content_type.as_deref().or(upload.mime_type.as_deref());
+    let content_type = upload.types.signed.as_deref().or(upload.types.mime.as_deref());
     Ok(json!({
         "downloadPath": file_path(upload),
         "contentType": content_type.unwrap_or("application/octet-stream"),

@@ -31,9 +31,7 @@ pub(super) struct Upload {
     pub(super) upload_id: String,
     pub(super) details_id: u64,
     pub(super) name: String,
-    pub(super) mime_type: Option<String>,
-    /// What a single upload is signed with.
-    pub(super) content_type: Option<String>,
+    pub(super) types: ContentTypes,
     /// Announced bytes.
     pub(super) length: Option<u64>,
     /// Given when duplicates are to be refused.
@@ -46,6 +44,14 @@ pub(super) struct Upload {
     pub(super) parts: BTreeMap<u32, Part>,
     /// Parts that were thrown away.
     pub(super) lost: BTreeSet<u32>,
+}
+
+/// What an upload says its content is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ContentTypes {
+    pub(super) mime: Option<String>,
+    /// What a single upload is signed with.
+    pub(super) signed: Option<String>,
 }
 
 /// A part in the storage.

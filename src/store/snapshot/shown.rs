@@ -207,7 +207,7 @@ pub struct Detail {
     pub upload: UploadShown,
     pub remote: RemoteShown,
     pub times: StageTimes,
-    pub digests: WholeDigests,
+    pub digests: FileDigests,
     /// The line that is its receipt.
     pub receipt: Option<LineRef>,
     /// What the row of its run says, where it is a file of one.
@@ -242,7 +242,7 @@ pub struct StageTimes {
 
 /// Digests of a whole file.
 #[derive(Debug, Clone)]
-pub struct WholeDigests {
+pub struct FileDigests {
     /// The digest over all parts.
     pub mark: Option<ContentMark>,
     /// MD5 of the whole file, where it was asked for.

@@ -16,7 +16,7 @@ const TUPLE_PARAMETERS_MAX: usize = 1;
 /// Files with an `impl Engine`.
 const ENGINE_FILES_MAX: usize = 1;
 /// Fields in `engine/` that other files may write.
-const OPEN_FIELDS_MAX: usize = 149;
+const OPEN_FIELDS_MAX: usize = 131;
 /// Fields of one struct.
 const FIELDS_MAX: usize = 12;
 /// What serde reads one flat table of a file into: as wide as the table.
@@ -114,6 +114,9 @@ fn the_engine_is_no_blackboard() {
         );
     }
     assert_at_most(&files, ENGINE_FILES_MAX, "files with an impl of Engine");
+    let shared: Vec<_> =
+        fields.iter().filter(|field| field.contains("pub(crate)")).cloned().collect();
+    assert_at_most(&shared, 0, "fields of the engine's machines that other modules may write");
     assert_at_most(&fields, OPEN_FIELDS_MAX, "fields of the engine that other files may write");
 }
 
