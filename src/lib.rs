@@ -121,6 +121,12 @@
 //!   kill never costs more of them than may be on their way, however slow the disk is.
 //! - The vocabulary is not of `std` alone: it derives `serde`, for what goes over the control socket and into a
 //!   recording (`daemon/recording.rs`) is what the engine works with, and no copy of it.
+//! - What is known of files that were sent stays in the rows, and scans are compared with it off the loop.
+//!   Uploads that are queued are in memory as well, each as its admission: while it waits its file may change, go or be
+//!   moved, its place may be claimed, its destination may be taken out, an order may be about it, and each of
+//!   these has to be decided in the turn in which it is heard. Read from the rows on demand, every such turn
+//!   would wait for a read behind the commits before it. They are loaded beside the first parts, portion by
+//!   portion; `benches/start.rs` measures what they take.
 //! - A receipt has one fact, written after its line is durable: a line that no row names is found when it is
 //!   asked for again, so an intent would buy nothing.
 //! - An export is done before the receipt, and is a line of its own behind that of its upload.
