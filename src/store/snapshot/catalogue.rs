@@ -29,7 +29,7 @@ impl Snapshot {
     ) -> std::result::Result<Catalogued, Error> {
         self.read_batch(directory, |reader| {
             let found = reader.rows_of(observations)?;
-            for (one, rows) in observations.iter().zip(&found) {
+            for (one, rows) in observations.iter().zip(found.of_each()) {
                 if let Some(version) = version_of(&one.seen) {
                     reader.add(&one.path, rows, Some(version))?;
                 }
@@ -48,7 +48,7 @@ impl Snapshot {
     ) -> std::result::Result<Catalogued, Error> {
         self.read_batch(directory, |reader| {
             let found = reader.rows_of(observations)?;
-            let mut rows = found.iter();
+            let mut rows = found.of_each();
             let (mut unchanged, mut failed) = (BTreeMap::<_, RunTally>::new(), Ok(()));
             observations.retain(|one| {
                 let Some(rows) = rows.next() else { return true };
@@ -81,8 +81,8 @@ impl Snapshot {
         path: &SourcePath,
     ) -> std::result::Result<Vec<KnownFile>, Error> {
         let known = self.read_batch(directory, |reader| {
-            let rows = reader.rows_of_paths(&[path.as_bytes()])?;
-            rows.iter().try_for_each(|rows| reader.add(path, rows, None))
+            let found = reader.rows_of_paths(&[path.as_bytes()])?;
+            found.of_each().try_for_each(|rows| reader.add(path, rows, None))
         });
         known.map(|known| known.sent)
     }
@@ -118,11 +118,36 @@ fn tally_of<'a>(unchanged: &'a mut BTreeMap<Vec<u8>, RunTally>, run: &[u8]) -> &
     unchanged.get_mut(run).expect("it is there")
 }
 
-/// What the rows have of one path.
-#[derive(Debug, Default)]
-struct PathRows {
+/// What the rows have of the paths of a batch. One list for all: a scan asks for millions of paths.
+#[derive(Debug)]
+struct BatchRows {
+    /// Those of one path stand together.
     sent: Vec<SentRow>,
+    paths: Vec<FoundPath>,
+}
+
+/// What was found of one path.
+#[derive(Debug, Default, Clone, Copy)]
+struct FoundPath {
+    first: usize,
+    count: usize,
     ignored: IgnoredRow,
+}
+
+/// What the rows have of one path, uploads in the order of their ids.
+#[derive(Debug, Clone, Copy)]
+struct PathRows<'a> {
+    sent: &'a [SentRow],
+    ignored: IgnoredRow,
+}
+
+impl BatchRows {
+    fn of_each(&self) -> impl Iterator<Item = PathRows<'_>> {
+        self.paths.iter().map(|path| PathRows {
+            sent: &self.sent[path.first..path.first + path.count],
+            ignored: path.ignored,
+        })
+    }
 }
 
 /// An upload that counts as sent.
@@ -143,7 +168,7 @@ enum IgnoredRow {
     Moved,
 }
 
-impl PathRows {
+impl PathRows<'_> {
     /// Tells whether a file that was observed is as it was sent to all these destinations, and whoever
     /// observes it has nothing else to note.
     fn are_all_of(&self, one: &Observation, destinations: &[DestinationName]) -> bool {
@@ -170,20 +195,27 @@ struct CatalogueReader<'a> {
 
 impl<'a> CatalogueReader<'a> {
     /// Returns what the rows have of each observation's path, in the order of the observations.
-    fn rows_of(&mut self, observations: &[Observation]) -> Result<Vec<PathRows>> {
+    fn rows_of(&mut self, observations: &[Observation]) -> Result<BatchRows> {
         let paths: Vec<_> = observations.iter().map(|one| one.path.as_bytes()).collect();
         self.rows_of_paths(&paths)
     }
 
-    fn rows_of_paths(&mut self, paths: &[&[u8]]) -> Result<Vec<PathRows>> {
+    fn rows_of_paths(&mut self, paths: &[&[u8]]) -> Result<BatchRows> {
         let mut order: Vec<_> = (0..paths.len()).collect();
         order.sort_unstable_by_key(|number| paths[*number]);
         let sorted: Vec<_> = order.iter().map(|number| paths[*number]).collect();
-        let mut found: Vec<_> = paths.iter().map(|_| PathRows::default()).collect();
+        let mut found = BatchRows {
+            sent: Vec::with_capacity(paths.len()),
+            paths: vec![FoundPath::default(); paths.len()],
+        };
         let mut sent = self.sent_statement()?;
         self.side_by_side(&mut sent, &sorted, |reader, number, row| {
-            let sent = reader.sent_row(row)?;
-            found[order[number]].sent.push(sent);
+            let path = &mut found.paths[order[number]];
+            if path.count == 0 {
+                path.first = found.sent.len();
+            }
+            path.count += 1;
+            found.sent.push(reader.sent_row(row)?);
             Ok(())
         })?;
         let sql = "SELECT path, moved_upload IS NOT NULL FROM ignored \
@@ -192,10 +224,12 @@ impl<'a> CatalogueReader<'a> {
         self.side_by_side(&mut ignored, &sorted, |_, number, row| {
             let is_moved = row.get(1)?;
             let row = if is_moved { IgnoredRow::Moved } else { IgnoredRow::Ignored };
-            found[order[number]].ignored = row;
+            found.paths[order[number]].ignored = row;
             Ok(())
         })?;
-        found.iter_mut().for_each(|rows| rows.sent.sort_unstable_by_key(|row| row.id));
+        for path in found.paths.iter().filter(|path| path.count > 1) {
+            found.sent[path.first..path.first + path.count].sort_unstable_by_key(|row| row.id);
+        }
         Ok(found)
     }
 
@@ -263,7 +297,7 @@ impl<'a> CatalogueReader<'a> {
     fn add(
         &mut self,
         path: &SourcePath,
-        rows: &PathRows,
+        rows: PathRows<'_>,
         version: Option<&Fingerprint>,
     ) -> Result<()> {
         let moved = match rows.ignored {
