@@ -8,7 +8,6 @@ use super::transfers::TransferAct;
 use super::turn::Turn;
 use crate::model::{DestinationName, DirectoryName, NoticeId};
 
-/// Acts in flight, by their ids. An id is never used again in one life of the process.
 /// An act that was handed out and has not come back.
 #[derive(Debug, Clone)]
 pub(super) enum Flight {
@@ -20,20 +19,36 @@ pub(super) enum Flight {
     ReadRows,
 }
 
+impl Flight {
+    /// Returns the drop directory of an act of a run.
+    fn run_of(&self) -> Option<&DirectoryName> {
+        match self {
+            Self::Intake(directory, act, _) => Some(directory).filter(|_| act.is_of_run()),
+            Self::Transfers(..) | Self::Notify(_) | Self::Survey | Self::ReadRows => None,
+        }
+    }
+}
+
+/// Acts in flight, by their ids. An id is never used again in one life of the process.
 #[derive(Debug)]
 pub(super) struct Flights {
     flights: BTreeMap<ActId, Flight>,
+    /// How many of them are acts of runs, by drop directory.
+    of_runs: BTreeMap<DirectoryName, usize>,
     next: ActId,
 }
 
 impl Flights {
     pub(super) fn new() -> Self {
-        Self { flights: BTreeMap::new(), next: ActId(1) }
+        Self { flights: BTreeMap::new(), of_runs: BTreeMap::new(), next: ActId(1) }
     }
 
     pub(super) fn register(&mut self, flight: Flight) -> ActId {
         let act = self.next;
         self.next = ActId(act.0 + 1);
+        if let Some(directory) = flight.run_of() {
+            *self.of_runs.entry(directory.clone()).or_default() += 1;
+        }
         self.flights.insert(act, flight);
         act
     }
@@ -50,7 +65,21 @@ impl Flights {
     }
 
     pub(super) fn remove(&mut self, act: ActId) -> Option<Flight> {
-        self.flights.remove(&act)
+        let flight = self.flights.remove(&act);
+        if let Some(directory) = flight.as_ref().and_then(Flight::run_of)
+            && let Some(count) = self.of_runs.get_mut(directory)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.of_runs.remove(directory);
+            }
+        }
+        flight
+    }
+
+    /// Returns how many acts of runs are out in a drop directory.
+    pub(super) fn run_act_count(&self, directory: &DirectoryName) -> usize {
+        self.of_runs.get(directory).copied().unwrap_or(0)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -86,7 +86,7 @@ impl Api {
         let headers = self.authorised(request.headers)?;
         let response = self.link.http.send(method, url, Request { headers, ..request }).await?;
         self.link.account.learn_clock(&response);
-        if (200..300).contains(&response.status) && response.request_id().is_some() {
+        if (200..300).contains(&response.status) && response.has_request_id() {
             self.gives_ids.store(true, Ordering::Relaxed);
         }
         Ok(response)
@@ -98,7 +98,7 @@ impl Api {
     pub(super) fn is_of_another(&self, response: &Response, has_form: bool) -> bool {
         matches!(response.status, 403 | 404 | 410)
             && !has_form
-            && response.request_id().is_none()
+            && !response.has_request_id()
             && self.gives_ids.load(Ordering::Relaxed)
     }
 

@@ -169,8 +169,15 @@ impl Response {
 
     /// Returns the far side's id of the request, bounded: the platform's or the storage's.
     pub(crate) fn request_id(&self) -> Option<String> {
-        let id = self.header("x-request-id").or_else(|| self.header("x-amz-request-id"))?;
-        Some(scrub(id).chars().take(REQUEST_ID_MAX).collect())
+        self.raw_request_id().map(|id| scrub(id).chars().take(REQUEST_ID_MAX).collect())
+    }
+
+    pub(crate) fn has_request_id(&self) -> bool {
+        self.raw_request_id().is_some()
+    }
+
+    fn raw_request_id(&self) -> Option<&str> {
+        self.header("x-request-id").or_else(|| self.header("x-amz-request-id"))
     }
 }
 
@@ -327,8 +334,15 @@ impl Http {
         let elapsed_ms = elapsed.and_then(Result::ok);
         match &answer {
             Ok(answer) => {
-                let (status, request_id) = (answer.status, answer.request_id());
-                tracing::trace!(path = %place, status, request_id, elapsed_ms, "answer received");
+                let status = answer.status;
+                // Worked out only where somebody asked for it.
+                tracing::trace!(
+                    path = %place,
+                    status,
+                    request_id = answer.request_id(),
+                    elapsed_ms,
+                    "answer received"
+                );
             }
             Err(failure) => {
                 tracing::trace!(path = %place, kind = failure.kind.as_str(), elapsed_ms, "no answer");

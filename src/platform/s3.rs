@@ -235,7 +235,7 @@ impl S3 {
         let refusal = refusal.map(|failure| self.of_its_time(failure, ask.dated));
         match refusal {
             None => {
-                if response.request_id().is_some() {
+                if response.has_request_id() {
                     self.gives_ids.store(true, Ordering::Relaxed);
                 }
                 Ok(response)
@@ -257,7 +257,7 @@ impl S3 {
     fn is_of_another(&self, response: &Response) -> bool {
         response.status == 404
             && self.gives_ids.load(Ordering::Relaxed)
-            && response.request_id().is_none()
+            && !response.has_request_id()
             && wire::error(&response.body).is_none()
     }
 

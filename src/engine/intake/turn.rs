@@ -209,7 +209,6 @@ impl Flights {
 
     /// Returns whether one more act of a run may begin in a drop directory.
     pub(in crate::engine) fn has_run_slot(&self, directory: &DirectoryName) -> bool {
-        let acts = self.intake_acts().filter(|(of, act)| *of == directory && act.is_of_run());
-        acts.count() < RUN_ACTS_MAX
+        self.run_act_count(directory) < RUN_ACTS_MAX
     }
 }
