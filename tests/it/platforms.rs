@@ -10,6 +10,7 @@ mod life;
 mod pauses;
 mod projects;
 mod refusals;
+mod scope;
 mod small_parts;
 mod switches;
 mod weather;

@@ -2,7 +2,8 @@
 //! not at all. Everything arrives, nobody is asked for, and little is sent again.
 //!
 //! The faults are drawn by a seed, `DROPFERRY_WEATHER_SEED`. By default some files are sent;
-//! `DROPFERRY_WEATHER_SECONDS` has more of them come for so long, and then waits for all.
+//! `DROPFERRY_WEATHER_SECONDS` has more of them come for so long, and `DROPFERRY_WEATHER_FILES` until they are so
+//! many; then it waits for all.
 
 #![expect(clippy::print_stdout, reason = "what was sent again, shown by --nocapture")]
 
@@ -73,17 +74,19 @@ fn weather(platform: &str, seed: u64) -> Vec<Value> {
 }
 
 fn what_answers_at_random_gets_everything_once(platform: &str) {
-    let (seed, seconds) =
-        (asked("DROPFERRY_WEATHER_SEED", 7), asked("DROPFERRY_WEATHER_SECONDS", 0));
+    let seed = asked("DROPFERRY_WEATHER_SEED", 7);
+    let seconds = asked("DROPFERRY_WEATHER_SECONDS", 0);
+    let file_count = asked("DROPFERRY_WEATHER_FILES", ROUND);
     let transfer = "parts_in_flight = 8\npart_size = \"1 MiB\"";
     let orphans_allowed = 10_000;
     let mut stage = stage_at(platform, Options { transfer, orphans_allowed, ..Options::default() });
     stage.tell("faults", &json!(weather(platform, seed)).to_string());
     stage.start();
     let clock = Clock::real();
-    let end = clock.now().monotonic.after(Duration::from_secs(seconds));
+    let begun = clock.now().monotonic;
+    let end = begun.after(Duration::from_secs(seconds));
     let (mut count, mut length) = (0, 0);
-    while count == 0 || clock.now().monotonic < end {
+    while count < file_count || clock.now().monotonic < end {
         for index in count..count + ROUND {
             let bytes = noise(length_of(index), index);
             length += bytes.len();
@@ -101,6 +104,10 @@ fn what_answers_at_random_gets_everything_once(platform: &str) {
     }
     stage.assert_all_there();
     assert_eq!(stage.count("parked"), 0, "{platform}, seed {seed}: nobody is asked for");
+    println!(
+        "{platform}, seed {seed}: {count} files in {:.0?}",
+        clock.now().monotonic.since(begun)
+    );
     assert_little_again(&stage, platform, length);
 }
 
