@@ -6,6 +6,7 @@
 mod as_user;
 mod ask;
 mod bandwidth;
+mod bar;
 mod check_config;
 mod close;
 mod demo;

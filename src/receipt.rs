@@ -29,6 +29,12 @@ pub(crate) fn rfc3339(at: WallTime) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(at.0)).unwrap_or_default().to_string()
 }
 
+/// Reads a moment as RFC 3339 has it.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<WallTime> {
+    let at = text.parse::<jiff::Timestamp>().ok()?;
+    i64::try_from(at.as_nanosecond()).ok().map(WallTime)
+}
+
 pub fn directory(state: &Path) -> PathBuf {
     state.join("receipts")
 }

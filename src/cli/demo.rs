@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::bar::Bar;
 use super::{Exit, render};
 use crate::clock::Clock;
 use crate::model::Monotonic;
@@ -162,11 +162,12 @@ impl DemoPlaces {
 
     /// Runs the daemon until everything is there, with a kill on the way.
     async fn perform(&self, sandbox: &Sandbox, total: u64, count: u64) -> anyhow::Result<()> {
-        let bar = progress_bar(total);
+        let mut bar = Bar::new();
         let mut child = self.start_daemon()?;
-        let outcome =
-            self.watch(&mut child, sandbox, DemoGoal { bytes: total, uploads: count }, &bar).await;
-        bar.finish_and_clear();
+        let outcome = self
+            .watch(&mut child, sandbox, DemoGoal { bytes: total, uploads: count }, &mut bar)
+            .await;
+        bar.end();
         if outcome.is_err() {
             child.kill().ok();
         } else {
@@ -181,7 +182,7 @@ impl DemoPlaces {
         child: &mut Child,
         sandbox: &Sandbox,
         goal: DemoGoal,
-        bar: &ProgressBar,
+        bar: &mut Bar,
     ) -> anyhow::Result<()> {
         let mut killed = false;
         let mut last = Movement { sum: 0, at: self.clock.now().monotonic };
@@ -192,13 +193,13 @@ impl DemoPlaces {
                 ledgers.map(|ledger| ledger.bytes_received - ledger.bytes_received_again).sum();
             let status = self.status();
             let there = count_there(&status);
-            bar.set_position(arrived);
-            bar.set_message(format!("{there} of {} uploads", goal.uploads));
+            let said = format!("{there} of {} uploads, {}", goal.uploads, bar.pace());
+            bar.show(arrived, goal.bytes, &said);
             if !killed && arrived * 100 >= goal.bytes * KILL_AT_PERCENT {
                 killed = true;
                 child.kill()?;
                 child.wait()?;
-                bar.suspend(|| render::talk("killed the daemon (SIGKILL); starting it again"));
+                bar.say("killed the daemon (SIGKILL); starting it again");
                 *child = self.start_daemon()?;
             }
             let seen = Movement { sum: arrived + there, at: self.clock.now().monotonic };
@@ -246,13 +247,6 @@ struct Movement {
     /// Bytes that arrived, and uploads that are complete.
     sum: u64,
     at: Monotonic,
-}
-
-fn progress_bar(total: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-    let template = "{bar:40} {percent}% {bytes} of {total_bytes}, {binary_bytes_per_sec}, {msg}";
-    bar.set_style(ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar()));
-    bar
 }
 
 fn count_there(status: &Status) -> u64 {

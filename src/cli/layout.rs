@@ -66,6 +66,11 @@ impl Sheet {
         self.lines.push((tone, text.trim_end().to_owned()));
     }
 
+    /// Returns its lines: what each is to its reader, and its text.
+    pub(super) fn into_lines(self) -> Vec<(Tone, String)> {
+        self.lines
+    }
+
     /// Returns it without colour.
     pub(super) fn plain(&self) -> String {
         self.lines.iter().map(|(_, line)| format!("{line}\n")).collect()

@@ -38,11 +38,6 @@ pub(super) fn sheet(sheet: &Sheet) -> io::Result<()> {
     document(&scrub_secrets(&text))
 }
 
-/// Clears a terminal.
-pub(super) fn clear() -> io::Result<()> {
-    io::stdout().lock().write_all(b"\x1b[H\x1b[2J")
-}
-
 /// Prints talk; there is nobody to tell when that fails.
 pub(super) fn talk(text: &str) {
     writeln!(io::stderr().lock(), "{}", lines_shown(&scrub(text))).ok();

@@ -1,6 +1,6 @@
 //! `show`: everything about a run, about one upload, or about each of what is named.
 
-mod run;
+pub(super) mod run;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -11,13 +11,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use self::run::NamedRun;
+use super::status::StatusReader;
 use super::status::json::{disposal_json, upload_json};
 use super::what::{What, WhatError};
-use super::{Common, Exit, ask, render};
-use crate::clock::Clock;
+use super::{Common, Exit, render};
 use crate::model::{AdmittedFile, Scope, Shown, SourcePath, UploadId, json_shown};
 use crate::receipt;
-use crate::store::snapshot::{DestinationShown, Detail, DisposalShown, Snapshot};
+use crate::store::snapshot::{Attempt, DestinationShown, Detail, DisposalShown, Snapshot};
 
 /// Uploads that are shown in full.
 const SHOWN_MAX: usize = 100;
@@ -49,7 +49,7 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
             return Ok(exit);
         }
     }
-    let status = snapshot.status_with(false, Clock::real().now().wall, ask::live(common))?;
+    let (_, status) = StatusReader::new(common)?.read(&[], false)?;
     let mut ids = Vec::new();
     for scope in what.scopes() {
         ids.extend(snapshot.uploads_of(&scope, SHOWN_MAX + 1)?);
@@ -216,7 +216,12 @@ fn disposal_text(disposal: &DisposalShown) -> String {
     }
 }
 
-fn to_text(detail: &Detail, disposal: Option<&DisposalShown>, state: &Path) -> String {
+/// Lists all about one upload but its attempts: names and values.
+pub(super) fn rows(
+    detail: &Detail,
+    disposal: Option<&DisposalShown>,
+    state: &Path,
+) -> Vec<Vec<String>> {
     let upload = &detail.upload;
     let admission = &upload.admission;
     let at = |time| render::time(time).as_str().unwrap_or("-").to_owned();
@@ -269,16 +274,21 @@ fn to_text(detail: &Detail, disposal: Option<&DisposalShown>, state: &Path) -> S
         row("parts", format!("removed with attempts on {}; {kept}", at(detail.times.pruned_at)))
     }));
     rows.extend(upload.last_error.clone().map(|error| row("last failure", error)));
-    let mut text = render::table(&rows);
+    rows
+}
+
+/// Says when and how an attempt failed.
+pub(super) fn attempt_text(attempt: &Attempt) -> String {
+    let part = attempt.part.map_or(String::new(), |part| format!(" {part}"));
+    let at = render::time(Some(attempt.at));
+    let (at, Attempt { act, message, kind, .. }) = (at.as_str().unwrap_or("-"), attempt);
+    format!("{at} {}{part}: {} ({})", Shown(act), Shown(message), Shown(kind))
+}
+
+fn to_text(detail: &Detail, disposal: Option<&DisposalShown>, state: &Path) -> String {
+    let mut text = render::table(&rows(detail, disposal, state));
     for attempt in detail.attempts.iter().take(10) {
-        let part = attempt.part.map_or(String::new(), |part| format!(" {part}"));
-        text.push_str(&format!(
-            "  {} {}{part}: {} ({})\n",
-            at(Some(attempt.at)),
-            Shown(&attempt.act),
-            Shown(&attempt.message),
-            Shown(&attempt.kind)
-        ));
+        text.push_str(&format!("  {}\n", attempt_text(attempt)));
     }
     text
 }

@@ -4,12 +4,15 @@
 
 pub(super) mod attention;
 pub(super) mod json;
+mod merge;
 pub(super) mod progress;
+pub(super) mod runs;
 pub(super) mod text;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -17,9 +20,12 @@ use clap::Args;
 use super::what::What;
 use super::{Common, Exit, ask, layout, render};
 use crate::clock::Clock;
-use crate::model::WallTime;
+use crate::model::Scope;
 use crate::store::Kind;
 use crate::store::snapshot::{Snapshot, Status};
+
+/// How often it is read again.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArguments {
@@ -30,7 +36,7 @@ pub(super) struct StatusArguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Show it again every second
+    /// Follow it: on a terminal as a full-screen view (? shows its keys), else it is printed every second
     #[arg(long)]
     watch: bool,
     /// Exit with 6 when something needs a person, with 5 when the daemon does not run
@@ -39,16 +45,32 @@ pub(super) struct StatusArguments {
     /// List all ended uploads, not the last hundred
     #[arg(long)]
     all: bool,
+    /// Show what `status --json` said on several machines: a file of each
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["which", "watch", "all"])]
+    merge: Vec<PathBuf>,
+}
+
+/// Where a status is read: the rows, and the daemon that is asked besides.
+pub(super) struct StatusReader<'a> {
+    common: &'a Common,
+    directory: PathBuf,
+    clock: Clock,
 }
 
 pub(super) fn execute(common: &Common, arguments: &StatusArguments) -> anyhow::Result<Exit> {
-    let directory = common.state_directory()?;
-    let clock = Clock::real();
+    if !arguments.merge.is_empty() {
+        return merge::execute(&arguments.merge, arguments.json, arguments.check);
+    }
+    let reader = StatusReader::new(common)?;
+    if arguments.watch && !arguments.json && std::io::stdout().is_terminal() {
+        return watch::execute(&reader, &arguments.which);
+    }
     loop {
-        let status = read(common, &directory, arguments, clock.now().wall)?;
-        if arguments.watch && std::io::stdout().is_terminal() {
-            render::clear()?;
+        let status = reader.read_named(&arguments.which, arguments.all)?;
+        if status.is_none() {
+            render::talk("no daemon has run on this state yet");
         }
+        let status = status.unwrap_or_else(|| reader.nothing());
         if arguments.json {
             render::json(&json::to_json(&status))?;
         } else {
@@ -57,29 +79,41 @@ pub(super) fn execute(common: &Common, arguments: &StatusArguments) -> anyhow::R
         if !arguments.watch {
             return Ok(if arguments.check { check(&status, common) } else { Exit::Fine });
         }
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(INTERVAL);
     }
 }
 
-fn read(
-    common: &Common,
-    directory: &Path,
-    arguments: &StatusArguments,
-    now: WallTime,
-) -> anyhow::Result<Status> {
-    match Snapshot::open(directory) {
-        Ok(mut snapshot) => {
-            if !arguments.which.is_empty() {
-                let what = What::read(&snapshot, &arguments.which)?;
-                snapshot.select(&what.scopes())?;
-            }
-            Ok(snapshot.status_with(arguments.all, now, ask::live(common))?)
+impl<'a> StatusReader<'a> {
+    pub(super) fn new(common: &'a Common) -> anyhow::Result<Self> {
+        let directory = common.state_directory()?;
+        Ok(Self { common, directory, clock: Clock::real() })
+    }
+
+    /// Reads what these name, or everything.
+    pub(super) fn read(&self, scopes: &[Scope], all: bool) -> anyhow::Result<(Snapshot, Status)> {
+        let mut snapshot = Snapshot::open(&self.directory)?;
+        if !scopes.is_empty() {
+            snapshot.select(scopes)?;
         }
-        Err(error) if error.kind == Kind::Missing && arguments.which.is_empty() => {
-            render::talk("no daemon has run on this state yet");
-            Ok(Status { read_at: now, ..Status::default() })
-        }
-        Err(error) => Err(error.into()),
+        let (now, live) = (self.clock.now().wall, ask::live(self.common));
+        let status = snapshot.status_with(all, now, live)?;
+        Ok((snapshot, status))
+    }
+
+    /// Reads what these words name, or everything; none where no daemon has run yet.
+    fn read_named(&self, words: &[OsString], all: bool) -> anyhow::Result<Option<Status>> {
+        let scopes = match Snapshot::open(&self.directory) {
+            Ok(_) if words.is_empty() => Vec::new(),
+            Ok(snapshot) => What::read(&snapshot, words)?.scopes(),
+            Err(error) if error.kind == Kind::Missing && words.is_empty() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Some(self.read(&scopes, all)?.1))
+    }
+
+    /// Returns what is shown where there is nothing to read.
+    fn nothing(&self) -> Status {
+        Status { read_at: self.clock.now().wall, ..Status::default() }
     }
 }
 

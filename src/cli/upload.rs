@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,16 +13,16 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::OFlags;
 
 use super::status::json::upload_json;
+use super::wait::{WaitProgress, open_count, said};
 use super::{Common, Exit, ask, render};
 use crate::control::{ControlRequest, FILES_MAX, Handed, Reply};
-use crate::model::{Observation, Seen, Shown, SourcePath, UploadId};
+use crate::model::{Observation, Scope, Seen, Shown, SourcePath, UploadId};
 use crate::source::{self, DirectoryRoot, Filter};
 use crate::store::snapshot::{Detail, Snapshot};
 
@@ -67,9 +66,10 @@ pub(super) fn execute(common: &Common, arguments: &UploadArguments) -> anyhow::R
     }
     let ids: Vec<_> = uploads.iter().filter_map(|handed| handed.upload).map(UploadId).collect();
     let ended = match arguments.wait {
-        true => wait(&Snapshot::open(&common.state_directory()?)?, &ids)?,
-        false => Vec::new(),
+        true => wait(common, &ids, !arguments.json)?,
+        false => Some(Vec::new()),
     };
+    let Some(ended) = ended else { return Ok(Exit::NotRunning) };
     if arguments.json {
         render::json(&to_json(&uploads, &left_out, &ended))?;
     }
@@ -212,37 +212,30 @@ fn to_json(uploads: &[Handed], left_out: &[(String, String)], ended: &[Detail]) 
     json!({ "schema": 1, "uploads": uploads, "left_out": left_out, "ended": ended })
 }
 
-/// Waits until every upload has ended or is parked.
-fn wait(snapshot: &Snapshot, ids: &[UploadId]) -> anyhow::Result<Vec<Detail>> {
-    let bar = bar();
-    loop {
-        let mut details = Vec::new();
-        for id in ids {
-            details.extend(snapshot.detail(*id)?);
+/// Waits until every upload has ended or is parked; none where no daemon runs any more.
+fn wait(common: &Common, ids: &[UploadId], says_end: bool) -> anyhow::Result<Option<Vec<Detail>>> {
+    if ids.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let mut waiting = WaitProgress::new(common, ids.iter().copied().map(Scope::Upload).collect())?;
+    let status = loop {
+        let status = waiting.look()?;
+        if open_count(&status) == 0 {
+            break status;
         }
-        let sum = |of: fn(&Detail) -> u64| details.iter().map(of).sum::<u64>();
-        bar.set_length(sum(|detail| detail.upload.admission.file.fingerprint.size.0));
-        bar.set_position(sum(|detail| detail.upload.accepted_bytes));
-        let is_still =
-            |detail: &Detail| matches!(detail.upload.word(), "completed" | "abandoned" | "parked");
-        let still = details.iter().filter(|detail| is_still(detail)).count();
-        bar.set_message(format!("{still} of {} files", details.len()));
-        if still == details.len() {
-            bar.finish_and_clear();
-            return Ok(details);
+        if waiting.is_in_vain() {
+            return Ok(None);
         }
         std::thread::sleep(LOOK_INTERVAL);
-    }
-}
-
-fn bar() -> ProgressBar {
-    let target = match std::io::stderr().is_terminal() {
-        true => ProgressDrawTarget::stderr(),
-        false => ProgressDrawTarget::hidden(),
     };
-    let style = ProgressStyle::with_template(
-        "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left, {msg}",
-    );
-    let bar = ProgressBar::with_draw_target(None, target);
-    style.map_or(bar.clone(), |style| bar.with_style(style))
+    waiting.end();
+    if says_end {
+        render::data(&said(&status))?;
+    }
+    let snapshot = Snapshot::open(&common.state_directory()?)?;
+    let mut details = Vec::new();
+    for id in ids {
+        details.extend(snapshot.detail(*id)?);
+    }
+    Ok(Some(details))
 }

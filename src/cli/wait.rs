@@ -1,21 +1,19 @@
 //! `wait`: returns when a run is there, when something of it needs a person, or when time is up.
 
 use std::ffi::OsString;
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::bail;
-use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use super::status::progress;
-use super::status::{attention, text};
+use super::bar::Bar;
+use super::status::progress::{self, RunProgress};
+use super::status::{StatusReader, attention, text};
 use super::what::What;
-use super::{Common, Exit, ask, layout, render};
+use super::{Common, Exit, layout, render};
 use crate::clock::Clock;
 use crate::config::parse_duration;
-use crate::model::{RunState, Scope};
-use crate::store::snapshot::{Snapshot, Status};
+use crate::model::{Monotonic, RunState, Scope};
+use crate::store::snapshot::{Snapshot, Status, Tally, UploadShown};
+use anyhow::bail;
+use clap::Args;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// A daemon that is started again, for a new version say, is waited for.
@@ -35,59 +33,100 @@ fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|unit| format!("allowed: {}", unit.allowed))
 }
 
+/// What is waited for, as it is read again and again, with a bar.
+pub(super) struct WaitProgress<'a> {
+    reader: StatusReader<'a>,
+    scopes: Vec<Scope>,
+    clock: Clock,
+    bar: Bar,
+    /// When a daemon was seen to run last.
+    ran_at: Option<Monotonic>,
+}
+
+impl<'a> WaitProgress<'a> {
+    pub(super) fn new(common: &'a Common, scopes: Vec<Scope>) -> anyhow::Result<Self> {
+        let (reader, clock) = (StatusReader::new(common)?, Clock::real());
+        Ok(Self { reader, scopes, clock, bar: Bar::new(), ran_at: None })
+    }
+
+    /// Reads how far it is, and shows it.
+    pub(super) fn look(&mut self) -> anyhow::Result<Status> {
+        let (_, status) = self.reader.read(&self.scopes, false)?;
+        if status.process.is_running {
+            self.ran_at = Some(self.clock.now().monotonic);
+        }
+        let gone = progress::sum(&status, |tally| tally.accepted_bytes + tally.bytes_in_flight);
+        let total = progress::sum(&status, |tally| tally.size_bytes);
+        let ahead = self.ahead(&status)?;
+        self.bar.show(gone, total, &words(&status, ahead));
+        Ok(status)
+    }
+
+    /// Tells whether no daemon runs, and says so.
+    pub(super) fn is_in_vain(&self) -> bool {
+        let now = self.clock.now().monotonic;
+        let is_down = self.ran_at.is_none_or(|at| now.since(at) > RESTART_LIMIT);
+        if is_down {
+            self.end();
+            render::talk(
+                "dropferry is not running: nothing is sent\nhint: systemctl start dropferry",
+            );
+        }
+        is_down
+    }
+
+    /// Counts uploads that go before, while none of these has begun.
+    fn ahead(&self, status: &Status) -> anyhow::Result<usize> {
+        let begun = |tally: &Tally| tally.upload_count > 0 && tally.state != "queued";
+        if open_count(status) == 0 || status.counts.tallies.iter().any(begun) {
+            return Ok(0);
+        }
+        let Some(first) = status.uploads.iter().map(|upload| upload.admission.id).min() else {
+            return Ok(0);
+        };
+        let others = self.reader.read(&[], false)?.1.uploads;
+        let is_before = |other: &&UploadShown| {
+            other.word() == "sending" || (other.word() == "queued" && other.admission.id < first)
+        };
+        Ok(others.iter().filter(is_before).count())
+    }
+
+    pub(super) fn end(&self) {
+        self.bar.end();
+    }
+}
+
 pub(super) fn execute(common: &Common, arguments: &WaitArguments) -> anyhow::Result<Exit> {
-    let directory = common.state_directory()?;
     let words = std::slice::from_ref(&arguments.which);
-    let scopes = What::read(&Snapshot::open(&directory)?, words)?.scopes();
-    let clock = Clock::real();
-    let bar = bar();
-    let mut ran_at = clock.now().monotonic;
-    let mut has_run = false;
+    let scopes = What::read(&Snapshot::open(&common.state_directory()?)?, words)?.scopes();
+    let mut waiting = WaitProgress::new(common, scopes)?;
     loop {
-        let now = clock.now();
-        let status = look(common, &directory, &scopes, &clock)?;
-        show(&bar, &status);
+        let status = waiting.look()?;
         if is_there(&status)? {
-            bar.finish_and_clear();
+            waiting.end();
             render::data(&said(&status))?;
             return Ok(Exit::Fine);
         }
         if !attention::list(&status).is_empty() {
-            bar.finish_and_clear();
+            waiting.end();
             let mut sheet = layout::Sheet::new(layout::terminal_width());
             text::verdict(&mut sheet, &status);
             render::talk(sheet.plain().trim_end());
             return Ok(Exit::Attention);
         }
-        if status.process.is_running {
-            (ran_at, has_run) = (now.monotonic, true);
-        } else if !has_run || now.monotonic.since(ran_at) > RESTART_LIMIT {
-            bar.finish_and_clear();
-            render::talk(
-                "dropferry is not running: nothing is sent\nhint: systemctl start dropferry",
-            );
+        if waiting.is_in_vain() {
             return Ok(Exit::NotRunning);
         }
         // The clock of this process begins with it.
-        if arguments.timeout.is_some_and(|limit| now.monotonic.0 >= limit) {
-            bar.finish_and_clear();
+        let now = waiting.clock.now().monotonic.0;
+        if arguments.timeout.is_some_and(|limit| now >= limit) {
+            waiting.end();
             render::talk(&format!("time is up: {}", said(&status)));
             return Ok(Exit::TimeUp);
         }
-        let left = arguments.timeout.map(|limit| limit.saturating_sub(now.monotonic.0));
+        let left = arguments.timeout.map(|limit| limit.saturating_sub(now));
         std::thread::sleep(left.unwrap_or(LOOK_INTERVAL).min(LOOK_INTERVAL));
     }
-}
-
-fn look(
-    common: &Common,
-    directory: &Path,
-    scopes: &[Scope],
-    clock: &Clock,
-) -> anyhow::Result<Status> {
-    let mut snapshot = Snapshot::open(directory)?;
-    snapshot.select(scopes)?;
-    Ok(snapshot.status_with(false, clock.now().wall, ask::live(common))?)
 }
 
 /// Tells whether all that is meant is there: runs are complete, and no upload is open.
@@ -107,7 +146,7 @@ fn is_there(status: &Status) -> anyhow::Result<bool> {
 }
 
 /// Says how far it is.
-fn said(status: &Status) -> String {
+pub(super) fn said(status: &Status) -> String {
     let total = progress::sum(status, |tally| tally.size_bytes);
     let accepted = progress::sum(status, |tally| tally.accepted_bytes);
     let count = |word: &str| {
@@ -124,19 +163,29 @@ fn said(status: &Status) -> String {
     )
 }
 
-fn show(bar: &ProgressBar, status: &Status) {
-    let in_flight = progress::sum(status, |tally| tally.bytes_in_flight);
-    let accepted = progress::sum(status, |tally| tally.accepted_bytes);
-    bar.set_length(progress::sum(status, |tally| tally.size_bytes));
-    bar.set_position(accepted.saturating_add(in_flight));
+/// Counts uploads that may still go.
+pub(super) fn open_count(status: &Status) -> u64 {
+    let is_open = |tally: &&Tally| matches!(tally.state.as_str(), "queued" | "sending" | "waiting");
+    status.counts.tallies.iter().filter(is_open).map(|tally| tally.upload_count).sum()
+}
+
+/// Says how fast it goes, for how long, and what it waits for.
+fn words(status: &Status, ahead: usize) -> String {
+    let runs = status
+        .runs
+        .iter()
+        .flat_map(|run| run.tallies.iter().map(move |tally| RunProgress::of(status, run, tally)));
+    let files = status.single_files.iter();
+    let files = files.map(|(drop, tally)| RunProgress::of_files(status, drop, tally));
+    let flows: Vec<_> = runs.chain(files).collect();
     let mut words = Vec::new();
-    let flows = status.runs.iter().flat_map(|run| {
-        run.tallies.iter().map(move |tally| progress::RunProgress::of(status, run, tally))
-    });
-    let flows: Vec<_> = flows.collect();
     let rate: u64 = flows.iter().filter_map(|flow| flow.rate).sum();
     if rate > 0 {
         words.push(format!("{}/s", render::bytes(rate)));
+    }
+    if ahead > 0 {
+        let plural = if ahead == 1 { "upload" } else { "uploads" };
+        words.push(format!("waits behind {ahead} {plural}"));
     }
     let left: Option<Vec<u64>> = flows.iter().map(|flow| flow.seconds_left).collect();
     match left.and_then(|left| left.into_iter().max()) {
@@ -144,15 +193,10 @@ fn show(bar: &ProgressBar, status: &Status) {
         Some(_) => {}
         None => words.push("time left unknown".to_owned()),
     }
-    let reasons = status.runs.iter().filter_map(|run| run.row.reason.as_ref());
-    words.extend(reasons.map(|reason| reason.text.clone()).take(1));
-    bar.set_message(words.join(", "));
-    bar.tick();
-}
-
-fn bar() -> ProgressBar {
-    // Hidden where standard error is no terminal.
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{bar:30} {percent}% of {total_bytes}, {msg}");
-    style.map_or(bar.clone(), |style| bar.with_style(style))
+    let of_runs = status.runs.iter().filter_map(|run| run.row.reason.as_ref());
+    let of_runs = of_runs.map(|reason| reason.text.clone());
+    let of_files = status.uploads.iter().filter(|upload| upload.word() == "waiting");
+    let of_files = of_files.filter_map(|upload| upload.reason()).map(|reason| reason.text);
+    words.extend(of_runs.chain(of_files).take(1));
+    words.join(", ")
 }

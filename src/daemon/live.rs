@@ -13,5 +13,6 @@ pub(super) fn read(world: &Arc<World>) -> Live {
         flows: world.bandwidth.meters.flows(now),
         paced: paced.collect(),
         stopped: world.bandwidth.stopped(),
+        parts: world.bandwidth.meters.parts_in_flight(),
     }
 }

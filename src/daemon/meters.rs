@@ -154,10 +154,9 @@ impl Meters {
         if is_due { lock(&self.parts).news() } else { Vec::new() }
     }
 
-    /// Returns which parts of an upload are in flight.
-    pub(crate) fn parts_in_flight(&self, upload: UploadId) -> Vec<PartNumber> {
-        let parts = lock(&self.parts);
-        parts.numbers.range((upload, 0)..=(upload, u64::MAX)).map(|(_, part)| *part).collect()
+    /// Returns which parts of which uploads are in flight.
+    pub(crate) fn parts_in_flight(&self) -> Vec<(UploadId, PartNumber)> {
+        lock(&self.parts).numbers.iter().map(|((upload, _), part)| (*upload, *part)).collect()
     }
 
     /// Returns what went to all destinations together since the start.

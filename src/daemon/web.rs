@@ -206,38 +206,11 @@ impl PageReader {
         let Some(mut detail) = self.world.readers.lend(|snapshot| snapshot.detail(id))?? else {
             return Ok(None);
         };
-        let map = self.part_map(&detail);
+        let map = detail.part_map(&live::read(&self.world));
         detail.parts.clear();
         detail.attempts.truncate(ATTEMPTS);
         let upload = (self.render.upload)(&detail, &self.world.state);
         Ok(Some(format!("{{\"upload\":{upload},\"part_map\":\"{map}\"}}")))
-    }
-
-    /// `w` waits, `f` is in flight, `a` is accepted, `r` is reported; a capital was sent again. It is empty
-    /// where the parts are not known any more.
-    fn part_map(&self, detail: &Detail) -> String {
-        if detail.times.pruned_at.is_some() {
-            return String::new();
-        }
-        let count = detail.upload.part_count as usize;
-        let mut map = vec![b'w'; count];
-        let mut set = |index: usize, letter: u8| {
-            if let Some(part) = map.get_mut(index) {
-                *part = letter;
-            }
-        };
-        let in_flight = self.world.bandwidth.meters.parts_in_flight(detail.upload.admission.id);
-        in_flight.into_iter().for_each(|part| set(part.index(), b'f'));
-        for part in &detail.parts {
-            set(part.number.index(), if part.reported { b'r' } else { b'a' });
-        }
-        for part in detail.attempts.iter().filter_map(|attempt| attempt.part) {
-            let index = (part as usize).saturating_sub(1);
-            if let Some(part) = map.get_mut(index) {
-                part.make_ascii_uppercase();
-            }
-        }
-        map.into_iter().map(char::from).collect()
     }
 }
 

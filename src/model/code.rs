@@ -71,6 +71,10 @@ pub enum Code {
     DisposalHeld,
     DatabaseDamaged,
     BackupFailed,
+    /// Of several machines, one has not been heard of for long.
+    HostSilent,
+    /// Of several machines, the daemon of one does not run.
+    NotRunning,
 }
 
 impl Code {
@@ -81,8 +85,14 @@ impl Code {
         let notices = NoticeKind::all_told().map(Self::Notice);
         let waits = WaitCode::ALL.into_iter().map(Self::Wait);
         let runs = RunWait::ALL.into_iter().map(Self::Run);
-        let others =
-            [Self::NoticesWaiting, Self::DisposalHeld, Self::DatabaseDamaged, Self::BackupFailed];
+        let others = [
+            Self::NoticesWaiting,
+            Self::DisposalHeld,
+            Self::DatabaseDamaged,
+            Self::BackupFailed,
+            Self::HostSilent,
+            Self::NotRunning,
+        ];
         parked.chain(ignored).chain(notices).chain(waits).chain(runs).chain(others)
     }
 
@@ -117,6 +127,8 @@ impl Code {
             Self::DisposalHeld => "disposal-held",
             Self::DatabaseDamaged => "database-damaged",
             Self::BackupFailed => "backup-failed",
+            Self::HostSilent => "host-silent",
+            Self::NotRunning => "not-running",
         }
     }
 
@@ -132,6 +144,8 @@ impl Code {
             Self::Run(code) => code.sentence(),
             Self::DatabaseDamaged => "the database is damaged",
             Self::BackupFailed => "the database was not backed up",
+            Self::HostSilent => "nothing was heard of the machine",
+            Self::NotRunning => "dropferry does not run there",
         }
     }
 
@@ -149,6 +163,10 @@ impl Code {
             Self::BackupFailed => {
                 Some("correct what the reason names; it is tried again by itself")
             }
+            Self::HostSilent => Some(
+                "see whether the machine is on and reached, and whether its status is collected",
+            ),
+            Self::NotRunning => Some("systemctl start dropferry, or: dropferry run"),
             Self::NoticesWaiting => {
                 Some("mend the channel in [notify]; they are sent by themselves then")
             }

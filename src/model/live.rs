@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::bytes::ByteCount;
+use super::bytes::{ByteCount, PartNumber};
 use super::file::SourcePath;
-use super::id::{DestinationName, DirectoryName};
+use super::id::{DestinationName, DirectoryName, UploadId};
 use super::time::WallTime;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub struct Live {
     pub paced: BTreeMap<DestinationName, LivePause>,
     /// The bandwidth is 0.
     pub stopped: Option<LivePause>,
+    /// Parts in flight.
+    #[serde(default)]
+    pub parts: Vec<(UploadId, PartNumber)>,
 }
 
 /// What of a run goes to one destination.
@@ -51,6 +54,12 @@ impl Live {
     /// Returns what goes to a destination.
     pub fn flows_to(&self, destination: &str) -> impl Iterator<Item = &Flow> {
         self.flows.iter().filter(move |flow| flow.key.destination.as_str() == destination)
+    }
+
+    /// Returns which parts of an upload are in flight.
+    pub fn parts_of(&self, upload: UploadId) -> impl Iterator<Item = PartNumber> {
+        let of_it = self.parts.iter().filter(move |(id, _)| *id == upload);
+        of_it.map(|(_, number)| *number)
     }
 
     /// Returns what of a run goes to a destination.

@@ -57,6 +57,8 @@ fn stage() -> Stage {
     stage.write("run1/a.fastq.gz", &noise(1000, 3));
     stage.start();
     stage.until_count("completed", 1);
+    fs::create_dir(stage.path("status")).expect("made");
+    fs::write(stage.path("status/seq-07.json"), stage.status().to_string()).expect("written");
     stage
 }
 

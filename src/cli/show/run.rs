@@ -7,36 +7,37 @@ use serde_json::{Value, json};
 use super::super::layout::{self, Sheet, Tone};
 use super::super::status::json::{run_json, upload_json};
 use super::super::status::progress;
-use super::super::status::{attention, text};
-use super::super::{Exit, ask, render};
+use super::super::status::{StatusReader, attention, runs, text};
+use super::super::{Exit, render};
 use crate::cli::Common;
-use crate::clock::Clock;
 use crate::model::{DirectoryName, Scope, SourcePath};
 use crate::receipt;
-use crate::store::snapshot::{RunShown, Snapshot, Status, UploadShown};
+use crate::store::snapshot::{RunShown, Status, UploadShown};
 
 /// Files that are listed of those that are not there.
 const FILES_MAX: usize = 20;
 
 /// One run, as the database has it.
-pub(super) struct NamedRun<'a> {
-    pub(super) drop: &'a DirectoryName,
-    pub(super) run: &'a SourcePath,
-    pub(super) state: &'a Path,
+pub(in crate::cli) struct NamedRun<'a> {
+    pub(in crate::cli) drop: &'a DirectoryName,
+    pub(in crate::cli) run: &'a SourcePath,
+    pub(in crate::cli) state: &'a Path,
 }
 
 impl NamedRun<'_> {
     /// Shows the run, if there is one of that name.
     pub(super) fn show(&self, common: &Common, as_json: bool) -> anyhow::Result<Option<Exit>> {
-        let mut snapshot = Snapshot::open(self.state)?;
-        snapshot.select(&[Scope::Run(self.drop.clone(), self.run.clone())])?;
-        let status = snapshot.status_with(false, Clock::real().now().wall, ask::live(common))?;
+        let scope = Scope::Run(self.drop.clone(), self.run.clone());
+        let (_, status) = StatusReader::new(common)?.read(&[scope], false)?;
         let is_it = |run: &&RunShown| (&run.row.drop, &run.row.name) == (self.drop, self.run);
         let Some(run) = status.runs.iter().find(is_it) else { return Ok(None) };
         if as_json {
             render::json(&self.json(&status, run))?;
         } else {
-            render::sheet(&self.sheet(&status, run))?;
+            let mut sheet = Sheet::new(layout::terminal_width());
+            self.say(&mut sheet, &status, run);
+            missing(&mut sheet, &status);
+            render::sheet(&sheet)?;
         }
         Ok(Some(Exit::Fine))
     }
@@ -61,17 +62,17 @@ impl NamedRun<'_> {
         Some((path.display().to_string(), line.seq))
     }
 
-    fn sheet(&self, status: &Status, run: &RunShown) -> Sheet {
+    /// Says all of the run but its files.
+    pub(in crate::cli) fn say(&self, sheet: &mut Sheet, status: &Status, run: &RunShown) {
         let (row, now) = (&run.row, status.read_at);
-        let mut sheet = Sheet::new(layout::terminal_width());
         sheet.say(Tone::Title, 0, &format!("{}/{}", row.drop, row.name));
         if let Some(name) = &row.name_now {
             sheet.say(Tone::Plain, 2, &format!("its directory is called {name} now"));
         }
         for matter in attention::list(status) {
-            text::say_matter(&mut sheet, &matter);
+            text::say_matter(sheet, &matter);
         }
-        text::run(&mut sheet, status, run);
+        runs::run(sheet, status, run);
         let at = |at| render::time(at).as_str().unwrap_or("-").to_owned();
         let ago = |at: crate::model::WallTime| render::duration(at.until(now).as_secs());
         let last = progress::last_activity(status, run);
@@ -89,8 +90,6 @@ impl NamedRun<'_> {
         for (name, value) in rows {
             sheet.say(Tone::Plain, 2, &format!("{} {value}", layout::padded(name, 13)));
         }
-        missing(&mut sheet, status);
-        sheet
     }
 }
 

@@ -136,6 +136,11 @@ impl Matter {
         }
     }
 
+    /// Of uploads, the first.
+    pub(in crate::cli) fn first(&self) -> Option<UploadId> {
+        self.first
+    }
+
     /// What it is about, for people.
     pub(in crate::cli) fn what(&self) -> &str {
         self.what.as_deref().unwrap_or_default()
@@ -164,7 +169,7 @@ impl Matter {
     }
 
     /// Says what it is, in one line.
-    pub(super) fn line(&self) -> String {
+    pub(in crate::cli) fn line(&self) -> String {
         match &self.what {
             Some(what) => format!("{}: {}", Shown(what), self.text()),
             None => self.text(),

@@ -40,6 +40,7 @@ pub(super) fn to_json(status: &Status) -> Value {
     json!({
         "schema": 2,
         "host": render::host(),
+        "at": render::time(Some(status.read_at)),
         "daemon": {
             "running": status.process.is_running,
             "version": daemon.map(|daemon| daemon.version.clone()),

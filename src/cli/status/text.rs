@@ -1,20 +1,17 @@
 //! `status` for people: the verdict, what needs someone, runs, files, places.
 
 use super::attention::{self, Matter};
-use super::progress::{self, RunProgress};
+use super::progress;
+use super::runs::runs;
 use crate::cli::layout::{self, Sheet, Tone};
 use crate::cli::render;
-use crate::model::{RunState, Scope, Shown, Standing, WallTime};
-use crate::store::snapshot::{DestinationShown, RunShown, RunTallyShown, Status, UploadShown};
+use crate::model::{FlowKey, RunState, Scope, Shown, Standing, WallTime};
+use crate::store::snapshot::{DestinationShown, DropShown, RunShown, Status, UploadShown};
 
 /// What needs someone is listed so far; the rest is counted.
 const MATTERS_MAX: usize = 5;
-/// Runs at their destinations that are listed.
-const RUNS_MAX: usize = 20;
 /// Files that are listed.
 const FILES_MAX: usize = 20;
-const BAR_COLUMNS: usize = 20;
-const BAR_MIN: usize = 5;
 /// A life, in its order.
 const STATES: [&str; 6] = ["queued", "sending", "waiting", "parked", "completed", "abandoned"];
 
@@ -107,7 +104,7 @@ fn open_runs(status: &Status) -> String {
 }
 
 /// What waits and goes on by itself: destinations, the hour, lines that stall. Each with what ends it now.
-fn waits(status: &Status) -> Vec<(String, Option<String>)> {
+pub(in crate::cli) fn waits(status: &Status) -> Vec<(String, Option<String>)> {
     let now = status.read_at;
     let mut said = Vec::new();
     let away = |to: &&DestinationShown| {
@@ -129,8 +126,8 @@ fn waits(status: &Status) -> Vec<(String, Option<String>)> {
         said.push((format!("nothing is sent: {}{until}", stopped.reason), Some(cure.to_owned())));
     }
     for flow in status.process.live.iter().flat_map(|live| &live.flows) {
-        let Some(since) = flow.stalled_since else { continue };
-        let key = &flow.key;
+        let (key, since) = (&flow.key, flow.stalled_since);
+        let Some(since) = since.filter(|_| is_listed(status, key)) else { continue };
         let run =
             if key.run.as_bytes().is_empty() { String::new() } else { format!("/{}", key.run) };
         let text = format!(
@@ -152,7 +149,18 @@ fn waits(status: &Status) -> Vec<(String, Option<String>)> {
     said
 }
 
-fn totals(sheet: &mut Sheet, status: &Status) {
+/// Tells whether what goes there is of what is shown.
+fn is_listed(status: &Status, key: &FlowKey) -> bool {
+    match key.run.as_bytes().is_empty() {
+        true => status.single_files.iter().any(|(drop, _)| drop == key.drop.as_str()),
+        false => {
+            let is_it = |run: &RunShown| (&run.row.drop, &run.row.name) == (&key.drop, &key.run);
+            status.runs.iter().any(is_it)
+        }
+    }
+}
+
+pub(in crate::cli) fn totals(sheet: &mut Sheet, status: &Status) {
     let total = progress::sum(status, |tally| tally.size_bytes);
     let accepted = progress::sum(status, |tally| tally.accepted_bytes);
     let in_flight = progress::sum(status, |tally| tally.bytes_in_flight);
@@ -186,190 +194,6 @@ fn totals(sheet: &mut Sheet, status: &Status) {
     sheet.say(Tone::Plain, 0, &words.join(", "));
     if total > 0 {
         sheet.say(Tone::Plain, 0, &text);
-    }
-}
-
-/// Says how far one run is at each of its destinations.
-pub(in crate::cli) fn run(sheet: &mut Sheet, status: &Status, run: &RunShown) {
-    for tally in &run.tallies {
-        say_run(sheet, &run_line(status, run, tally));
-        tally.url.iter().for_each(|url| sheet.say(Tone::Faint, 4, url));
-    }
-    if run.tallies.is_empty() {
-        say_run(sheet, &unsent_line(run));
-    }
-}
-
-/// How far a run is at one destination.
-struct RunLine {
-    name: String,
-    to: String,
-    said: String,
-    tone: Tone,
-    progress: RunProgress,
-    is_open: bool,
-    completed_count: u64,
-}
-
-fn runs(sheet: &mut Sheet, status: &Status) {
-    let mut lines = Vec::new();
-    for run in &status.runs {
-        lines.extend(run.tallies.iter().map(|tally| run_line(status, run, tally)));
-        if run.tallies.is_empty() {
-            lines.push(unsent_line(run));
-        }
-    }
-    for (drop, tally) in &status.single_files {
-        let progress = RunProgress::of_files(status, drop, tally);
-        lines.push(RunLine {
-            name: format!("{drop}: files at the top"),
-            to: tally.destination.clone(),
-            said: said_of_files(tally),
-            tone: if tally.parked_count > 0 { Tone::Bad } else { Tone::Plain },
-            progress,
-            is_open: false,
-            completed_count: tally.completed_count,
-        });
-    }
-    if lines.is_empty() {
-        return;
-    }
-    // What goes, then what is to go, then what has ended; the newest first among each.
-    lines.sort_by_key(|line| {
-        let moves = line.progress.rate.is_some_and(|rate| rate > 0);
-        (!moves, line.progress.accepted_bytes >= line.progress.bytes && !line.is_open)
-    });
-    sheet.line(Tone::Plain, String::new());
-    sheet.say(Tone::Title, 0, "runs");
-    let more = lines.len().saturating_sub(RUNS_MAX);
-    lines.iter().take(RUNS_MAX).for_each(|line| say_run(sheet, line));
-    if more > 0 {
-        sheet.say(Tone::Faint, 2, &format!("and {more} more"));
-    }
-}
-
-fn say_run(sheet: &mut Sheet, line: &RunLine) {
-    let to = format!(" to {}", Shown(&line.to));
-    let to = if line.to.is_empty() { String::new() } else { to };
-    let name = Shown(&line.name).to_string();
-    let room = sheet
-        .width()
-        .map_or(usize::MAX, |width| width.saturating_sub(2 + layout::width(&to)).max(20));
-    sheet.line(line.tone, format!("  {}{to}", layout::shortened(&name, room)));
-    if line.progress.bytes > 0 || line.progress.file_count > 0 {
-        let text = bar_text(line);
-        let room = sheet.width().map_or(BAR_COLUMNS, |width| {
-            width.saturating_sub(4 + 3 + layout::width(&text)).clamp(BAR_MIN, BAR_COLUMNS)
-        });
-        let (gone, bytes) = (line.progress.gone_bytes(), line.progress.bytes);
-        sheet.say(Tone::Plain, 4, &format!("{} {text}", layout::bar(gone, bytes, room)));
-    }
-    if !line.said.is_empty() {
-        sheet.say(Tone::Faint, 4, &line.said);
-    }
-}
-
-/// How far it is in numbers, how fast it goes and for how long.
-fn bar_text(line: &RunLine) -> String {
-    let progress = &line.progress;
-    let mut text = format!(
-        "{:>5} of {}, {} of {} files",
-        render::percent(progress.gone_bytes(), progress.bytes),
-        render::bytes(progress.bytes),
-        line.completed_count,
-        progress.file_count
-    );
-    let is_done = progress.accepted_bytes >= progress.bytes;
-    if let Some(rate) = progress.rate.filter(|rate| *rate > 0 && !is_done) {
-        text.push_str(&format!(", {}/s", render::bytes(rate)));
-        if let Some(left) = progress.seconds_left.filter(|left| *left > 0) {
-            let least = if line.is_open { ">" } else { "" };
-            text.push_str(&format!(", {least}{}", render::duration(left)));
-        }
-    }
-    text
-}
-
-/// Says in words how far a run is.
-pub(in crate::cli) fn said_of_run(run: &RunShown, tally: &RunTallyShown) -> String {
-    let row = &run.row;
-    let reason = row.reason.as_ref().map(|reason| reason.text.clone());
-    let is_there = tally.completed_count == tally.upload_count.max(row.files.count);
-    let mut said = match row.state {
-        _ if tally.parked_count > 0 => format!("{} parked", tally.parked_count),
-        RunState::Completed if row.files.given_up_count > 0 => {
-            "there, as far as it was not given up".to_owned()
-        }
-        RunState::Completed => "all there".to_owned(),
-        RunState::Gone => "taken away before it was complete".to_owned(),
-        RunState::Skipped => format!("skipped: {}", reason.clone().unwrap_or_default()),
-        RunState::Open if is_there => format!(
-            "open, all that is complete so far is there ({} of {}){}",
-            tally.completed_count,
-            tally.upload_count.max(row.files.count),
-            reason.as_ref().map_or(String::new(), |reason| format!("; {reason}"))
-        ),
-        RunState::Open => {
-            format!("open{}", reason.as_ref().map_or(String::new(), |why| format!(": {why}")))
-        }
-        RunState::Closed => format!(
-            "closed, being sent{}",
-            reason.as_ref().map_or(String::new(), |why| format!(": {why}"))
-        ),
-    };
-    if let Some(closed) = &row.closed_by_hand {
-        said.push_str(&format!("; closed by hand ({})", closed.by));
-    }
-    said
-}
-
-fn said_of_files(tally: &RunTallyShown) -> String {
-    match tally.parked_count {
-        0 if tally.completed_count == tally.upload_count => "all there".to_owned(),
-        0 => String::new(),
-        count => format!("{count} parked"),
-    }
-}
-
-fn run_line(status: &Status, run: &RunShown, tally: &RunTallyShown) -> RunLine {
-    let row = &run.row;
-    let tone = match row.state {
-        _ if tally.parked_count > 0 => Tone::Bad,
-        RunState::Completed => Tone::Good,
-        RunState::Open | RunState::Closed | RunState::Gone | RunState::Skipped => Tone::Plain,
-    };
-    RunLine {
-        name: format!("{}/{}", row.drop, row.name),
-        to: tally.destination.clone(),
-        said: said_of_run(run, tally),
-        tone,
-        progress: RunProgress::of(status, run, tally),
-        is_open: row.state == RunState::Open,
-        completed_count: tally.completed_count,
-    }
-}
-
-/// A run of which nothing was admitted.
-fn unsent_line(run: &RunShown) -> RunLine {
-    let row = &run.row;
-    let reason = row.reason.as_ref();
-    let reason = reason.map_or(String::new(), |reason| format!(": {}", reason.text));
-    RunLine {
-        name: format!("{}/{}", row.drop, row.name),
-        to: String::new(),
-        said: format!("{}{reason}", row.state.as_str()),
-        tone: Tone::Plain,
-        progress: RunProgress {
-            file_count: 0,
-            bytes: 0,
-            accepted_bytes: 0,
-            in_flight_bytes: 0,
-            rate: None,
-            seconds_left: None,
-            stalled_since: None,
-        },
-        is_open: true,
-        completed_count: 0,
     }
 }
 
@@ -435,26 +259,8 @@ fn places(sheet: &mut Sheet, status: &Status) {
     let now = status.read_at;
     sheet.line(Tone::Plain, String::new());
     sheet.say(Tone::Title, 0, "places");
-    for drop in &status.places.drops {
-        let scanned = drop.last_full_scan_at.map_or("not scanned yet".to_owned(), |at| {
-            format!("last full scan {} ago", ago(at, now))
-        });
-        let reason = drop.reason.as_ref().map_or(String::new(), |why| format!(": {why}"));
-        let tone = if drop.watch == "deaf" { Tone::Bad } else { Tone::Plain };
-        sheet.say(tone, 2, &format!("drop {}, {}, {scanned}{reason}", drop.name, drop.watch));
-    }
-    for to in &status.places.destinations {
-        let tone = match to.state.as_str() {
-            "ok" | "unknown" => Tone::Plain,
-            "halted" => Tone::Bad,
-            _ => Tone::Waits,
-        };
-        let mut text = format!("destination {}", place_line(to, now));
-        if let Some(clock) = to.clock_text() {
-            text.push_str(&format!("; {clock}"));
-        }
-        sheet.say(tone, 2, &text);
-    }
+    status.places.drops.iter().for_each(|drop| say_drop(sheet, drop, now));
+    status.places.destinations.iter().for_each(|to| say_destination(sheet, to, now));
     for former in &status.places.former_targets {
         sheet.say(Tone::Faint, 2, &former.sentence());
     }
@@ -468,10 +274,37 @@ fn places(sheet: &mut Sheet, status: &Status) {
         );
         sheet.say(Tone::Faint, 2, &text);
     }
-    if let Some(why) = &status.notices.given_up_why {
-        let count = status.notices.given_up_count;
-        sheet.say(Tone::Faint, 2, &format!("{count} notices were given up, the last by {why}"));
+    notices_line(status).iter().for_each(|said| sheet.say(Tone::Faint, 2, said));
+}
+
+/// Says which notices were given up.
+pub(in crate::cli) fn notices_line(status: &Status) -> Option<String> {
+    let why = status.notices.given_up_why.as_ref()?;
+    let count = status.notices.given_up_count;
+    Some(format!("{count} notices were given up, the last by {why}"))
+}
+
+/// Says how a drop directory is watched.
+pub(in crate::cli) fn say_drop(sheet: &mut Sheet, drop: &DropShown, now: WallTime) {
+    let scanned = drop
+        .last_full_scan_at
+        .map_or("not scanned yet".to_owned(), |at| format!("last full scan {} ago", ago(at, now)));
+    let reason = drop.reason.as_ref().map_or(String::new(), |why| format!(": {why}"));
+    let tone = if drop.watch == "deaf" { Tone::Bad } else { Tone::Plain };
+    sheet.say(tone, 2, &format!("drop {}, {}, {scanned}{reason}", drop.name, drop.watch));
+}
+
+pub(in crate::cli) fn say_destination(sheet: &mut Sheet, to: &DestinationShown, now: WallTime) {
+    let tone = match to.state.as_str() {
+        "ok" | "unknown" => Tone::Plain,
+        "halted" => Tone::Bad,
+        _ => Tone::Waits,
+    };
+    let mut text = format!("destination {}", place_line(to, now));
+    if let Some(clock) = to.clock_text() {
+        text.push_str(&format!("; {clock}"));
     }
+    sheet.say(tone, 2, &text);
 }
 
 /// Says how a destination does.

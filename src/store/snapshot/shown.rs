@@ -305,6 +305,33 @@ pub struct Attempt {
     pub retry_at: Option<WallTime>,
 }
 
+impl Detail {
+    /// Returns the state of each part as one letter: `w` waits, `f` is in flight, `a` is accepted, `r` is
+    /// reported; a capital was sent again. It is empty where the parts are not known any more.
+    pub fn part_map(&self, live: &Live) -> String {
+        if self.times.pruned_at.is_some() {
+            return String::new();
+        }
+        let mut map = vec![b'w'; self.upload.part_count as usize];
+        let mut set = |index: usize, letter: u8| {
+            if let Some(part) = map.get_mut(index) {
+                *part = letter;
+            }
+        };
+        live.parts_of(self.upload.admission.id).for_each(|part| set(part.index(), b'f'));
+        for part in &self.parts {
+            set(part.number.index(), if part.reported { b'r' } else { b'a' });
+        }
+        for part in self.attempts.iter().filter_map(|attempt| attempt.part) {
+            let index = (part as usize).saturating_sub(1);
+            if let Some(part) = map.get_mut(index) {
+                part.make_ascii_uppercase();
+            }
+        }
+        map.into_iter().map(char::from).collect()
+    }
+}
+
 impl Awaited {
     fn reason(&self) -> String {
         let file = self.file.as_ref().map_or(String::new(), |file| format!(", {file}"));
