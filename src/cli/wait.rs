@@ -77,7 +77,7 @@ impl<'a> WaitProgress<'a> {
 
     /// Counts uploads that go before, while none of these has begun.
     fn ahead(&self, status: &Status) -> anyhow::Result<usize> {
-        let begun = |tally: &Tally| tally.upload_count > 0 && tally.state != "queued";
+        let begun = |tally: &Tally| tally.accepted_bytes > 0 || tally.bytes_in_flight > 0;
         if open_count(status) == 0 || status.counts.tallies.iter().any(begun) {
             return Ok(0);
         }
@@ -86,7 +86,8 @@ impl<'a> WaitProgress<'a> {
         };
         let others = self.reader.read(&[], false)?.1.uploads;
         let is_before = |other: &&UploadShown| {
-            other.word() == "sending" || (other.word() == "queued" && other.admission.id < first)
+            let is_open = matches!(other.word(), "queued" | "sending");
+            is_open && (other.admission.id < first || other.state.wire.in_flight.0 > 0)
         };
         Ok(others.iter().filter(is_before).count())
     }
