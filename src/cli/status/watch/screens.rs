@@ -284,9 +284,10 @@ fn messages(status: &Status, width: usize) -> Content {
         ListEntry::new("notices".into(), None, width, |sheet| sheet.say(Tone::Faint, 2, &said))
     });
     let items: Vec<_> = matters.chain(waits).chain(notices).collect();
-    let nothing = |sheet: &mut Sheet| match items.is_empty() {
-        true => text::verdict(sheet, status),
-        false => {}
+    let nothing = |sheet: &mut Sheet| {
+        if items.is_empty() {
+            text::verdict(sheet, status);
+        }
     };
     Content { title: "messages".into(), head: head(width, nothing), items }
 }

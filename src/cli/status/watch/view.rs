@@ -167,6 +167,7 @@ impl WatchView {
         KeyEffect::Stay
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "keys of another crate")]
     fn type_key(&mut self, code: KeyCode) {
         let search = &mut self.position().search;
         match code {
