@@ -222,7 +222,7 @@ mod tests {
         drop(part);
         let number = PartNumber::from_index(1);
         parts[0].of_part(number);
-        assert_eq!(meters.parts_in_flight(one), [number]);
+        assert_eq!(meters.parts_in_flight(), [(one, number)]);
         assert_eq!(news(), [(one, ByteCount(5)), (other, ByteCount(9))]);
         drop(parts);
         assert_eq!(news(), [(one, ByteCount(0)), (other, ByteCount(0))]);

@@ -10,7 +10,7 @@ use crate::model::{
     Admission, AdmittedFile, ByteCount, DestinationName, DirectoryName, Fingerprint, Flow, FlowKey,
     Hold, IgnoreReason, Learned, Live, LivePause, ParkReason, PartSize, RemoteUpload,
     RemoteUploadId, RunFiles, RunReason, RunRow, RunState, RunWait, SourcePath, Stage, Target,
-    TargetId, UploadId, UploadState,
+    TargetId, UploadId, UploadState, WallTime,
 };
 use crate::store::snapshot::{
     DaemonShown, DestinationShown, DropShown, FileCounts, Ignored, IgnoredShown, ParkedUploads,
