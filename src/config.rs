@@ -5,6 +5,7 @@
 //! line, what was found, what is allowed, and a hint. What this version cannot do is refused, never
 //! silently left out.
 
+mod lenient;
 mod many;
 mod problem;
 mod raw;
@@ -21,7 +22,7 @@ use self::sources::Sources;
 pub(crate) use problem::nearest_words;
 pub(crate) use problem::{Problem, Problems};
 pub(crate) use resolve::{CredentialPlace, PLATFORM_WORDS, PlatformWord};
-pub(crate) use units::{parse_duration, parse_rate};
+pub(crate) use units::{duration_argument, parse_rate, unit_hint};
 
 use crate::engine::settings::{
     ChannelSettings, DirectorySettings, ExportSettings, NoticeSettings, PartWish, PartsInFlight,
@@ -258,7 +259,7 @@ impl Config {
     /// Reads and checks a configuration file.
     pub fn load(path: &Path, environment: Environment<'_>) -> Result<Self, Problems> {
         let sources = Sources::read(path)?;
-        resolve::resolve(&sources, FileKeys::of(&sources)?, environment)
+        resolve::resolve(&sources, FileKeys::of_right_keys(&sources)?, environment)
     }
 
     /// Reads of a configuration file only where the state and the control socket are, for those who
@@ -297,7 +298,7 @@ impl Config {
         environment: Environment<'_>,
     ) -> Result<Self, Problems> {
         let sources = Sources::read(path)?;
-        let keys = FileKeys::of(&sources)?.of_destination(name, credential);
+        let keys = FileKeys::of_right_keys(&sources)?.of_destination(name, credential);
         resolve::resolve(&sources, keys, environment)
     }
 
@@ -329,7 +330,7 @@ impl Config {
     /// Checks the text of a configuration file.
     pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Self, Problems> {
         let sources = Sources::single(path, text);
-        resolve::resolve(&sources, FileKeys::of(&sources)?, environment)
+        resolve::resolve(&sources, FileKeys::of_right_keys(&sources)?, environment)
     }
 }
 

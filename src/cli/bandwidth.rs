@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Common, Exit, ask, render};
-use crate::config::parse_rate;
+use crate::config::{parse_rate, unit_hint};
 use crate::control::{ControlRequest, RateOrder, Reply};
 
 #[derive(Debug, Args)]
@@ -24,7 +24,8 @@ pub(super) fn execute(common: &Common, arguments: &BandwidthArguments) -> anyhow
         Some((_, Ok(None))) => Some(RateOrder::Unlimited),
         Some((_, Ok(Some(rate)))) => Some(RateOrder::BytesPerSecond(rate)),
         Some((rate, Err(unit))) => {
-            bail!("{rate:?} is no rate\nhint: allowed: {}, or \"configured\"", unit.allowed)
+            let hint = unit_hint(rate, &unit, |near| parse_rate(near).is_ok());
+            bail!("{rate:?} is no rate; \"configured\" takes an order back\nhint: {hint}")
         }
     };
     let reply = ask::ask(common, &ControlRequest::Bandwidth { set })?;

@@ -9,7 +9,7 @@ use super::status::{StatusReader, attention, text};
 use super::what::What;
 use super::{Common, Exit, layout, render};
 use crate::clock::Clock;
-use crate::config::parse_duration;
+use crate::config::duration_argument;
 use crate::model::{Monotonic, RunState, Scope};
 use crate::store::snapshot::{Snapshot, Status, Tally, UploadShown};
 use anyhow::bail;
@@ -25,12 +25,8 @@ pub(super) struct WaitArguments {
     #[arg(value_name = "RUN")]
     which: OsString,
     /// Return with exit code 7 after this time
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration_argument)]
     timeout: Option<Duration>,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).map_err(|unit| format!("allowed: {}", unit.allowed))
 }
 
 /// What is waited for, as it is read again and again, with a bar.

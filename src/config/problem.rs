@@ -43,8 +43,15 @@ pub struct Problems {
 impl Problems {
     /// The file cannot be read.
     pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
-        let hint = "name another with --config FILE or $DROPFERRY_CONFIG".to_owned();
-        Self::of_file(path, format!("the configuration cannot be read: {error}"), hint)
+        let hint = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                "only the daemon's group may read it. Ask the \
+                administrator: adduser YOU dropferry, then log in again; or open the status page, \
+                http://127.0.0.1:8377/"
+            }
+            _ => "name another with --config FILE or $DROPFERRY_CONFIG",
+        };
+        Self::of_file(path, format!("the configuration cannot be read: {error}"), hint.to_owned())
     }
 
     /// The file as a whole cannot be used.
@@ -75,7 +82,7 @@ impl Problem {
                 allowed.extend(more);
                 unknown_key(key, &allowed, text, span.clone())
             }
-            (None, Some(wrong)) => wrong.told(span.as_ref().and_then(|span| key_at(text, span))),
+            (None, Some(wrong)) => wrong.told(text, span.as_ref()),
             (None, None) => plain(&said, text, span.as_ref()),
         };
         let place = span.map(|span| ProblemPlace::new(path, text, span));
@@ -189,7 +196,9 @@ impl Excerpt {
         let clip = |at: usize, end: usize| at.saturating_sub(start).min(end);
         let range = |end: usize| {
             let from = clip(span.start, end.saturating_sub(1));
-            from..clip(span.end, end).max(from + 1)
+            // A position that a parser gives may be within a letter.
+            let from = line.floor_char_boundary(from);
+            from..line.ceil_char_boundary(clip(span.end, end).max(from + 1))
         };
         if line.is_empty() {
             return None;
@@ -237,7 +246,8 @@ fn plain(said: &str, text: &str, span: Option<&Range<usize>>) -> (String, Option
         let is_same = |line: &str| line.split('=').next().unwrap_or_default().trim() == word;
         let first = before.iter().find(|(_, line)| is_same(line)).map(|(index, _)| index + 1);
         let at = first.map_or(String::new(), |line| format!(": line {line} has it already"));
-        return (format!("{} stands twice{at}", if is_key { "this key" } else { word }), None);
+        let word = if is_key { "this key" } else { word };
+        return (format!("{word} stands twice{at}"), None);
     }
     if line.contains(['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}']) {
         let hint = "use \" in their place".to_owned();
@@ -246,7 +256,14 @@ fn plain(said: &str, text: &str, span: Option<&Range<usize>>) -> (String, Option
     if said.starts_with("string values must be quoted") {
         return ("a text stands in quotes".to_owned(), Some("KEY = \"VALUE\"".to_owned()));
     }
-    (said.to_owned(), None)
+    let (message, hint) = if said.starts_with("invalid basic string") {
+        ("a text in quotes does not end on its line", "end it with \"")
+    } else if said.starts_with("unclosed table") {
+        ("the name of this table does not end", "end it with ]")
+    } else {
+        return (said.to_owned(), None);
+    };
+    (message.to_owned(), Some(hint.to_owned()))
 }
 
 fn unknown_field(said: &str) -> Option<(&str, Vec<&str>)> {
@@ -281,7 +298,8 @@ impl<'a> WrongType<'a> {
         Some(Self { found, wanted })
     }
 
-    fn told(self, key: Option<&str>) -> (String, Option<String>) {
+    fn told(self, text: &str, span: Option<&Range<usize>>) -> (String, Option<String>) {
+        let key = span.and_then(|span| key_at(text, span));
         let wanted = match self.wanted {
             "a string" => "a text in quotes",
             "a boolean" => "true or false",
@@ -295,6 +313,9 @@ impl<'a> WrongType<'a> {
         let hint = key.filter(|key| key.contains("credential")).map(|key| {
             format!("a secret stands in a file of its own: {key} = {{ file = \"NAME\" }}")
         });
+        let table = span.and_then(|span| section(text, span)).unwrap_or_default();
+        let table = table.trim_matches(['[', ']', ' ']).split('.').next().unwrap_or_default();
+        let hint = hint.or_else(|| example(table, key?));
         let key = key.map_or_else(|| "this key".to_owned(), str::to_owned);
         (format!("{key} takes {wanted}, and not {}", self.found), hint)
     }
@@ -319,17 +340,55 @@ fn is_in_credential(text: &str, span: &Range<usize>, section: Option<&str>) -> b
     is_inline || section.is_some_and(|section| section.contains("credential"))
 }
 
+/// Returns the line that begins the table which holds a position.
+fn section<'a>(text: &'a str, span: &Range<usize>) -> Option<&'a str> {
+    let before = text.get(..span.start)?.rsplit_once('\n').map_or("", |(lines, _)| lines);
+    before.lines().rev().find(|line| line.trim().starts_with('['))
+}
+
+/// Returns the key that was most likely meant by one that is not known.
+pub(super) fn meant_key(error: &toml::de::Error, more: &[&str]) -> Option<String> {
+    let said = error.message().trim().replace('\n', " ");
+    let (key, mut allowed) = unknown_field(&said)?;
+    allowed.extend(more);
+    let meant = match key {
+        _ if SECRET_WORDS.contains(&key) => Some("credential"),
+        "url" => Some("url_file"),
+        _ => nearest(key, &allowed),
+    };
+    meant.map(str::to_owned)
+}
+
+/// Keys under which people write a secret.
+const SECRET_WORDS: [&str; 5] = ["token", "api_key", "key", "password", "secret"];
+
+/// Returns the line of the default configuration that shows a key of a table.
+pub(super) fn example(table: &str, key: &str) -> Option<String> {
+    // Its default is no size.
+    if key == "part_size" {
+        return Some("part_size = \"64 MiB\"".to_owned());
+    }
+    let mut inside = "";
+    for line in super::DEFAULT.lines() {
+        let line = line.trim_start_matches(['#', ' ']);
+        if let Some(name) = line.strip_prefix('[') {
+            inside = name.trim_matches(['[', ']']).split('.').next()?;
+        }
+        let value = line.strip_prefix(key).and_then(|rest| rest.strip_prefix(" = "));
+        if inside == table && value.is_some_and(|value| value != "\"\"") {
+            return Some(line.to_owned());
+        }
+    }
+    None
+}
+
 fn unknown_key(
     key: &str,
     allowed: &[&str],
     text: &str,
     span: Option<Range<usize>>,
 ) -> (String, Option<String>) {
-    let section = span.as_ref().and_then(|span| {
-        let before =
-            text[..span.start.min(text.len())].rsplit_once('\n').map_or("", |(lines, _)| lines);
-        before.lines().rev().find(|line| line.trim().starts_with('['))
-    });
+    let section = span.as_ref().and_then(|span| section(text, span));
     let place = section.map_or(String::new(), |line| format!(" in {}", line.trim()));
     if let Some(at) = span.as_ref().and_then(|span| text.get(..span.start))
         && at.rsplit('\n').next().is_some_and(|line| line.trim_start().starts_with('['))
@@ -342,7 +401,7 @@ fn unknown_key(
     }
     let near = nearest(key, allowed);
     let hint = match near {
-        _ if ["token", "api_key", "key", "password", "secret"].contains(&key) => {
+        _ if SECRET_WORDS.contains(&key) && allowed.contains(&"credential") => {
             "a secret stands in a file of its own: credential = { file = \"NAME\" }".to_owned()
         }
         _ if key == "url" && allowed.contains(&"url_file") => {

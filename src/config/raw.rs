@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Problems;
+use super::lenient::{self, Wrong};
 use super::many::Many;
 use super::sources::Sources;
 
@@ -28,26 +29,34 @@ pub(super) struct FileKeys<'a> {
     /// The tables of the destinations, to be read again by platform.
     #[serde(skip)]
     tables: DeTable<'a>,
+    /// What could not be read of it.
+    #[serde(skip)]
+    pub(super) wrong: Wrong,
 }
 
 impl<'a> FileKeys<'a> {
+    /// Reads keys all of which must be right.
     pub(super) fn of(sources: &'a Sources) -> Result<Self, Problems> {
-        let root = sources.parse()?;
+        let mut file = Self::of_right_keys(sources)?;
+        match std::mem::take(&mut file.wrong.problems) {
+            none if none.is_empty() => Ok(file),
+            problems => Err(Problems { path: sources.main().to_owned(), problems }),
+        }
+    }
+
+    /// Reads the keys that are right, and what is wrong with the others.
+    pub(super) fn of_right_keys(sources: &'a Sources) -> Result<Self, Problems> {
+        let mut root = sources.parse()?;
+        let (file, wrong) = lenient::read::<Self>(sources, &mut root, "", &[])
+            .map_err(|problems| Problems { path: sources.main().to_owned(), problems })?;
         let tables = root.get("destinations").and_then(|value| value.get_ref().as_table());
         let tables = tables.cloned().unwrap_or_default();
-        let root = toml::Deserializer::from(Spanned::new(0..0, root));
-        match FileKeys::deserialize(root) {
-            Ok(file) => Ok(Self { tables, ..file }),
-            Err(error) => {
-                let problems = vec![sources.syntax(&error, &[])];
-                Err(Problems { path: sources.main().to_owned(), problems })
-            }
-        }
+        Ok(Self { tables, wrong, ..file })
     }
 
     /// Leaves one destination, with another file for its credential, the network and the place of the state.
     pub(super) fn of_destination(self, name: &str, credential: &Path) -> Self {
-        let Self { state, network, mut destinations, tables, .. } = self;
+        let Self { state, network, mut destinations, tables, wrong, .. } = self;
         destinations.retain(|found, _| found == name);
         let file = std::path::absolute(credential).unwrap_or_default().display().to_string();
         for keys in destinations.values_mut() {
@@ -56,7 +65,7 @@ impl<'a> FileKeys<'a> {
             let keys_of_file = CredentialKeys { file, ..CredentialKeys::default() };
             keys.get_mut().credential = Some(Spanned::new(span, keys_of_file));
         }
-        Self { state, network, destinations, tables, ..Self::default() }
+        Self { state, network, destinations, tables, wrong, ..Self::default() }
     }
 
     /// Takes out each destination, with its table.

@@ -12,7 +12,7 @@ mod shared;
 mod transfer;
 mod web;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,9 +20,10 @@ use std::time::Duration;
 use toml::Spanned;
 
 use self::apart::Own;
-use super::problem::nearest;
+use super::lenient::Wrong;
+use super::problem::{example, nearest};
 use super::sources::Sources;
-use super::units::{UnitError, nearest_spelling, parse_duration, parse_size};
+use super::units::{parse_duration, parse_size, unit_hint};
 use super::{Config, Destination, Drop, Environment, Places, Problem, Problems, raw};
 use crate::control;
 use crate::engine::needs_reading;
@@ -39,18 +40,19 @@ struct Resolver<'a> {
     environment: Environment<'a>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
-    /// Destinations that are configured, of which another problem tells.
-    unusable: Vec<String>,
+    /// Keys that were left out, or that others were taken for: that they are missing is no problem.
+    refused: BTreeSet<String>,
     /// A directory did not answer.
     has_silence: bool,
 }
 
 pub(super) fn resolve(
     sources: &Sources,
-    raw: raw::FileKeys<'_>,
+    mut raw: raw::FileKeys<'_>,
     environment: Environment<'_>,
 ) -> Result<Config, Problems> {
     let mut resolver = Resolver::new(sources, environment);
+    resolver.add(std::mem::take(&mut raw.wrong));
     let config = resolver.file(raw);
     let warnings = resolver.end()?;
     Ok(Config { warnings, ..config })
@@ -130,7 +132,14 @@ pub(super) fn credential_place(
 impl<'a> Resolver<'a> {
     fn new(sources: &'a Sources, environment: Environment<'a>) -> Self {
         let (problems, warnings) = (Vec::new(), Vec::new());
-        Self { sources, environment, problems, warnings, unusable: Vec::new(), has_silence: false }
+        Self {
+            sources,
+            environment,
+            problems,
+            warnings,
+            refused: BTreeSet::new(),
+            has_silence: false,
+        }
     }
 
     /// Returns the warnings, unless there are problems.
@@ -143,7 +152,7 @@ impl<'a> Resolver<'a> {
             let place = problem.place.as_ref();
             place.map(|place| (place.path != path, place.path.clone(), place.line))
         });
-        Err(Problems { path: path.to_owned(), problems: self.problems })
+        Err(Problems { path: path.to_owned(), problems: each_once(self.problems) })
     }
 }
 
@@ -207,13 +216,26 @@ impl Resolver<'_> {
         }
     }
 
-    /// Resolves the destinations, and remembers those of which a problem tells.
+    /// Takes what is wrong with keys.
+    fn add(&mut self, wrong: Wrong) {
+        self.problems.extend(wrong.problems);
+        self.refused.extend(wrong.refused);
+    }
+
+    /// Tells whether another problem says why a key is missing.
+    fn is_refused(&self, table: &str, key: &str) -> bool {
+        self.refused.contains(table) || self.refused.contains(&format!("{table}.{key}"))
+    }
+
+    /// Resolves the destinations, and remembers those that cannot be used.
     fn destinations(&mut self, raw: &mut raw::FileKeys<'_>) -> Vec<Destination> {
         let mut usable = Vec::new();
         for (name, common, table) in raw.destinations() {
             match self.destination(name.clone(), common, table) {
                 Some(destination) => usable.push(destination),
-                None => self.unusable.push(name),
+                None => {
+                    self.refused.insert(format!("destinations.{name}"));
+                }
             }
         }
         usable
@@ -365,6 +387,9 @@ impl Resolver<'_> {
             }
             Some(file)
         });
+        if let Some(proxy) = &raw.proxy {
+            self.check_proxy(proxy);
+        }
         http::Settings {
             proxy: raw.proxy.map(Spanned::into_inner),
             proxy_credential,
@@ -377,6 +402,23 @@ impl Resolver<'_> {
                 Duration::from_millis(100),
             ),
         }
+    }
+
+    /// Refuses what is no proxy that is spoken to. The address is not repeated: it may hold a password.
+    fn check_proxy(&mut self, proxy: &Spanned<String>) {
+        let address = proxy.as_ref().to_ascii_lowercase();
+        let (scheme, rest) = address.split_once("://").unwrap_or(("http", &address));
+        let message = if rest.ends_with(".pac") || rest.ends_with("/wpad.dat") {
+            "proxy is the address of a script (PAC), which is not run here"
+        } else if !["http", "https"].contains(&scheme) {
+            "proxy takes an http:// or https:// address: SOCKS is not spoken"
+        } else {
+            return;
+        };
+        let hint = "the script names the proxy: proxy = \"http://proxy.lab:3128\"";
+        let hint =
+            if message.contains("script") { hint } else { "proxy = \"http://proxy.lab:3128\"" };
+        self.problem(Some(proxy.span()), message.to_owned(), Some(hint.to_owned()));
     }
 
     fn check_name(&mut self, what: &str, name: &str, span: &Range<usize>) {
@@ -396,10 +438,17 @@ impl Resolver<'_> {
         span: &Range<usize>,
     ) -> Option<String> {
         let found = value.map(|value| value.as_ref().clone()).filter(|value| !value.is_empty());
-        if found.is_none() {
-            let (what, name) = of;
+        let (what, name) = of;
+        let table = match what {
+            "drop" => format!("drops.{name}"),
+            "destination" => format!("destinations.{name}"),
+            _ => format!("destinations.{name}.export"),
+        };
+        if found.is_none() && !self.is_refused(&table, key) {
             let message = format!("{what} {name:?} has no {key}");
-            self.problem(Some(value.map_or(span.clone(), Spanned::span)), message, None);
+            let at = value.map_or(span.clone(), Spanned::span);
+            let table = table.split('.').next().unwrap_or_default();
+            self.problem(Some(at), message, example(table, key));
         }
         found
     }
@@ -435,12 +484,31 @@ fn directories(drops: &BTreeMap<String, Spanned<raw::DropKeys>>) -> BTreeMap<Str
     drops.iter().map(place).collect()
 }
 
-/// Returns what was most likely meant, else what is allowed.
-fn unit_hint(text: &str, unit: &UnitError, is_wanted: impl Fn(&str) -> bool) -> String {
-    match nearest_spelling(text, is_wanted) {
-        Some(near) => format!("did you mean {near:?}?"),
-        None => format!("allowed: {}", unit.allowed),
+/// Says once what is wrong on several lines for one cause, such as a file that several destinations name.
+fn each_once(problems: Vec<Problem>) -> Vec<Problem> {
+    let mut once: Vec<(Problem, Vec<String>)> = Vec::new();
+    for problem in problems {
+        let is_same = |first: &Problem| {
+            let path = |one: &Problem| one.place.as_ref().map(|place| place.path.clone());
+            (&first.message, &first.hint) == (&problem.message, &problem.hint)
+                && path(first) == path(&problem)
+        };
+        match (once.iter_mut().find(|(first, _)| is_same(first)), problem.line()) {
+            (Some((_, lines)), Some(line)) => lines.push(line.to_string()),
+            (Some(_), None) => {}
+            (None, _) => once.push((problem, Vec::new())),
+        }
     }
+    let with_lines = |(mut problem, mut lines): (Problem, Vec<String>)| {
+        lines.dedup();
+        lines.retain(|line| problem.line().is_none_or(|first| first.to_string() != *line));
+        if let Some(last) = lines.pop() {
+            let before = if lines.is_empty() { String::new() } else { lines.join(", ") + " and " };
+            problem.message += &format!(" (also line {before}{last})");
+        }
+        problem
+    };
+    once.into_iter().map(with_lines).collect()
 }
 
 /// Returns the position of a value in the file.

@@ -93,6 +93,12 @@ impl Sources {
         self.file_at(span.start)?.padded.get(span.clone())
     }
 
+    /// Returns where a text is first written from a position on.
+    pub(super) fn found(&self, text: &str, from: usize) -> Option<Range<usize>> {
+        let at = from + self.file_at(from)?.padded.get(from..)?.find(text)?;
+        Some(at..at + text.len())
+    }
+
     /// Returns where that is, for people.
     pub(super) fn place(&self, span: &Range<usize>) -> Option<ProblemPlace> {
         let file = self.file_at(span.start)?;
@@ -118,10 +124,15 @@ impl Sources {
         let mut whole = DeTable::new();
         let mut problems = Vec::new();
         for file in &self.files {
-            match DeTable::parse(&file.padded) {
-                Ok(table) => self.join(&mut whole, table.into_inner(), &mut problems),
-                Err(error) => problems.push(self.syntax(&error, &[])),
-            }
+            let (table, errors) = DeTable::parse_recoverable(&file.padded);
+            let mut wrong: Vec<_> = errors.iter().map(|error| self.syntax(error, &[])).collect();
+            // What follows on a line follows from the first mistake in it.
+            wrong.dedup_by_key(|problem| problem.line());
+            // A table that stands twice is said with its line; so its keys are not.
+            let is_only = wrong.len() == 1;
+            wrong.retain(|problem| is_only || problem.message != "this key stands twice");
+            problems.append(&mut wrong);
+            self.join(&mut whole, table.into_inner(), &mut problems);
         }
         lists_of_one(&mut whole);
         match problems.is_empty() {

@@ -23,66 +23,82 @@ const SIZES: [(&str, u64); 9] = [
 const DURATIONS: [(&str, u64); 5] =
     [("ms", 1), ("s", 1_000), ("min", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-const SIZE: UnitError =
-    UnitError { allowed: "a whole number and one of B kB MB GB TB KiB MiB GiB TiB" };
-const DURATION: UnitError = UnitError { allowed: "a whole number and one of ms s min h d" };
+const SIZE: UnitError = UnitError { allowed: "a number and one of B kB MB GB TB KiB MiB GiB TiB" };
+const DURATION: UnitError = UnitError { allowed: "a number and one of ms s min h d" };
 const RATE: UnitError = UnitError { allowed: "a size followed by /s, or \"unlimited\"" };
 
-/// Splits a number from its unit and multiplies them.
+/// A fraction with more digits is a mistake.
+const FRACTION_DIGITS_MAX: usize = 9;
+
+/// Splits a number from its unit and multiplies them; what is left of a whole one is dropped.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
-    let number: u64 = number.parse().ok()?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    if fraction.is_empty() || fraction.len() > FRACTION_DIGITS_MAX {
+        return None;
+    }
+    let (whole, part): (u64, u64) = (whole.parse().ok()?, fraction.parse().ok()?);
     let unit = unit.trim();
-    if unit.is_empty() && number == 0 {
+    if unit.is_empty() && (whole, part) == (0, 0) {
         return Some(0);
     }
     let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
-    number.checked_mul(*factor)
+    let tenths = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    let number = u128::from(whole) * tenths + u128::from(part);
+    u64::try_from(number * u128::from(*factor) / tenths).ok()
 }
 
-/// Words that people write for units, and what a number of them is.
-const SPELLINGS: [(&[&str], &str, u32); 10] = [
-    (&["second", "seconds", "sec", "secs"], "s", 1),
-    (&["m", "minute", "minutes", "mins"], "min", 1),
-    (&["hour", "hours", "hr", "hrs"], "h", 1),
-    (&["day", "days"], "d", 1),
-    (&["w", "week", "weeks"], "d", 7),
-    (&["k", "kb", "kbyte", "kbytes"], "kB", 1),
-    (&["m", "mb", "mbyte", "mbytes"], "MB", 1),
-    (&["g", "gb", "gbyte", "gbytes"], "GB", 1),
-    (&["t", "tb", "tbyte", "tbytes"], "TB", 1),
-    (&["byte", "bytes"], "B", 1),
+/// Words that people write for units, the unit that is meant, and how many of it one is. Lines are sold in
+/// bits.
+const SPELLINGS: [(&[&str], &str, f64); 13] = [
+    (&["second", "seconds", "sec", "secs"], "s", 1.0),
+    (&["m", "minute", "minutes", "mins"], "min", 1.0),
+    (&["hour", "hours", "hr", "hrs"], "h", 1.0),
+    (&["day", "days"], "d", 1.0),
+    (&["w", "week", "weeks"], "d", 7.0),
+    (&["k", "kb", "kbyte", "kbytes"], "kB", 1.0),
+    (&["m", "mb", "mbyte", "mbytes"], "MB", 1.0),
+    (&["g", "gb", "gbyte", "gbytes"], "GB", 1.0),
+    (&["t", "tb", "tbyte", "tbytes"], "TB", 1.0),
+    (&["byte", "bytes"], "B", 1.0),
+    (&["kbit", "kbits"], "kB", 0.125),
+    (&["mbit", "mbits"], "MB", 0.125),
+    (&["gbit", "gbits"], "GB", 0.125),
 ];
 
-/// Returns what was most likely meant by a text that is no size, duration or rate.
-pub(crate) fn nearest_spelling(text: &str, is_wanted: impl Fn(&str) -> bool) -> Option<String> {
-    let text = text.trim().replace(',', ".");
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
+/// Says what was most likely meant, else what is allowed.
+pub(crate) fn unit_hint(text: &str, unit: &UnitError, is_wanted: impl Fn(&str) -> bool) -> String {
+    spelling_hint(text, is_wanted).unwrap_or_else(|| format!("allowed: {}", unit.allowed))
+}
+
+/// Says what was most likely meant by a text that is no size, duration or rate.
+fn spelling_hint(text: &str, is_wanted: impl Fn(&str) -> bool) -> Option<String> {
+    let text = text.trim();
+    // Three digits behind a comma may be thousands.
+    let is_fraction = text.split_once(',').is_none_or(|(_, rest)| {
+        rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len()) != 3
+    });
+    let written = Some(text.replace(',', ".")).filter(|_| is_fraction)?;
+    let end = written.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(written.len());
+    let (number, unit) = written.split_at(end);
     let number: f64 = number.parse().ok()?;
-    let (unit, rate) = unit.trim().strip_suffix("/s").map_or((unit.trim(), ""), |u| (u, "/s"));
-    let lower = unit.to_lowercase();
-    // Lines are sold in bits.
-    let bits = [("kbit", "B", 125), ("mbit", "kB", 125), ("gbit", "MB", 125)];
-    let bits = bits.into_iter().find(|(word, ..)| lower.starts_with(word));
-    let bits = bits.map(|(_, unit, factor)| (unit, factor));
-    let known = SPELLINGS.iter().filter(|(words, ..)| words.contains(&lower.as_str()));
-    let known = known.map(|(_, unit, factor)| (*unit, *factor));
-    // A fraction is a whole number of the next smaller unit.
-    let smaller = [("min", "s", 60), ("h", "min", 60), ("d", "h", 24), ("s", "ms", 1000)];
-    let smaller = smaller.into_iter().chain([("TB", "GB", 1000), ("GB", "MB", 1000)]);
-    let smaller = smaller.chain([("MB", "kB", 1000), ("kB", "B", 1000)]);
-    let smaller = smaller.chain([("GiB", "MiB", 1024), ("MiB", "KiB", 1024), ("TiB", "GiB", 1024)]);
-    let smaller = smaller.filter(|(word, ..)| *word == unit);
-    let smaller = smaller.map(|(_, unit, factor)| (unit, factor));
-    let spelled = |(unit, factor): (&str, u32)| {
-        let count = number * f64::from(factor);
-        let text = format!("{count}{}{unit}{rate}", if unit.ends_with('B') { " " } else { "" });
-        (count.fract() == 0.0 && is_wanted(&text)).then_some(text)
+    let (unit, rate) = match unit.trim() {
+        unit if unit.ends_with("bps") => (unit.trim_end_matches("ps"), "/s"),
+        unit => unit.strip_suffix("/s").map_or((unit, ""), |unit| (unit, "/s")),
     };
-    bits.into_iter().chain(known).chain(smaller).find_map(spelled)
+    let lower = unit.trim().to_lowercase();
+    let lower = if rate == "/s" && text.ends_with("bps") { lower + "it" } else { lower };
+    let known = SPELLINGS.iter().filter(|(words, ..)| words.contains(&lower.as_str()));
+    let spelled = |(_, unit, factor): &(&[&str], &str, f64)| {
+        let gap = if unit.ends_with('B') { " " } else { "" };
+        let text = format!("{}{gap}{unit}{rate}", number * factor);
+        let why = if *factor == 0.125 { "a byte has 8 bits: " } else { "" };
+        is_wanted(&text).then(|| format!("{why}did you mean {text:?}?"))
+    };
+    let point = || format!("a fraction is written with a point: did you mean {written:?}?");
+    is_wanted(&written).then(point).or_else(|| known.into_iter().find_map(spelled))
 }
 
 /// Parses `64 MiB`.
@@ -93,6 +109,15 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, UnitError> {
 /// Parses `5min`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     scaled(text, &DURATIONS).map(Duration::from_millis).ok_or(DURATION)
+}
+
+/// Parses the duration of a command's option.
+///
+/// # Errors
+/// What was most likely meant, else what is allowed.
+pub(crate) fn duration_argument(text: &str) -> Result<Duration, String> {
+    let is_wanted = |near: &str| parse_duration(near).is_ok();
+    parse_duration(text).map_err(|unit| unit_hint(text, &unit, is_wanted))
 }
 
 /// Parses `50 MB/s`; `None` is `unlimited`.
@@ -120,21 +145,31 @@ mod tests {
         assert_eq!(parse_duration("2min"), Ok(Duration::from_mins(2)));
         assert_eq!(parse_rate("50 MB/s"), Ok(Some(50_000_000)));
         assert_eq!(parse_rate("unlimited"), Ok(None));
-        for bad in ["10 mB", "5", "-1 MB", "1.5 GiB", "", "MiB", "99999999999 TiB"] {
+        assert_eq!(parse_size("1.5 GiB"), Ok(3 << 29));
+        assert_eq!(parse_duration("1.5h"), Ok(Duration::from_mins(90)));
+        assert_eq!(parse_rate("6.25 MB/s"), Ok(Some(6_250_000)));
+        for bad in
+            ["10 mB", "5", "-1 MB", "1. GB", ".5 GB", "1.2.3 GB", "", "MiB", "99999999999 TiB"]
+        {
             assert_eq!(parse_size(bad), Err(SIZE), "{bad}");
         }
         for bad in ["2 minutes", "5", "1e3 s", "m"] {
             assert_eq!(parse_duration(bad), Err(DURATION), "{bad}");
         }
         assert_eq!(parse_rate("50 MB"), Err(RATE));
-        let duration = |text: &str| nearest_spelling(text, |near| parse_duration(near).is_ok());
-        let rate = |text: &str| nearest_spelling(text, |near| parse_rate(near).is_ok());
-        assert_eq!(duration("2 minutes").as_deref(), Some("2min"));
-        assert_eq!(duration("1.5h").as_deref(), Some("90min"));
-        assert_eq!(duration("2 weeks").as_deref(), Some("14d"));
-        assert_eq!(rate("50 Mbit/s").as_deref(), Some("6250 kB/s"));
-        assert_eq!(rate("1,5 MB/s").as_deref(), Some("1500 kB/s"));
-        assert_eq!(duration("soon"), None);
+        let duration = |text: &str| spelling_hint(text, |near| parse_duration(near).is_ok());
+        let rate = |text: &str| spelling_hint(text, |near| parse_rate(near).is_ok());
+        for (said, near) in [
+            (duration("2 minutes"), "did you mean \"2min\"?"),
+            (duration("1,5h"), "a fraction is written with a point: did you mean \"1.5h\"?"),
+            (duration("2 weeks"), "did you mean \"14d\"?"),
+            (rate("50 Mbit/s"), "a byte has 8 bits: did you mean \"6.25 MB/s\"?"),
+            (rate("100Mbps"), "a byte has 8 bits: did you mean \"12.5 MB/s\"?"),
+            (rate("1,5 MB/s"), "a fraction is written with a point: did you mean \"1.5 MB/s\"?"),
+        ] {
+            assert_eq!(said.as_deref(), Some(near));
+        }
+        assert_eq!((duration("soon"), rate("1,000 MB/s")), (None, None));
     }
 
     proptest! {

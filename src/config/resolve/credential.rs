@@ -32,8 +32,10 @@ impl Resolver<'_> {
             _ => "{ file = \"…\" }, { systemd = \"…\" } or { profile = \"…\" }",
         };
         let Some(raw) = raw else {
-            let message = format!("destination {name:?} has no credential");
-            self.problem(Some(span.clone()), message, Some(hint.into()));
+            if !self.is_refused(&format!("destinations.{name}"), "credential") {
+                let message = format!("destination {name:?} has no credential");
+                self.problem(Some(span.clone()), message, Some(hint.into()));
+            }
             return None;
         };
         let span = raw.span();
@@ -212,7 +214,8 @@ impl Resolver<'_> {
                 self.problem(Some(span), message, Some(hint));
             }
             Ok(found) if !found.is_file() => {
-                let message = format!("the credential {} is no file", file.display());
+                let what = if found.is_dir() { "a directory" } else { "no file" };
+                let message = format!("the credential {} is {what}", file.display());
                 let hint = "name the file that holds the secret".to_owned();
                 self.problem(Some(span), message, Some(hint));
             }

@@ -11,7 +11,7 @@ use toml::de::DeTable;
 
 use super::Resolver;
 use crate::config::problem::nearest;
-use crate::config::{Destination, Platform, raw};
+use crate::config::{Destination, Platform, lenient, raw};
 use crate::engine::settings::ExportSettings;
 use crate::model::{
     ChangePolicy, DestinationName, NamePolicies, NamePolicy, PartSize, TargetAddress,
@@ -59,6 +59,14 @@ fn unknown_word(template: &str) -> Option<&str> {
     words.find(|word| !TEMPLATE_WORDS.contains(word))
 }
 
+/// The keys of a destination that are its platform's own.
+enum PlatformKeys {
+    SevenBridges(raw::SevenBridgesKeys),
+    BaseSpace(raw::BaseSpaceKeys),
+    GjirafaVp(raw::GjirafaVpKeys),
+    S3(Box<raw::S3Keys>),
+}
+
 /// What the platform of a destination says of its target.
 struct TargetKeys {
     platform: Platform,
@@ -96,6 +104,7 @@ impl Resolver<'_> {
         let words = PLATFORM_WORDS.map(|known| (known.word, known));
         let PlatformWord { platform, base_url, .. } =
             self.choice("platform", raw.platform.as_ref(), &words)?;
+        let keys = self.platform_keys(platform, &name, table);
         let credential = self.credential(&name, platform, raw.credential.take(), &span);
         let allow_plain_http = self.plain_http(platform, raw.allow_plain_http.as_ref());
         let base_url = match base_url.filter(|_| raw.base_url.is_none()) {
@@ -106,11 +115,11 @@ impl Resolver<'_> {
             self.check_version(raw.base_url.as_ref());
         }
         let of = Of { name: &name, base_url, allow_plain_http, span: span.clone() };
-        let target = match platform {
-            "sevenbridges" => self.keys(table).and_then(|keys| self.sevenbridges(of, keys)),
-            "basespace" => self.keys(table).and_then(|keys| self.basespace(of, keys)),
-            "gjirafa-vp" => self.keys(table).and_then(|keys| self.gjirafa_vp(of, keys)),
-            _ => self.keys(table).and_then(|keys| self.s3(of, keys)),
+        let target = match keys? {
+            PlatformKeys::SevenBridges(keys) => self.sevenbridges(of, keys),
+            PlatformKeys::BaseSpace(keys) => self.basespace(of, keys),
+            PlatformKeys::GjirafaVp(keys) => self.gjirafa_vp(of, keys),
+            PlatformKeys::S3(keys) => self.s3(of, *keys),
         }?;
         let target = self.with_words(&name, target, &span);
         Some(Destination {
@@ -131,16 +140,37 @@ impl Resolver<'_> {
         })
     }
 
+    fn platform_keys(
+        &mut self,
+        platform: &str,
+        name: &str,
+        table: DeTable<'_>,
+    ) -> Option<PlatformKeys> {
+        match platform {
+            "sevenbridges" => self.keys(name, table).map(PlatformKeys::SevenBridges),
+            "basespace" => self.keys(name, table).map(PlatformKeys::BaseSpace),
+            "gjirafa-vp" => self.keys(name, table).map(PlatformKeys::GjirafaVp),
+            _ => self.keys(name, table).map(Box::new).map(PlatformKeys::S3),
+        }
+    }
+
     /// Reads the keys of a destination's platform. A key that the platform does not have is refused:
     /// ignoring it would be a promise that is not kept.
-    fn keys<T: DeserializeOwned>(&mut self, mut table: DeTable<'_>) -> Option<T> {
+    fn keys<T: DeserializeOwned>(&mut self, name: &str, mut table: DeTable<'_>) -> Option<T> {
         for key in raw::DestinationKeys::KEYS {
             table.remove(key);
         }
-        let keys = T::deserialize(toml::Deserializer::from(Spanned::new(0..0, table)));
-        let refuse = |error| self.sources.syntax(&error, &raw::DestinationKeys::KEYS);
-        let keys = keys.map_err(refuse);
-        keys.map_err(|problem| self.problems.push(problem)).ok()
+        let place = format!("destinations.{name}.");
+        match lenient::read(self.sources, &mut table, &place, &raw::DestinationKeys::KEYS) {
+            Ok((keys, wrong)) => {
+                self.add(wrong);
+                Some(keys)
+            }
+            Err(problems) => {
+                self.problems.extend(problems);
+                None
+            }
+        }
     }
 
     fn base_url(
@@ -204,7 +234,8 @@ impl Resolver<'_> {
                     Some(near) => format!("did you mean {{{near}}}?"),
                     None => format!("allowed: {known}"),
                 };
-                self.problem(Some(span.clone()), message, Some(hint));
+                let at = self.sources.found(&format!("{{{word}}}"), span.start);
+                self.problem(at.or(Some(span.clone())), message, Some(hint));
             }
             template.replace("{host}", &host)
         };

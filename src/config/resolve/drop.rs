@@ -209,11 +209,13 @@ impl Resolver<'_> {
         known: &[DestinationName],
         span: &Range<usize>,
     ) -> Vec<DestinationName> {
-        if asked.is_empty() {
-            let message = format!("drop {name:?} has no destinations");
-            self.problem(Some(span.clone()), message, Some("destinations = [\"…\"]".into()));
-        }
         let words: Vec<_> = known.iter().map(DestinationName::as_str).collect();
+        if asked.is_empty() && !self.is_refused(&format!("drops.{name}"), "destinations") {
+            let message = format!("drop {name:?} has no destinations");
+            let names = words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>();
+            let names = if names.is_empty() { "\"…\"".to_owned() } else { names.join(", ") };
+            self.problem(Some(span.clone()), message, Some(format!("destinations = [{names}]")));
+        }
         let mut found = Vec::new();
         for asked in asked {
             let destination = DestinationName::new(asked.as_ref().clone());
@@ -222,7 +224,7 @@ impl Resolver<'_> {
                 self.problem(Some(asked.span()), message, None);
             } else if known.contains(&destination) {
                 found.push(destination);
-            } else if !self.unusable.contains(asked.as_ref()) {
+            } else if !self.is_refused("destinations", asked.as_ref()) {
                 let message = format!("there is no usable destination {:?}", asked.as_ref());
                 let near = nearest(asked.as_ref(), &words);
                 let hint = near.map(|near| format!("did you mean {near:?}?"));
@@ -268,8 +270,14 @@ impl Resolver<'_> {
                     let [(first, at), (second, span)] = both;
                     let at = at.and_then(|at| self.sources.place(&at));
                     let at = at.map_or(String::new(), |at| format!(" (line {})", at.line));
+                    let (here, there) = if second == drop { (one, two) } else { (two, one) };
+                    let how = match (here == there, here.starts_with(there)) {
+                        (true, _) => "is that",
+                        (false, true) => "lies in that",
+                        (false, false) => "holds that",
+                    };
                     let message =
-                        format!("the directories of drops {second:?} and {first:?}{at} overlap");
+                        format!("[drops.{second}] directory {how} of [drops.{first}]{at}");
                     self.problem(span, message, Some("each file may belong to one drop".into()));
                 }
             }

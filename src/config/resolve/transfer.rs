@@ -3,8 +3,8 @@
 use jiff::civil::{Time, Weekday};
 use toml::Spanned;
 
-use super::{MIB, Resolver, unit_hint};
-use crate::config::units::parse_rate;
+use super::{MIB, Resolver};
+use crate::config::units::{parse_rate, unit_hint};
 use crate::config::{Transfer, raw};
 use crate::engine::settings::{PartWish, PartsInFlight};
 use crate::limiter::{Days, Period, Rate, Timetable};

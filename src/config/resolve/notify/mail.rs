@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 
 use super::{ChannelKeys, Resolver};
+use crate::config::problem::example;
 use crate::config::raw;
 use crate::notify::{Sender, mail};
 use crate::platform::http;
@@ -44,9 +45,9 @@ impl Resolver<'_> {
 
     fn check_addresses(&mut self, span: &Range<usize>, raw: &raw::MailKeys) {
         for (key, is_missing) in [("to", raw.to.is_empty()), ("from", raw.from.is_none())] {
-            if is_missing {
+            if is_missing && !self.is_refused("notify.mail", key) {
                 let message = format!("[notify] mail has no {key}");
-                self.problem(Some(span.clone()), message, None);
+                self.problem(Some(span.clone()), message, example("notify", key));
             }
         }
         for address in raw.to.iter().chain(&raw.from) {
@@ -72,9 +73,10 @@ impl Resolver<'_> {
         ];
         let asked = self.choice("tls", tls, &kinds);
         let Some(smtp) = smtp else {
-            let hint = "smtp = \"smtp.lab.example:587\"".to_owned();
-            let message = "[notify] mail has no smtp".to_owned();
-            self.problem(Some(span.clone()), message, Some(hint));
+            if !self.is_refused("notify.mail", "smtp") {
+                let message = "[notify] mail has no smtp".to_owned();
+                self.problem(Some(span.clone()), message, example("notify", "smtp"));
+            }
             return None;
         };
         let (host, port) = match smtp.as_ref().rsplit_once(':') {
