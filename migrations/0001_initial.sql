@@ -185,6 +185,14 @@ CREATE TABLE attempts (
 ) STRICT;
 CREATE INDEX attempts_upload ON attempts (upload_id, id);
 
+-- How many attempts failed since the database was made. Kinds are a closed list.
+CREATE TABLE failures (
+    destination TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    failure_count INTEGER NOT NULL CHECK (failure_count > 0),
+    PRIMARY KEY (destination, kind)
+) STRICT, WITHOUT ROWID;
+
 -- Unfinished remote uploads that must be removed.
 CREATE TABLE cleanups (
     destination TEXT NOT NULL,

@@ -40,6 +40,7 @@ pub(super) fn render(status: &Status, paces: &BTreeMap<DestinationName, Pace>) -
         DESTINATION_STATES.map(|state| (value(state), u64::from(destination.state == state)))
     });
     metrics.family("destination_state", "How a destination is doing: 1 for what holds", states);
+    failures(&mut metrics, status);
     widths(&mut metrics, paces);
     runs(&mut metrics, status);
     let waiting = status.notices.waiting_count;
@@ -88,6 +89,18 @@ fn drops(metrics: &mut Metrics, status: &Status) {
     });
     let help = "End of the last scan that saw the whole drop directory";
     metrics.family("drop_last_full_scan_timestamp_seconds", help, scans);
+}
+
+/// Kinds of failures are a closed list, so their labels are few.
+fn failures(metrics: &mut Metrics, status: &Status) {
+    let family = Family::<Vec<(&'static str, String)>, Counter>::default();
+    for destination in &status.destinations {
+        for (kind, count) in &destination.failures {
+            let labels = one_of("destination", &destination.name, "kind", kind);
+            family.get_or_create(&labels).inc_by(*count);
+        }
+    }
+    metrics.register("failures", "Attempts that failed, by the kind of the failure", family);
 }
 
 fn widths(metrics: &mut Metrics, paces: &BTreeMap<DestinationName, Pace>) {

@@ -38,6 +38,21 @@ fn lines(page: &Path) -> Vec<Line> {
     found
 }
 
+/// The examples that the help of the commands shows.
+fn examples(stage: &Stage) -> Vec<Line> {
+    let (_, help) = shell(stage, "dropferry --help");
+    let commands = help.split_once("Commands:\n").expect("commands").1.split_once("\n\n").expect("an end").0;
+    let names = commands.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let lines = |name: &str| {
+        let (_, help) = shell(stage, &format!("dropferry {name} --help"));
+        let examples = help.split_once("Examples:\n").map_or("", |(_, examples)| examples).to_owned();
+        let commands = examples.lines().map(|line| line.split(" #").next().unwrap_or(line).trim());
+        let line = |text: &str| Line { place: format!("help of {name}"), text: text.to_owned() };
+        commands.filter(|line| !line.is_empty()).map(line).collect::<Vec<_>>()
+    };
+    names.filter(|name| !name.is_empty()).flat_map(lines).collect()
+}
+
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut pages = super::stage::walk(&root.join("docs"));
@@ -87,7 +102,7 @@ fn every_command_of_ours_runs_as_it_is_written() {
     let elsewhere = stage.path("report.pdf");
     fs::write(&elsewhere, b"hand me in").expect("written");
     let mut count = 0;
-    for line in pages().iter().flat_map(|page| lines(page)) {
+    for line in pages().iter().flat_map(|page| lines(page)).chain(examples(&stage)) {
         let is_help = line.text.split(' ').any(|word| ONLY_HELP.contains(&word));
         let text = line
             .text
@@ -143,32 +158,4 @@ fn every_page_is_named_by_the_readme_and_every_named_page_is_there() {
     for word in readme.split('`').filter(|word| word.starts_with("docs/")) {
         assert!(root.join(word).is_file(), "{word} is not there");
     }
-}
-
-#[test]
-fn rules_and_dashboard_ask_for_metrics_that_there_are() {
-    let stage = stage();
-    let address = until("the page is served", || {
-        let log = stage.log();
-        let (_, rest) = log.split_once("the status page is at http://")?;
-        rest.split_once('/').map(|(address, _)| address.to_owned())
-    });
-    let (is_fine, served) =
-        shell(&stage, &format!("curl --fail --silent http://{address}/metrics"));
-    assert!(is_fine, "{served}");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut asked = std::collections::BTreeSet::new();
-    for file in ["docs/monitoring/alerts.yml", "docs/monitoring/dashboard.json"] {
-        let text = fs::read_to_string(root.join(file)).expect("read");
-        let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
-        let words = text.split(|c| !is_name(c)).filter(|word| word.starts_with("dropferry_"));
-        asked.extend(words.map(str::to_owned));
-    }
-    assert!(asked.len() > 8, "{asked:?}");
-    for name in &asked {
-        let name = name.trim_end_matches("_total");
-        assert!(served.contains(&format!("# TYPE {name} ")), "no metric is named {name}");
-    }
-    let dashboard = fs::read_to_string(root.join("docs/monitoring/dashboard.json")).expect("read");
-    serde_json::from_str::<serde_json::Value>(&dashboard).expect("JSON");
 }

@@ -23,6 +23,8 @@ mod keys;
 mod kill;
 mod link;
 mod merge;
+mod mistakes;
+mod monitoring;
 mod moved;
 mod network;
 mod notify;

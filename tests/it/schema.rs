@@ -7,6 +7,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+#[path = "../../src/config/tests/rows.rs"]
+mod rows;
+
 /// Tables of a destination, by the platforms whose keys they are.
 const PLATFORMS: [(&str, &[&str]); 4] = [
     ("SevenBridgesKeys", &["sevenbridges", "cavatica", "cgc", "bdc"]),
@@ -209,4 +212,37 @@ fn the_schema_takes_the_default_and_the_examples_and_no_other_key() {
     assert!(check(&format!("{far}bucket = \"b\"\n")).is_ok());
     assert!(check(&format!("{far}app_result = \"1\"\n")).is_err(), "a key of another platform");
     assert!(check("[transfr]\n").is_err() && check("[web]\nlisten = 8377\n").is_err());
+}
+
+/// Mistakes that an editor shows by the schema: keys and types. What depends on values, files and each other
+/// is the program's to say.
+const SEEN: [&str; 14] = [
+    "a wrong key",
+    "a wrong key for one that must be there",
+    "the token itself",
+    "the token in its table",
+    "the token under its name",
+    "a number for a size",
+    "a number for a text",
+    "a number for a list",
+    "a table of another name",
+    "a table of another name that is needed",
+    "an unknown platform",
+    "no platform",
+    "a key of another platform",
+    "an address in a webhook",
+];
+
+#[test]
+fn the_schema_refuses_the_mistakes_that_an_editor_can_show() {
+    let whole = schema();
+    let refuses = |text: &str| {
+        let table: toml::Table = text.parse().ok()?;
+        Some(fits(&toml::Value::Table(table), &whole, &whole).is_err())
+    };
+    assert_eq!(refuses(rows::GOOD), Some(false));
+    let is_refused =
+        |(_, old, new): &&(&str, &str, &str)| refuses(&rows::with(old, new)) == Some(true);
+    let found: Vec<_> = rows::MISTAKES.iter().filter(is_refused).map(|(what, ..)| *what).collect();
+    assert_eq!(found, SEEN);
 }

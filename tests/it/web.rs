@@ -27,12 +27,17 @@ fn stage_with(listen: &str, more: &str) -> (Stage, String) {
     fs::write(stage.path("config.toml"), config).expect("written");
     write_password(&stage, "correct horse");
     stage.start();
-    let address = until("the page is served", || {
+    let address = address_of(&stage);
+    (stage, address)
+}
+
+/// Returns where a daemon serves its page that has just started.
+pub(crate) fn address_of(stage: &Stage) -> String {
+    until("the page is served", || {
         let log = stage.log();
         let (_, rest) = log.split_once("the status page is at http://")?;
         rest.split_once('/').map(|(address, _)| address.to_owned())
-    });
-    (stage, address)
+    })
 }
 
 fn write_password(stage: &Stage, password: &str) {
@@ -51,7 +56,7 @@ fn ask(address: &str, method: &str, path: &str, host: &str) -> (u16, String) {
     (status, answer)
 }
 
-fn get(address: &str, path: &str) -> (u16, String) {
+pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
     ask(address, "GET", path, address)
 }
 
@@ -74,7 +79,7 @@ fn try_answer_to(address: &str, request: &str) -> Option<(u16, String)> {
     Some((status, answer))
 }
 
-fn body(answer: &str) -> &str {
+pub(crate) fn body(answer: &str) -> &str {
     answer.split_once("\r\n\r\n").expect("a head and a body").1
 }
 

@@ -52,7 +52,7 @@ fn upload(id: i64, path: &str, stage: Stage, hold: Hold) -> UploadShown {
         accepted_bytes: 100,
         part_size_bytes: 100,
         part_count: 2,
-        park_detail: Some("file 65a1 of 7 bytes stands under this name".into()),
+        park_detail: Some("it is file 65a1 of 7 bytes".into()),
         last_error: Some("nothing moved for 60 s (timed-out)".into()),
         remote_id: None,
         completed_at: None,
@@ -113,7 +113,8 @@ fn status() -> Status {
                 since: NOW,
                 next_try_at: None,
                 clock_behind_ns: -7_200_000_000_000,
-                learned: vec![Learned::Works, Learned::NoTags],
+                failures: Vec::new(),
+learned: vec![Learned::Works, Learned::NoTags],
                 is_paced: false,
             }],
             ..PlacesShown::default()
@@ -135,7 +136,7 @@ fn status() -> Status {
     }
 }
 
-const NAME_TAKEN: &str = "file 65a1 of 7 bytes stands under this name";
+const NAME_TAKEN: &str = "it is file 65a1 of 7 bytes";
 
 fn parked(detail: &str) -> ParkedUploads {
     ParkedUploads {

@@ -15,7 +15,8 @@ const CLOCK_OFF_MIN: Duration = Duration::from_secs(30);
 /// Reads destinations, with what the answers of the targets that they have showed.
 pub(super) const DESTINATIONS: &str = "SELECT *, (SELECT group_concat(what) FROM destination_targets t \
     JOIN target_learned USING (target_id) WHERE t.destination = destination_health.destination) \
-    AS learned FROM destination_health";
+    AS learned, (SELECT group_concat(kind || '=' || failure_count) FROM failures f \
+    WHERE f.destination = destination_health.destination) AS failures FROM destination_health";
 
 impl Snapshot {
     /// Returns every destination that ever was, as its row has it.
@@ -58,6 +59,14 @@ pub(super) fn read_destination(row: &Row<'_>) -> Result<DestinationShown> {
             learned.sort_unstable();
             learned.dedup();
             learned
+        },
+        failures: {
+            let counts = row.get_ref("failures")?.as_str_or_null()?.unwrap_or_default();
+            let count = |text: &str| {
+                let (kind, count) = text.split_once('=')?;
+                Some((kind.to_owned(), count.parse().ok()?))
+            };
+            counts.split(',').filter_map(count).collect()
         },
     })
 }

@@ -146,6 +146,8 @@ pub struct DestinationShown {
     pub clock_behind_ns: i64,
     /// What the answers of its target have shown, for good.
     pub learned: Vec<Learned>,
+    /// How many attempts failed, by the kind of the failure.
+    pub failures: Vec<(String, u64)>,
 }
 
 /// What an upload waits for that is not its own.

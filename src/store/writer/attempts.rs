@@ -8,7 +8,7 @@ use crate::model::{Fact, PartNumber, UploadId};
 /// Attempts kept of each upload.
 const KEPT: u32 = 50;
 
-/// Writes an attempt that failed, and forgets the oldest beyond those kept.
+/// Writes and counts an attempt that failed, and forgets the oldest beyond those kept.
 pub(super) fn write(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()> {
     let Fact::AttemptFailed { act, part, failure, retry_at, at, .. } = fact else {
         return Ok(());
@@ -26,6 +26,11 @@ pub(super) fn write(connection: &Connection, id: UploadId, fact: &Fact) -> Resul
         ":at": at.0,
         ":retry": retry_at.map(|at| at.0),
     })?;
+    let sql = "INSERT INTO failures (destination, kind, failure_count) \
+        SELECT destination, :kind, 1 FROM uploads WHERE id = :upload \
+        ON CONFLICT (destination, kind) DO UPDATE SET failure_count = failure_count + 1";
+    let values = named_params! { ":upload": id.0, ":kind": failure.kind.as_str() };
+    connection.prepare_cached(sql)?.execute(values)?;
     let sql = "DELETE FROM attempts WHERE upload_id = ?1 AND id <= (SELECT id FROM attempts \
         WHERE upload_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
     connection.prepare_cached(sql)?.execute((id.0, KEPT))?;
