@@ -10,6 +10,7 @@
 
 pub(crate) mod basespace;
 mod control;
+mod digits;
 mod faulting;
 pub mod faults;
 pub(crate) mod gjirafa_vp;

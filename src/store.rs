@@ -245,6 +245,9 @@ pub enum Kind {
     Poisoned,
 }
 
+/// What those do who only look.
+const READ: &str = "open the database for reading";
+
 impl Error {
     fn sqlite(doing: &'static str, path: &Path, source: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode::{CannotOpen, DatabaseCorrupt, NotADatabase};
@@ -285,7 +288,9 @@ impl Error {
                 Some("install the version of dropferry that last ran on this state".into())
             }
             Kind::Corrupt { .. } => Some(format!("nothing was deleted; {}", self.ways())),
-            Kind::Missing => Some("start the daemon once, or check [state] directory".into()),
+            Kind::Missing => Some(
+                "start the daemon, or set [state] directory to where it keeps its state".into(),
+            ),
             Kind::Lost { .. } => Some(self.ways()),
             Kind::Gone => Some(
                 "what the daemon knew since is lost; put the file back or restore a copy, as \
@@ -307,6 +312,10 @@ impl Error {
 
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.kind == Kind::Missing && self.doing == READ {
+            let state = self.path.parent().unwrap_or(&self.path);
+            return write!(f, "no daemon has run on this state ({}) yet", state.display());
+        }
         write!(f, "cannot {} {}: ", self.doing, self.path.display())?;
         match &self.kind {
             Kind::Locked => f.write_str("another daemon runs on this state"),

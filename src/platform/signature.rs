@@ -5,6 +5,7 @@
 //! sent, by the keys and the time of that moment.
 
 use hmac::{Hmac, KeyInit, Mac};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, Url};
 use sha2::{Digest, Sha256};
 
@@ -81,19 +82,13 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
     Hex(&Sha256::digest(bytes)).to_string()
 }
 
+/// What is signed as it is.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// Escapes every byte that may mean something in an address.
 pub(super) fn escaped(text: &str, keeps_slashes: bool) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(char::from(byte));
-            }
-            b'/' if keeps_slashes => out.push('/'),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    const PATH: &AsciiSet = &PLAIN.remove(b'/');
+    utf8_percent_encode(text, if keeps_slashes { PATH } else { PLAIN }).to_string()
 }
 
 /// Writes a query, sorted by name.

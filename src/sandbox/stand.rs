@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::digits::hex;
 use super::faults::{Action, Rule, Rules, Switches};
 use super::ledger::Ledger;
 use super::{Settings, unix_time};
@@ -61,8 +62,7 @@ impl<W> Stand<W> {
         use sha2::{Digest, Sha256};
         self.counter += 1;
         let seed = format!("{}:{}", self.counter, unix_time().as_nanos());
-        let digest = Sha256::digest(seed);
-        digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()[..length].to_owned()
+        hex(&Sha256::digest(seed))[..length].to_owned()
     }
 }
 

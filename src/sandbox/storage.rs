@@ -10,6 +10,8 @@ use http_body_util::BodyExt;
 use md5::{Digest, Md5};
 use sha2::Sha256;
 
+use super::digits::hex;
+
 /// Bytes written at once.
 const WRITE_MIN: usize = 256 * 1024;
 
@@ -43,11 +45,7 @@ static DAMAGE_COUNT: AtomicU8 = AtomicU8::new(0);
 
 /// Returns 32 digits that look like an MD5 and are another one, the same for the same bytes.
 pub(super) fn salted(md5: &str) -> String {
-    hexadecimal(&Sha256::digest(md5)[..16])
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(md5)[..16])
 }
 
 /// A part that did not arrive whole.
@@ -97,7 +95,7 @@ fn damage(stored: StoredPart) -> Result<StoredPart, Torn> {
         *byte ^= change;
     }
     std::fs::write(&stored.path, &bytes).map_err(torn)?;
-    Ok(StoredPart { md5: hexadecimal(&Md5::digest(&bytes)), ..stored })
+    Ok(StoredPart { md5: hex(&Md5::digest(&bytes)), ..stored })
 }
 
 async fn take(place: &Place, body: Body, length: &mut u64) -> Result<StoredPart, Torn> {
@@ -121,7 +119,7 @@ async fn take(place: &Place, body: Body, length: &mut u64) -> Result<StoredPart,
     if let Some(file) = &mut file {
         file.write_all(&buffer).map_err(torn(*length))?;
     }
-    let md5 = hexadecimal(&hasher.finalize());
+    let md5 = hex(&hasher.finalize());
     Ok(StoredPart { path: place.path.clone(), length: *length, sent_md5: md5.clone(), md5 })
 }
 

@@ -9,11 +9,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
 use super::directory::{self, Lack};
-use super::{Error, Kind, care, lock};
+use super::{Error, Kind, READ, care, lock};
 
 /// The database's name in the state directory.
 pub(super) const FILE_NAME: &str = "dropferry.db";
@@ -100,9 +101,9 @@ fn look_for_reading(directory: &Path) -> Result<Connection, Error> {
     // Asked before it is opened: a first start may make it between an open that fails and a look.
     if let Some(lack) = directory::lack(directory) {
         directory::refuse_loss(directory, lack)?;
-        return Err(Error { doing: "open the database for reading", path, kind: Kind::Missing });
+        return Err(Error { doing: READ, path, kind: Kind::Missing });
     }
-    let failed = |source| Error::sqlite("open the database for reading", &path, source);
+    let failed = |source| Error::sqlite(READ, &path, source);
     // No two threads use one connection at a time.
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_URI
@@ -128,18 +129,18 @@ fn look_for_reading(directory: &Path) -> Result<Connection, Error> {
 /// has no tables yet.
 fn readable(connection: Connection, directory: &Path) -> Result<Connection, Error> {
     let path = &directory.join(FILE_NAME);
-    let failed = |source| Error::sqlite("open the database for reading", path, source);
+    let failed = |source| Error::sqlite(READ, path, source);
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     match known_version(&connection, path)? {
         0 => {
             directory::refuse_loss(directory, Lack::Empty)?;
             let kind = Kind::Missing;
-            Err(Error { doing: "open the database for reading", path: path.to_owned(), kind })
+            Err(Error { doing: READ, path: path.to_owned(), kind })
         }
         older if older < MIGRATIONS.len() => {
             let detail = format!("it has version {older}; the daemon brings it up to date");
             let kind = Kind::Migration { detail };
-            Err(Error { doing: "open the database for reading", path: path.to_owned(), kind })
+            Err(Error { doing: READ, path: path.to_owned(), kind })
         }
         _ => {
             connection.pragma_update(None, "cache_size", -READER_CACHE_KIB).map_err(failed)?;
@@ -166,11 +167,8 @@ pub(super) fn open_copy(copy: &Path) -> Result<Connection, rusqlite::Error> {
 
 fn percent_encoded(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
-    let encode = |byte: &u8| {
-        if plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") }
-    };
-    path.as_os_str().as_bytes().iter().map(encode).collect()
+    const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_').remove(b'-');
+    percent_encode(path.as_os_str().as_bytes(), PLAIN).to_string()
 }
 
 pub(super) fn version(connection: &Connection) -> Result<usize, rusqlite::Error> {

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use axum::body::Body;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use http_body_util::{BodyExt, Limited};
 use serde_json::json;
 
 use super::calls::Sandbox;
 use super::list;
-use super::wire::{self, Call, Outcome, Refusal, Route, Success, base64, unhex};
+use super::wire::{self, Call, Outcome, Refusal, Route, Success};
 use super::world::{File, FileStatus, Lag, World, etag_of};
+use crate::sandbox::digits::unhex;
 use crate::sandbox::stand::lock;
 use crate::sandbox::storage::{self, StoredPart};
 use crate::sandbox::{Shared, unix_time};
@@ -74,7 +77,7 @@ fn new_place(shared: &Shared, file: u64, part: u32) -> storage::Place {
 }
 
 fn content_md5(stored: &StoredPart) -> String {
-    base64(&unhex(&stored.sent_md5))
+    BASE64_STANDARD.encode(unhex(&stored.sent_md5))
 }
 
 /// Forgets bytes that are of no use.

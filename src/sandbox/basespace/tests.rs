@@ -1,9 +1,12 @@
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::{APP_RESULT, MultipartEtag, Switches, wire};
+use crate::sandbox::digits::{hex, unhex};
 use crate::sandbox::faults::{self, Action, Rule, When};
 use crate::sandbox::{Sandbox, Settings, Vendor};
 use md5::{Digest, Md5};
@@ -98,7 +101,7 @@ impl Bench {
     }
 
     async fn put(&self, file: &str, part: u32, bytes: &[u8]) -> Answer {
-        let md5 = format!("Content-MD5: {}\r\n", wire::base64(&md5_of(bytes)));
+        let md5 = format!("Content-MD5: {}\r\n", BASE64_STANDARD.encode(&md5_of(bytes)));
         self.send("PUT", &format!("files/{file}/parts/{part}"), &md5, bytes).await
     }
 
@@ -136,7 +139,7 @@ async fn parts_become_a_file() {
     assert_eq!(put.status, 200);
     assert!(!put.body.contains(' '), "compact: {}", put.body);
     assert!(put.head.contains("x-request-id: 20") && put.head.contains("chunked"), "{}", put.head);
-    let etag = wire::hex(&md5_of(b"two"));
+    let etag = hex(&md5_of(b"two"));
     assert_eq!(put.response(), json!({"Number": 2, "ETag": etag, "Size": 3}));
     bench.put(&id, 1, b"gone").await;
     bench.put(&id, 1, b"once").await;
@@ -150,7 +153,7 @@ async fn parts_become_a_file() {
     assert_eq!(bench.complete(&id).await.response(), done.response());
     let joined = [md5_of(b"once"), md5_of(b"two")].concat();
     let file = bench.get(&format!("files/{id}")).await.response();
-    assert_eq!(file["ETag"], format!("{}-2", wire::hex(&md5_of(&joined))));
+    assert_eq!(file["ETag"], format!("{}-2", hex(&md5_of(&joined))));
     assert_eq!(bench.put(&id, 3, b"late").await.status, 409);
     assert_eq!(bench.post(&format!("files/{id}?uploadstatus=aborted")).await.status, 409);
     let files = bench.sandbox.files(Vendor::BaseSpace);
@@ -165,7 +168,7 @@ async fn parts_become_a_file() {
 async fn a_damaged_part_is_not_kept() {
     let bench = Bench::start().await;
     let id = bench.initiate("name=a").await;
-    let wrong = format!("Content-MD5: {}\r\n", wire::base64(&md5_of(b"other")));
+    let wrong = format!("Content-MD5: {}\r\n", BASE64_STANDARD.encode(&md5_of(b"other")));
     let path = format!("files/{id}/parts/1");
     let put = bench.send("PUT", &path, &wrong, b"bytes").await;
     assert_eq!((put.status, put.code()), (400, json!("BadRequest")));
@@ -220,7 +223,7 @@ async fn small_files_come_in_one_call() {
     let file = made.response();
     assert_eq!((&file["UploadStatus"], &file["Size"]), (&json!("complete"), &json!(10)));
     assert_eq!((&file["ContentType"], &file["Path"]), (&json!("text/x"), &json!("d/a.bin")));
-    assert_eq!(file["ETag"], wire::hex(&md5_of(b"{\"name\":1}")));
+    assert_eq!(file["ETag"], hex(&md5_of(b"{\"name\":1}")));
     let twin = bench.post(&path).await;
     assert_eq!((twin.status, &twin.response()["Size"]), (201, &json!(0)));
     bench.initiate("name=pending").await;
@@ -323,14 +326,14 @@ async fn a_wrong_etag_stands_where_the_vendor_has_it() {
     let put = bench.put(&id, 1, b"part").await;
     assert_eq!(put.response()["ETag"], "00000000000000000000000000000bad");
     let put = bench.put(&id, 1, b"part").await;
-    assert_eq!(put.response()["ETag"], wire::hex(&md5_of(b"part")));
+    assert_eq!(put.response()["ETag"], hex(&md5_of(b"part")));
 }
 
 #[test]
 fn the_vendors_sample_sums_up() {
     let md5 = md5_of(&vec![0; 20_971_520]);
-    assert_eq!(wire::base64(&md5), "j04z89w+QU/5Tl+2kFy6jA==");
-    assert_eq!(wire::unhex(&wire::hex(&md5)), md5);
+    assert_eq!(BASE64_STANDARD.encode(&md5), "j04z89w+QU/5Tl+2kFy6jA==");
+    assert_eq!(unhex(&hex(&md5)), md5);
     let time = std::time::Duration::new(1_772_360_430, 1_234_567);
     assert_eq!(wire::date(time), "2026-03-01T10:20:30.0012345Z");
 }

@@ -368,30 +368,3 @@ pub(super) fn date(time: Duration) -> String {
     let seconds = timestamp(time).strftime("%Y-%m-%dT%H:%M:%S").to_string();
     format!("{seconds}.{:07}Z", time.subsec_nanos() / 100)
 }
-
-/// Bytes in hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Bytes of hexadecimal digits.
-pub(super) fn unhex(digits: &str) -> Vec<u8> {
-    let pair = |at: usize| digits.get(at..at + 2).and_then(|two| u8::from_str_radix(two, 16).ok());
-    (0..digits.len()).step_by(2).filter_map(pair).collect()
-}
-
-/// Bytes in base64, as `Content-MD5` has them.
-pub(super) fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let at = |index: usize| u32::from(three.get(index).copied().unwrap_or(0));
-        let number = at(0) << 16 | at(1) << 8 | at(2);
-        for digit in 0..4 {
-            let index = (number >> (18 - 6 * digit)) & 63;
-            let filled = digit <= three.len();
-            text.push(if filled { char::from(DIGITS[index as usize]) } else { '=' });
-        }
-    }
-    text
-}

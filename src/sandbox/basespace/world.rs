@@ -6,8 +6,9 @@ use std::time::Duration;
 use md5::{Digest, Md5};
 use serde_json::{Map, Value, json};
 
-use super::wire::{Refusal, date, hex, parse_id, unhex};
+use super::wire::{Refusal, date, parse_id};
 use super::{APP_RESULT, MultipartEtag, PROJECT};
+use crate::sandbox::digits::{hex, unhex};
 use crate::sandbox::faults::Switches;
 use crate::sandbox::stand::{Holds, RemoteFile};
 use crate::sandbox::storage::{self, StoredPart};

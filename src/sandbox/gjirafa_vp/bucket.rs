@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::calls::Sandbox;
 use super::world::{Part, Upload};
+use crate::sandbox::digits::hex;
 use crate::sandbox::stand::lock;
 use crate::sandbox::storage::{self, StoredPart};
 use crate::sandbox::{Shared, unix_time};
@@ -42,11 +43,7 @@ fn path(shared: &Shared, upload: &Upload, generation: u64, part: u32, lease: Lea
          &X-Amz-Date={date}&X-Amz-Expires={seconds}&X-Amz-SignedHeaders=host"
     );
     let secret = format!("{}:{generation}:{unsigned}", shared.settings.directory.display());
-    format!("{unsigned}&X-Amz-Signature={}", hexadecimal(&Sha256::digest(secret)))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{unsigned}&X-Amz-Signature={}", hex(&Sha256::digest(secret)))
 }
 
 fn timestamp(seconds: u64) -> jiff::Timestamp {

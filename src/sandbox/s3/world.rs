@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use md5::{Digest, Md5};
 use serde_json::{Map, Value};
 
+use crate::sandbox::digits::{hex, unhex};
 use crate::sandbox::stand::{Holds, RemoteFile};
 use crate::sandbox::storage::StoredPart;
 
@@ -62,12 +63,9 @@ impl Object {
 pub(super) fn etag_of_many(parts: &[StoredPart]) -> String {
     let mut hasher = Md5::new();
     for part in parts {
-        let raw = (0..part.md5.len()).step_by(2).filter_map(|at| part.md5.get(at..at + 2));
-        let raw: Vec<_> = raw.filter_map(|pair| u8::from_str_radix(pair, 16).ok()).collect();
-        hasher.update(raw);
+        hasher.update(unhex(&part.md5));
     }
-    let digest: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{digest}-{}", parts.len())
+    format!("{}-{}", hex(&hasher.finalize()), parts.len())
 }
 
 impl Holds for World {

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::calls::{Call, Outcome, Success, parse_query};
 use super::world::{Entry, Place, Refusal, Upload, World, time};
+use crate::sandbox::digits::hex;
 use crate::sandbox::stand::{Stand, lock};
 use crate::sandbox::storage::{self, StoredPart};
 use crate::sandbox::{Shared, unix_time};
@@ -149,7 +150,7 @@ fn show(upload: &Upload, base: &str, parts: Option<&Upload>) -> Value {
 
 fn signature(shared: &Shared, upload: &str, part: &str, expires: u64) -> String {
     let secret = format!("{}:{upload}:{part}:{expires}", shared.settings.directory.display());
-    Sha256::digest(secret).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(secret))
 }
 
 fn sign(shared: &Shared, state: &mut Sandbox, call: &Call, id: &str) -> Outcome {
