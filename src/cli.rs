@@ -182,7 +182,9 @@ enum Command {
 
 /// Parses the arguments, runs the command, prints what went wrong.
 pub fn run() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let command = documents::with_examples(Arguments::command());
+    let matches = command.try_get_matches();
+    let arguments = match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
         Err(error) => {
             // clap prints help to standard output, errors to standard error.

@@ -62,6 +62,23 @@ impl Clock {
         at.unwrap_or_default().to_zoned_datetime(jiff::tz::TimeZone::system()).datetime()
     }
 
+    /// Returns the local time and the name of the time zone.
+    ///
+    /// # Errors
+    /// When the time zone that `TZ` names is not known: then local time is UTC.
+    pub fn local_shown(&self) -> Result<String, String> {
+        let asked = std::env::var("TZ").unwrap_or_default();
+        let zone = jiff::tz::TimeZone::try_system();
+        if zone.is_err() && !asked.is_empty() {
+            return Err(format!(
+                "TZ = {asked:?} is no time zone that is known here: it is taken for UTC"
+            ));
+        }
+        let zone = zone.unwrap_or(jiff::tz::TimeZone::UTC);
+        let time = self.local_now().strftime("%H:%M");
+        Ok(format!("{time} {}", zone.iana_name().unwrap_or("by /etc/localtime")))
+    }
+
     /// Returns a number nobody can foretell, for jitter and request ids; not for secrets.
     pub fn seed(&self) -> u64 {
         match &*self.0 {

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Common, Exit, as_user, doctor, render};
+use crate::clock::Clock;
 use crate::config::{Config, Destination, Drop, Problem, Problems};
 use crate::control::user_shown;
 use crate::daemon::Access;
@@ -63,6 +64,14 @@ pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Re
         return Err(Problems { path: config.path, problems: unreadable }.into());
     }
     config.warnings.iter().for_each(|warning| render::talk(&warning.message));
+    if !config.transfer.timetable.is_empty() {
+        let zone = Clock::real().local_shown().map_err(|message| {
+            let hint = Some(doctor::ZONE_CURE.to_owned());
+            let problems = vec![Problem { place: None, message, hint }];
+            Problems { path: config.path.clone(), problems }
+        })?;
+        render::talk(&format!("the timetable goes by local time, which is {zone}"));
+    }
     match store::check(&config.state_directory) {
         // Root may look at the state of the daemon's user.
         Err(error) if is_of_others(&error) && rustix::process::geteuid().is_root() => {
@@ -95,7 +104,8 @@ pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Re
         for (name, found) in &checks {
             match found {
                 Ok(rights) => {
-                    render::data(&format!("{name}: {}", summary(rights)))?;
+                    let target = config.destinations.iter().find(|target| target.name == *name);
+                    render::data(&format!("{name}: {}", summary(rights, target)))?;
                     for right in rights {
                         render::data(&format!("{name}: {}", sentence(right)))?;
                     }
@@ -130,12 +140,15 @@ pub(super) fn lacks(rights: &[RightFound]) -> bool {
 }
 
 /// Says what a destination lets us do.
-pub(super) fn summary(rights: &[RightFound]) -> &'static str {
+pub(super) fn summary(rights: &[RightFound], target: Option<&Destination>) -> String {
     let is_untried = |right: &RightFound| matches!(right.state, RightState::NotTried);
+    let place = target.map_or("it".to_owned(), |target| target.address().container);
     match lacks(rights) {
-        true => "takes our credential, and lacks a right that uploads need",
-        false if rights.iter().any(is_untried) => "takes our credential",
-        false => "takes our credential and lets us write",
+        true => {
+            format!("the credential is accepted, and lacks a right that uploads to {place} need")
+        }
+        false if rights.iter().any(is_untried) => "the credential is accepted".to_owned(),
+        false => format!("the credential is accepted and may write to {place}"),
     }
 }
 

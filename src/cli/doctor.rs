@@ -17,6 +17,7 @@ mod destinations;
 mod drops;
 mod lines;
 mod orphans;
+mod page;
 mod place;
 mod receipts;
 mod shares;
@@ -29,11 +30,12 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
+pub(super) use self::clock::ZONE_CURE;
 use self::lines::{CheckState, Checks, DoctorCheck};
 pub(super) use self::shares::{AnswersArguments, answer};
 use super::{Common, Exit, render};
 use crate::clock::Clock;
-use crate::config::{Config, parse_duration};
+use crate::config::{Config, duration_argument};
 use crate::store::Error;
 use crate::store::snapshot::{Snapshot, Status};
 
@@ -55,12 +57,8 @@ pub(super) struct DoctorArguments {
     #[arg(long, requires = "abort_orphans")]
     yes: bool,
     /// Remove none that was begun later than this ago
-    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration_argument)]
     older_than: Duration,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).map_err(|unit| format!("allowed: {}", unit.allowed))
 }
 
 pub(super) fn execute(common: &Common, arguments: &DoctorArguments) -> anyhow::Result<Exit> {
@@ -85,11 +83,13 @@ pub(super) fn execute(common: &Common, arguments: &DoctorArguments) -> anyhow::R
         report.add(daemon::check(status.as_ref(), &clock))?;
         report.add(daemon::check_socket(common, status.as_ref()))?;
         report.add(clock::check(status.as_ref(), &clock))?;
+        report.add(clock::zone(configured.config.as_deref(), &clock))?;
     }
     let mut directory_count = 0;
     if let Some(config) = &configured.config {
         let (checks, count) = drops::check(config, status.as_ref());
         report.add(checks)?;
+        report.add(page::check(config, status.as_ref()))?;
         directory_count = count;
     }
     report.add(watches::check(directory_count))?;

@@ -147,6 +147,9 @@ fn said(verb: Verb, change: &OrderChange) -> String {
     if !change.is_known {
         return format!("{of}: there is none that has not ended");
     }
+    if (verb, change.upload_count) == (Verb::Retry, 0) {
+        return format!("{of}: nothing waits or is parked");
+    }
     let count = match change.upload_count {
         1 => "1 upload".to_owned(),
         count => format!("{count} uploads"),

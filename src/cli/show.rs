@@ -216,6 +216,17 @@ fn disposal_text(disposal: &DisposalShown) -> String {
     }
 }
 
+/// Says the state in words, and how far it came.
+fn state_shown(word: &str, stage: &str) -> String {
+    match (word, stage) {
+        ("parked", "queued") => "parked before it was begun".to_owned(),
+        ("parked", "completing") => "parked when it was to be completed".to_owned(),
+        ("parked", stage) => format!("parked while {stage}"),
+        (word, stage) if word == stage => word.to_owned(),
+        (word, stage) => format!("{word} ({stage})"),
+    }
+}
+
 /// Lists all about one upload but its attempts: names and values.
 pub(super) fn rows(
     detail: &Detail,
@@ -232,7 +243,7 @@ pub(super) fn rows(
         row("file", format!("{} ({})", admission.file.path, render::bytes(size))),
         row("from drop", admission.file.drop.to_string()),
         row("to", admission.destination.to_string()),
-        row("state", format!("{} ({})", upload.word(), upload.state.stage.as_str())),
+        row("state", state_shown(upload.word(), upload.state.stage.as_str())),
     ];
     let reason = upload.reason();
     rows.extend(reason.as_ref().map(|reason| row("because", reason.text.clone())));

@@ -215,7 +215,10 @@ impl Journal {
             Fact::Exported { .. } => tracing::debug!(upload_id, "exported"),
             Fact::RemoteGone => {
                 let name = name();
-                tracing::warn!(upload_id, "{name} begins again: the platform lost its upload");
+                tracing::warn!(
+                    upload_id,
+                    "{name} begins again: its upload there cannot be completed"
+                );
             }
             Fact::Retargeted { .. } => {
                 let name = name();

@@ -45,7 +45,7 @@ impl Reason {
     pub fn cure(&self) -> Option<String> {
         let mut cure = self.code.cure()?.to_owned();
         if let Some(id) = self.upload {
-            for verb in ["show", "retry"] {
+            for verb in ["show", "retry", "abandon"] {
                 cure = cure.replace(&format!("{verb} ID"), &format!("{verb} {id}"));
             }
         }
@@ -178,14 +178,17 @@ impl Code {
 fn cure_of_parked(reason: ParkReason) -> &'static str {
     match reason {
         ParkReason::NameTaken => {
-            "look at the file there; take it away, or set when_name_taken = \"rename\" or \"overwrite\" \
-             (when_changed, where it is an earlier version of the same file)"
+            "look at the file there. To send ours: remove it there, or set when_name_taken = \"rename\" or \
+             \"overwrite\" (when_changed, where it is an earlier version of the same file). To leave it: \
+             dropferry abandon ID"
         }
         ParkReason::PlaceTakenByOurs => {
             "tell the drop directories apart with {drop} in folder or prefix, or set \
              when_name_taken = \"rename\"; then: dropferry retry ID"
         }
-        ParkReason::SourceMissing => "put the file back, or give the upload up",
+        ParkReason::SourceMissing => {
+            "put the file back, or give the upload up: dropferry abandon ID"
+        }
         ParkReason::SourceUnreadable => "let the daemon's user read the file",
         ParkReason::Forbidden => {
             "give the credential's owner the right to write there, or use another credential"
@@ -193,7 +196,9 @@ fn cure_of_parked(reason: ParkReason) -> &'static str {
         ParkReason::TargetMissing => {
             "make the project, folder or bucket, or correct it in [destinations.NAME]"
         }
-        ParkReason::BadRequest => "read the message: dropferry show ID; it names what is refused",
+        ParkReason::BadRequest => {
+            "dropferry show ID has the platform's message: correct the key, name or size that it names"
+        }
         ParkReason::TooLarge => "split the file, or send it to a platform that takes such sizes",
         ParkReason::NameNotAllowed => "rename the file",
         ParkReason::PartCorrupt => {

@@ -150,7 +150,7 @@ fn the_sandbox_leaves_a_configuration_that_can_be_used_as_it_is() {
     let mut check = program("check-config", &config);
     let (code, printed, said) = told(&check.arg("--online").output().expect("it runs"));
     assert_eq!(code, Some(0), "{printed}{said}");
-    assert_eq!(printed.matches("takes our credential").count(), 4, "{printed}");
+    assert_eq!(printed.matches("the credential is accepted").count(), 4, "{printed}");
     assert_eq!(mode(&stage.path("sandbox/sandbox.token")), 0o600);
     assert_eq!(mode(&stage.path("sandbox/sandbox.s3")), 0o600);
 }

@@ -60,7 +60,7 @@ fn a_profile_that_holds_no_keys_does_not_start_and_one_that_does_is_taken_up() {
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(checked.status.success(), "{said}");
     for line in [
-        "to-s3: takes our credential and lets us write",
+        "to-s3: the credential is accepted and may write to ",
         "to-s3: put (s3:PutObject): granted",
         "to-s3: list parts (s3:ListMultipartUploadParts): granted",
         "to-s3: head (s3:GetObject): granted",

@@ -5,6 +5,7 @@
 //! has not been run, unless `DROPFERRY_OTHERS=required`: then they fail.
 
 mod machine;
+mod readme;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

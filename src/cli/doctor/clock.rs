@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::lines::Checks;
 use crate::cli::render;
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::model::WallTime;
 use crate::store::snapshot::Status;
 
@@ -42,6 +43,22 @@ pub(super) fn check(status: Option<&Status>, clock: &Clock) -> Checks {
     }
     checks
 }
+
+/// The time zone, by which a timetable goes.
+pub(super) fn zone(config: Option<&Config>, clock: &Clock) -> Checks {
+    let mut checks = Checks::of("clock");
+    let has_timetable = config.is_some_and(|config| !config.transfer.timetable.is_empty());
+    match clock.local_shown() {
+        Ok(shown) => checks.ok("zone", format!("local time is {shown}")),
+        Err(why) if has_timetable => checks.fail("zone", why, ZONE_CURE),
+        Err(why) => checks.warn("zone", why, ZONE_CURE),
+    }
+    checks
+}
+
+/// How a time zone is set right.
+pub(in crate::cli) const ZONE_CURE: &str =
+    "set TZ to a name that timedatectl list-timezones shows, or leave it out";
 
 /// By how much, and which way, the clock was set since a process of that age noted its start.
 fn moved(started: WallTime, now: WallTime, age: Duration) -> Option<(Duration, &'static str)> {

@@ -9,11 +9,8 @@ use crate::store::snapshot::{DaemonShown, Status};
 pub(super) fn check(status: Option<&Status>, clock: &Clock) -> Checks {
     let mut checks = Checks::of("daemon");
     let start = "systemctl start dropferry, or: dropferry run";
-    let Some(status) = status else {
-        checks.warn("process", "whether it runs cannot be told", start);
-        return checks;
-    };
-    let Some(daemon) = status.process.daemon.as_ref().filter(|_| status.process.is_running) else {
+    let running = status.map(|status| &status.process).filter(|process| process.is_running);
+    let Some(daemon) = running.and_then(|process| process.daemon.as_ref()) else {
         checks.warn("process", "it does not run", start);
         return checks;
     };

@@ -88,7 +88,7 @@ async fn one(
     };
     match patient(access).await {
         Some(Ok(rights)) => {
-            let found = format!("it {}", check_config::summary(&rights));
+            let found = check_config::summary(&rights, Some(target));
             match check_config::lacks(&rights) {
                 true => checks.fail(name, found, "have these rights granted to the key"),
                 false => checks.ok(name, found),
@@ -151,8 +151,12 @@ fn in_the_way(checks: &mut Checks, name: &str, host: &str, obstacle: Obstacle) {
         }
         Obstacle::Proxy(why) => checks.fail(
             name,
-            format!("the proxy lets nothing through to {host}: {why}"),
-            "[network] proxy = \"http://USER:PASSWORD@HOST:PORT\", or have it let this machine through",
+            match why.starts_with("the ") {
+                true => why,
+                false => format!("the proxy lets nothing through to {host}: {why}"),
+            },
+            "[network] proxy_credential = { file = \"FILE\" } with USER:PASSWORD, or have it let this \
+             machine through",
         ),
         Obstacle::Connection(failure) => {
             let cure = cures::of_access(failure.kind, host, "");

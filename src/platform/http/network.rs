@@ -157,6 +157,13 @@ pub(super) fn failure_of(error: reqwest::Error, host: &str, proxy: Option<&Proxy
             let limit = CONNECT_LIMIT.as_secs();
             (FailureKind::Unreachable, format!("no connection to {host} within {limit} s"))
         }
+        (true, false) if why.contains("CaUsedAsEndEntity") => {
+            let message = format!(
+                "cannot connect to {host}: invalid peer certificate: it is one of an authority itself; the \
+                 server, or a filter on the way, must show one that the authority signed"
+            );
+            (FailureKind::Unreachable, message)
+        }
         (true, false) => (FailureKind::Unreachable, format!("cannot connect to {host}: {why}")),
         (false, false) => (FailureKind::Broken, format!("the connection to {host} broke: {why}")),
     };
@@ -177,29 +184,51 @@ fn obstacle(error: &reqwest::Error, host: &str, proxy: Option<&ProxyPlace>) -> O
         Some(text) if text.contains("authorization") => {
             format!("the proxy {place} {ASKS}")
         }
-        Some(text) if text.contains("underlying") => {
-            format!("cannot connect to the proxy {place}: {why}")
+        Some(text) if text.contains("underlying") => unreached(proxy, &why),
+        Some(text) if text.contains("unsuccessful") => {
+            format!("the proxy {place} {REFUSES} {host}")
         }
-        Some(text) => format!("the proxy {place} lets nothing through to {host}: {text}"),
+        Some(text) => format!("the proxy {place} {REFUSES} {host}: {text}"),
         None if error.is_timeout() && error.is_connect() => {
             format!("no connection to {host} by the proxy {place} in time")
         }
-        None if is_plain && error.is_connect() => {
-            format!("cannot connect to the proxy {place}: {why}")
-        }
+        None if is_plain && error.is_connect() => unreached(proxy, &why),
         None => return None,
     };
     Some(Failure::new(FailureKind::Unreachable, message))
 }
 
+/// Says why a proxy is not reached.
+fn unreached(proxy: &ProxyPlace, why: &str) -> String {
+    let place = format!("{}:{}", proxy.host, proxy.port);
+    if why.contains("Connection refused") {
+        format!("the proxy {place} refuses the connection: no proxy listens there")
+    } else if why.contains("lookup address") {
+        format!("the name of the proxy, {}, cannot be resolved", proxy.host)
+    } else if why.contains("InvalidContentType") {
+        format!("the proxy {place} does not speak TLS: its address begins with http://")
+    } else {
+        format!("cannot connect to the proxy {place}: {why}")
+    }
+}
+
+/// What a proxy does that gives no tunnel, until it has said why.
+const REFUSES: &str = "lets nothing through to";
 /// How a refusal without a login ends, until the proxy has said what it takes.
 const ASKS: &str = "asks for a user and a password";
 
 /// Says what a proxy that asks who we are would take.
 pub(super) async fn explained(failure: Failure, host: &str, proxy: Option<&ProxyPlace>) -> Failure {
-    let Some(proxy) = proxy.filter(|_| failure.message.ends_with(ASKS)) else { return failure };
-    let asked = tokio::time::timeout(PROXY_LIMIT, schemes(proxy, host)).await;
-    let schemes = asked.ok().flatten().unwrap_or_default();
+    let is_refused = failure.message.ends_with(&format!("{REFUSES} {host}"));
+    let is_asked = failure.message.ends_with(ASKS) || is_refused;
+    let Some(proxy) = proxy.filter(|_| is_asked) else { return failure };
+    let asked = tokio::time::timeout(PROXY_LIMIT, ask_proxy(proxy, host)).await;
+    let ProxyAnswer { status, schemes } = asked.ok().flatten().unwrap_or_default();
+    if is_refused {
+        let status = status.map_or(String::new(), |status| format!(" ({status})"));
+        let message = format!("{}{status}: have that host allowed there", failure.message);
+        return Failure { message, ..failure };
+    }
     let has_basic = schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic"));
     let place = format!("{}:{}", proxy.host, proxy.port);
     let message = if !schemes.is_empty() && !has_basic {
@@ -216,8 +245,17 @@ pub(super) async fn explained(failure: Failure, host: &str, proxy: Option<&Proxy
     Failure { message, ..failure }
 }
 
-/// Asks a proxy for a tunnel without a login, and returns by which schemes it would take one.
-async fn schemes(proxy: &ProxyPlace, host: &str) -> Option<Vec<String>> {
+/// What a proxy says to one without a login.
+#[derive(Debug, Default)]
+struct ProxyAnswer {
+    /// Its status, with its words.
+    status: Option<String>,
+    /// The schemes by which it would take a login.
+    schemes: Vec<String>,
+}
+
+/// Asks a proxy for a tunnel without a login.
+async fn ask_proxy(proxy: &ProxyPlace, host: &str) -> Option<ProxyAnswer> {
     if proxy.is_secure {
         return None;
     }
@@ -236,5 +274,8 @@ async fn schemes(proxy: &ProxyPlace, host: &str) -> Option<Vec<String>> {
         let is_word = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
         (name.eq_ignore_ascii_case("proxy-authenticate") && is_word).then(|| scheme.to_owned())
     };
-    Some(String::from_utf8_lossy(&answer).lines().filter_map(scheme).take(8).collect())
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer.lines().next().and_then(|line| line.strip_prefix("HTTP/1."));
+    let status = status.and_then(|line| line.get(2..)).map(|line| line.chars().take(40).collect());
+    Some(ProxyAnswer { status, schemes: answer.lines().filter_map(scheme).take(8).collect() })
 }

@@ -138,8 +138,8 @@ fn a_proxy_that_wants_to_know_who_asks_is_told() {
     found.assert_code(1);
     found.assert_says(
         ("destination", "fail"),
-        "the proxy lets nothing through to far.invalid",
-        "[network] proxy = \"http://USER:PASSWORD@HOST:PORT\"",
+        " asks for a user and a password: set [network] proxy_credential",
+        "[network] proxy_credential = { file = \"FILE\" }",
     );
 }
 
@@ -159,7 +159,7 @@ fn a_far_side_that_says_nothing_does_not_hold_the_report_back() {
         "nothing answers within 10 s",
         "let this machine reach",
     );
-    found.assert_says(("destination", "ok"), "it takes our credential", "");
+    found.assert_says(("destination", "ok"), "the credential is accepted", "");
 }
 
 #[test]

@@ -405,5 +405,5 @@ fn name_taken(file: &RemoteFile) -> String {
         Some(_) => "its digest does not prove the same content",
         None => "there is no digest to compare",
     };
-    format!("file {}{size} stands under this name, and {proof}", file.id)
+    format!("it is file {}{size}, and {proof}", file.id)
 }
