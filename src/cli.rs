@@ -38,7 +38,7 @@ mod what;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::model::{Shown, Verb};
 use crate::telemetry::{Format, Level};

@@ -160,7 +160,7 @@ pub(super) fn sentence(right: &RightFound) -> String {
         RightState::Refused(failure) => {
             format!("{name}: refused ({}); without it {without}", Shown(&failure.to_string()))
         }
-        RightState::Unknown(why) => format!("{name}: cannot be told ({why}); without it {without}"),
+        RightState::Unknown(why) => format!("{name}: not known ({why}); without it {without}"),
         RightState::NotTried => format!("{name}: not tried; without it {without}"),
     }
 }

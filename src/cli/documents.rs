@@ -13,7 +13,10 @@ use super::{Exit, render};
 /// What each command is used for: lines for a shell, and what they do.
 const EXAMPLES: [(&str, &[(&str, &str)]); 21] = [
     ("run", &[("dropferry run", "the daemon, in the foreground")]),
-    ("init", &[("dropferry init", "asks, writes a configuration and a token file, and tries them")]),
+    (
+        "init",
+        &[("dropferry init", "asks, writes a configuration and a token file, and tries them")],
+    ),
     ("login", &[("dropferry login cavatica", "replaces the token of the destination cavatica")]),
     (
         "status",
@@ -175,7 +178,10 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     for (code, what) in EXIT_CODES.iter().enumerate() {
         writeln!(out, ".TP\n.B {code}\n{what}")?;
     }
-    writeln!(out, ".SH SEE ALSO\n.BR dropferry (1),\n.BR dropferry.toml (5),\n/usr/share/doc/dropferry/")?;
+    writeln!(
+        out,
+        ".SH SEE ALSO\n.BR dropferry (1),\n.BR dropferry.toml (5),\n/usr/share/doc/dropferry/"
+    )?;
     Ok(out)
 }
 

@@ -142,7 +142,7 @@ fn scopes(common: &Common, arguments: &OrderArguments) -> anyhow::Result<Vec<Sco
 fn said(verb: Verb, change: &OrderChange) -> String {
     let of = &change.of;
     if !change.is_known && verb == Verb::AcceptRoot {
-        return format!("{of}: no other directory stands at its path");
+        return format!("{of}: no other directory is at its path");
     }
     if !change.is_known {
         return format!("{of}: there is none that has not ended");

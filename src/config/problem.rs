@@ -247,14 +247,14 @@ fn plain(said: &str, text: &str, span: Option<&Range<usize>>) -> (String, Option
         let first = before.iter().find(|(_, line)| is_same(line)).map(|(index, _)| index + 1);
         let at = first.map_or(String::new(), |line| format!(": line {line} has it already"));
         let word = if is_key { "this key" } else { word };
-        return (format!("{word} stands twice{at}"), None);
+        return (format!("{word} appears twice{at}"), None);
     }
     if line.contains(['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}']) {
         let hint = "use \" in their place".to_owned();
         return ("these are typographic quotes".to_owned(), Some(hint));
     }
     if said.starts_with("string values must be quoted") {
-        return ("a text stands in quotes".to_owned(), Some("KEY = \"VALUE\"".to_owned()));
+        return ("a text has to be in quotes".to_owned(), Some("KEY = \"VALUE\"".to_owned()));
     }
     let (message, hint) = if said.starts_with("invalid basic string") {
         ("a text in quotes does not end on its line", "end it with \"")
@@ -311,7 +311,7 @@ impl<'a> WrongType<'a> {
             wanted => wanted,
         };
         let hint = key.filter(|key| key.contains("credential")).map(|key| {
-            format!("a secret stands in a file of its own: {key} = {{ file = \"NAME\" }}")
+            format!("a secret is kept in a file of its own: {key} = {{ file = \"NAME\" }}")
         });
         let table = span.and_then(|span| section(text, span)).unwrap_or_default();
         let table = table.trim_matches(['[', ']', ' ']).split('.').next().unwrap_or_default();
@@ -402,7 +402,7 @@ fn unknown_key(
     let near = nearest(key, allowed);
     let hint = match near {
         _ if SECRET_WORDS.contains(&key) && allowed.contains(&"credential") => {
-            "a secret stands in a file of its own: credential = { file = \"NAME\" }".to_owned()
+            "a secret is kept in a file of its own: credential = { file = \"NAME\" }".to_owned()
         }
         _ if key == "url" && allowed.contains(&"url_file") => {
             "an address is a secret: url_file = \"NAME\", a file that holds it alone".to_owned()

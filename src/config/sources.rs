@@ -128,9 +128,9 @@ impl Sources {
             let mut wrong: Vec<_> = errors.iter().map(|error| self.syntax(error, &[])).collect();
             // What follows on a line follows from the first mistake in it.
             wrong.dedup_by_key(|problem| problem.line());
-            // A table that stands twice is said with its line; so its keys are not.
+            // A table that appears twice is said with its line; so its keys are not.
             let is_only = wrong.len() == 1;
-            wrong.retain(|problem| is_only || problem.message != "this key stands twice");
+            wrong.retain(|problem| is_only || problem.message != "this key appears twice");
             problems.append(&mut wrong);
             self.join(&mut whole, table.into_inner(), &mut problems);
         }
@@ -168,7 +168,7 @@ impl Sources {
             let line = line_of(file.text(), first.start.saturating_sub(file.start));
             format!(": it is in {}:{line} too", file.path.display())
         });
-        let message = format!("{key} stands twice{at}");
+        let message = format!("{key} appears twice{at}");
         let hint = "remove one of the two; only tables and lists of tables are joined".to_owned();
         Problem { place: self.place(second), message, hint: Some(hint) }
     }

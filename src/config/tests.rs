@@ -488,7 +488,7 @@ fn a_token_in_place_of_its_file_leads_to_the_file() {
     let text = DESTINATION.replace("{ file = \"good.token\" }", "\"PLANTED\"");
     insta::assert_snapshot!(said(&text), @r#"
     DIR/config.toml:4: credential takes a table, and not a text
-    hint: a secret stands in a file of its own: credential = { file = "NAME" }
+    hint: a secret is kept in a file of its own: credential = { file = "NAME" }
     "#);
 }
 
@@ -576,7 +576,7 @@ fn what_stands_twice_or_may_be_written_by_others_is_refused_with_its_file() {
     let file =
         |mode, text| said_of_files(&[("config.toml", 0o644, main), ("conf.d/a.toml", mode, text)]);
     insta::assert_snapshot!(file(0o644, "\n[state]\ndirectory = \"b\"\n").expect_err("twice"), @r#"
-    DIR/conf.d/a.toml:3: directory stands twice: it is in DIR/config.toml:2 too
+    DIR/conf.d/a.toml:3: directory appears twice: it is in DIR/config.toml:2 too
       |
     3 | directory = "b"
       | ^^^^^^^^^

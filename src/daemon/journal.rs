@@ -181,7 +181,7 @@ impl Journal {
         if is_deaf && self.deaf.insert(health.drop.clone()) {
             tracing::error!(path, "drop directory {drop} is deaf: {reason}");
         } else if !is_deaf && self.deaf.remove(&health.drop) {
-            tracing::info!(path, "drop directory {drop} is heard again");
+            tracing::info!(path, "drop directory {drop} can be read again");
         } else {
             tracing::debug!(path, "drop directory {drop}: {watch}, {reason}");
         }
@@ -222,7 +222,10 @@ impl Journal {
             }
             Fact::Retargeted { .. } => {
                 let name = name();
-                tracing::warn!(upload_id, "{name} begins anew: its destination has another target");
+                tracing::warn!(
+                    upload_id,
+                    "{name} starts again: its destination has another target"
+                );
             }
             Fact::Parked { reason, detail, .. } => {
                 let (name, sentence) = (name(), reason.sentence());

@@ -94,7 +94,7 @@ fn drops(metrics: &mut Metrics, status: &Status) {
 /// Kinds of failures are a closed list, so their labels are few.
 fn failures(metrics: &mut Metrics, status: &Status) {
     let family = Family::<Vec<(&'static str, String)>, Counter>::default();
-    for destination in &status.destinations {
+    for destination in &status.places.destinations {
         for (kind, count) in &destination.failures {
             let labels = one_of("destination", &destination.name, "kind", kind);
             family.get_or_create(&labels).inc_by(*count);

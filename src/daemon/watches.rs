@@ -30,7 +30,7 @@ const LOST: &str = "the kernel's queue of events overflowed";
 /// How often the directory at the path is compared with the one that is watched.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Why a watch ends whose directory is not the one at the path.
-const ANOTHER: &str = "another directory stands at the path of the drop directory, or none";
+const ANOTHER: &str = "another directory is at the path of the drop directory, or none";
 
 pub(super) struct WatchedDirectory {
     pub(super) drop: DirectoryName,
@@ -153,7 +153,7 @@ impl WatchedDirectory {
             WatchHint::ScanNow => self.send(Event::ScanNow { drop }).await?,
             WatchHint::Lost => {
                 let path = self.root.path().display().to_string();
-                tracing::debug!(path, "events were lost: it is watched anew, and scanned");
+                tracing::debug!(path, "events were lost: it is watched again, and scanned");
                 return Ok(Some(End::Lost));
             }
             WatchHint::Failed { reason } => {

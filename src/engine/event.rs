@@ -339,7 +339,7 @@ pub enum Outcome {
         /// Runs whose directories were found under another name than before.
         renamed: Vec<RenamedRun>,
     },
-    /// Nothing was scanned: another directory stands at the path of the drop directory.
+    /// Nothing was scanned: another directory is at the path of the drop directory.
     OtherRoot {
         root: RootIdentity,
         reason: String,

@@ -214,7 +214,7 @@ fn failed_text(kind: NoticeKind, facts: &NoticeFacts, drop: &str) -> String {
     }
     if kind == NoticeKind::Replaced {
         let how = match reason {
-            Some("kept-both") => "stands beside the earlier one, which could not be replaced",
+            Some("kept-both") => "is beside the earlier one, which could not be replaced",
             _ => "took the place of the earlier one",
         };
         return format!(

@@ -112,7 +112,7 @@ pub(super) fn judge(answer: &ChannelAnswer) -> Result<String, Failure> {
     };
     match answer.status {
         200..=299 if is_page => {
-            failed(FailureKind::Unreachable, "was answered by a page that stands before it")
+            failed(FailureKind::Unreachable, "was answered by a web page in its place")
         }
         // Microsoft's connectors say so, with status 200.
         200..=299 if text.starts_with("Webhook message delivery failed") => {

@@ -154,7 +154,7 @@ fn redirect_host(response: &Response) -> String {
 
 /// Makes the failure of a refusal that has none of the platform's marks.
 pub(super) fn of_another(failure: Failure) -> Failure {
-    let message = format!("{}, without an id: somebody else answers", failure.message);
+    let message = format!("{}, without an id: another server answers", failure.message);
     Failure { kind: FailureKind::BadAnswer, message, ..failure }
 }
 

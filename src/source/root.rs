@@ -210,7 +210,7 @@ impl DirectoryRoot {
         let is_empty = root.is_empty().unwrap_or(false);
         let mut why = match is_empty {
             true => format!("{path} is empty and not the directory it was: is its share mounted?"),
-            false => format!("another directory stands at {path}: {}, was {was}", found.identity),
+            false => format!("another directory is at {path}: {}, was {was}", found.identity),
         };
         if let Some(name) = &self.name {
             why += &format!("; if this one is meant: dropferry resume {name} --accept-root");

@@ -57,7 +57,7 @@ fn share(file: &File, path: &Path) -> Result<(), Error> {
     match flock(file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => {
             let path = path.display();
-            tracing::warn!(%path, "somebody who is no daemon holds the lock, and is passed over");
+            tracing::warn!(%path, "a process that is no daemon holds the lock, and is passed over");
             Ok(())
         }
         Err(Errno::WOULDBLOCK) => {

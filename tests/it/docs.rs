@@ -41,11 +41,13 @@ fn lines(page: &Path) -> Vec<Line> {
 /// The examples that the help of the commands shows.
 fn examples(stage: &Stage) -> Vec<Line> {
     let (_, help) = shell(stage, "dropferry --help");
-    let commands = help.split_once("Commands:\n").expect("commands").1.split_once("\n\n").expect("an end").0;
+    let commands =
+        help.split_once("Commands:\n").expect("commands").1.split_once("\n\n").expect("an end").0;
     let names = commands.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
     let lines = |name: &str| {
         let (_, help) = shell(stage, &format!("dropferry {name} --help"));
-        let examples = help.split_once("Examples:\n").map_or("", |(_, examples)| examples).to_owned();
+        let examples =
+            help.split_once("Examples:\n").map_or("", |(_, examples)| examples).to_owned();
         let commands = examples.lines().map(|line| line.split(" #").next().unwrap_or(line).trim());
         let line = |text: &str| Line { place: format!("help of {name}"), text: text.to_owned() };
         commands.filter(|line| !line.is_empty()).map(line).collect::<Vec<_>>()

@@ -46,7 +46,7 @@ fn reason(stage: &Stage) -> Option<String> {
 }
 
 fn until_refused(stage: &Stage) {
-    let is_it = |why: &String| why.contains("another directory stands at");
+    let is_it = |why: &String| why.contains("another directory is at");
     let said = until("another directory is refused", || reason(stage).filter(is_it));
     assert!(said.contains("dropferry resume lab --accept-root"), "{said}");
 }

@@ -76,7 +76,7 @@ fn until_drop(stage: &Stage, watch: &str, reason: &str) -> String {
 
 /// Waits until another directory is refused, and accepts it as an operator would.
 fn accept_another(stage: &Stage) {
-    until_drop(stage, "deaf", "another directory stands at");
+    until_drop(stage, "deaf", "another directory is at");
     let output = stage.output("resume", &["lab", "--accept-root"]);
     assert!(output.status.success(), "{output:?}");
 }

@@ -29,7 +29,7 @@ pub(super) fn check(status: &Status, held: &[HeldDisposal], now: WallTime) -> Ch
         checks.warn(matter.what(), matter.text(), matter.cure().unwrap_or_default());
     }
     if let Some(failure) = &status.notices.failure {
-        let found = format!("{} wait to be told: {failure}", status.notices.waiting_count);
+        let found = format!("{} wait to be sent: {failure}", status.notices.waiting_count);
         checks.warn("notices", found, cure(Code::NoticesWaiting));
     }
     for HeldDisposal { drop, run, failure } in held {

@@ -65,8 +65,6 @@ fn watchdog(checks: &mut Checks, daemon: &DaemonShown) {
             let seconds = microseconds / 1_000_000;
             checks.ok("watchdog", format!("its supervisor wants a word every {seconds} s"));
         }
-        None => {
-            checks.ok("watchdog", "nobody asked for one: no supervisor restarts it if it hangs")
-        }
+        None => checks.ok("watchdog", "there is none: no supervisor restarts it if it hangs"),
     }
 }

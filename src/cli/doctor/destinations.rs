@@ -142,7 +142,7 @@ fn in_the_way(checks: &mut Checks, name: &str, host: &str, obstacle: Obstacle) {
         ),
         Obstacle::Certificate { why, issuer } => {
             let by = issuer.map_or(String::new(), |issuer| format!(" (issued by {issuer:?})"));
-            let whose = "that CA's certificate, from whoever runs the filter or the server, in PEM form";
+            let whose = "that CA's certificate, from the operators of the filter or the server, in PEM form";
             checks.fail(
                 name,
                 format!("the certificate of {host} is not trusted{by}: {why}"),

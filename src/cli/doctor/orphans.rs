@@ -175,7 +175,7 @@ impl OrphansFound<'_> {
         }
         for upload in self.with(OrphanVerdict::Unknown).take(SHOWN_MAX) {
             let found = format!("{}: not provably ours, left alone", self.shown(upload));
-            let cure = "if nobody needs it, remove it with the platform's own tools";
+            let cure = "if it is not needed, remove it with the platform's own tools";
             let is_old = upload.begun_at.is_some_and(|at| at.after(wish.older_than) <= self.now);
             let state = if is_old { CheckState::Warn } else { CheckState::Ok };
             checks.add(name, state, found, Some(cure.to_owned()).filter(|_| is_old));

@@ -20,7 +20,8 @@ pub(super) fn check(config: &Config, status: Option<&Status>) -> Checks {
         return checks;
     }
     let name = address.to_string();
-    let running = status.filter(|status| status.is_running).and_then(|s| s.daemon.as_ref());
+    let running = status.map(|status| &status.process).filter(|process| process.is_running);
+    let running = running.and_then(|process| process.daemon.as_ref());
     match TcpListener::bind(address) {
         Ok(_) if running.is_some() => checks.warn(
             &name,

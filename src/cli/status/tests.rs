@@ -114,7 +114,7 @@ fn status() -> Status {
                 next_try_at: None,
                 clock_behind_ns: -7_200_000_000_000,
                 failures: Vec::new(),
-learned: vec![Learned::Works, Learned::NoTags],
+                learned: vec![Learned::Works, Learned::NoTags],
                 is_paced: false,
             }],
             ..PlacesShown::default()

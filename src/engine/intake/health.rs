@@ -187,12 +187,12 @@ impl Health {
         };
     }
 
-    /// Notes that another directory stands at its path than the one whose files are known.
+    /// Notes that another directory is at its path than the one whose files are known.
     pub(super) fn found_other(&mut self, other: RootIdentity, reason: String) {
         self.reach = Reach::Away { reason, other: Some(other) };
     }
 
-    /// Tells whether another directory stands at the path.
+    /// Tells whether another directory is at the path.
     pub(in crate::engine) fn has_other(&self) -> bool {
         matches!(&self.reach, Reach::Away { other: Some(_), .. })
     }

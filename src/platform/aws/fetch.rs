@@ -162,7 +162,7 @@ impl AwsKeys {
         });
         let newest = dated.max_by_key(|(end, _)| *end);
         let Some((end, token)) = newest else {
-            return Err(self.unusable(&format!("nobody has logged in: {}", again())));
+            return Err(self.unusable(&format!("there is no login: {}", again())));
         };
         if end <= now {
             return Err(self.unusable(&format!("the login has ended: {}", again())));

@@ -401,5 +401,5 @@ fn check_part(
 }
 
 fn undefined() -> Failure {
-    Failure::new(FailureKind::ServerFault, "the platform does not say how the file stands")
+    Failure::new(FailureKind::ServerFault, "the platform does not say in which state the file is")
 }

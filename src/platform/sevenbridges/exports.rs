@@ -95,7 +95,7 @@ impl ExportJobBody {
             .as_deref()
             .filter(is_usable)
             .map(ExportId::new)
-            .ok_or_else(|| bad("the platform told of an export job without a usable id"))
+            .ok_or_else(|| bad("the platform named an export job without a usable id"))
     }
 
     fn state(&self) -> Result<ExportState, Failure> {
@@ -103,7 +103,7 @@ impl ExportJobBody {
             Some("COMPLETED") => Ok(ExportState::Completed),
             Some("FAILED") => Ok(ExportState::Failed(item_failure(self.error.as_ref()))),
             Some("PENDING" | "RUNNING" | "PREPARING" | "QUEUED") => Ok(ExportState::Pending),
-            Some(_) | None => Err(bad("the platform told of an export job in no known state")),
+            Some(_) | None => Err(bad("the platform named an export job in no known state")),
         }
     }
 

@@ -132,7 +132,7 @@ impl SevenBridges {
         let name = last_name(path);
         let Some(found) = self.find_file(parent, name).await? else { return Ok(None) };
         if !found.is_folder() {
-            let message = format!("a file stands where folder {name:?} is wanted");
+            let message = format!("a file is where folder {name:?} is wanted");
             return Err(Failure::new(FailureKind::BadRequest, message));
         }
         self.remembered(path, found).map(Some)

@@ -352,7 +352,7 @@ impl SevenBridgesFile {
             Some(name) if !name.is_empty() && name.len() <= NAME_MAX => {
                 Ok(RemoteFile { mark, created_at, ..RemoteFile::known_as(id, name, size) })
             }
-            Some(_) | None => Err(bad("the platform told of a file without a usable name")),
+            Some(_) | None => Err(bad("the platform named a file without a usable name")),
         }
     }
 }
@@ -406,7 +406,7 @@ fn checked_id(id: Option<&str>, of: &str) -> Result<String, Failure> {
     };
     let id = id.filter(usable);
     id.map(str::to_owned)
-        .ok_or_else(|| bad(&format!("the platform told of {of} without a usable id")))
+        .ok_or_else(|| bad(&format!("the platform named {of} without a usable id")))
 }
 
 /// Returns our digest as it is left with a file.

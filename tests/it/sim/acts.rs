@@ -161,7 +161,7 @@ impl World {
         Observation { place, path: path.clone(), seen }
     }
 
-    /// Tells whether another directory stands at the path than the one that has to.
+    /// Tells whether another directory is at the path than the one that has to.
     fn is_other_root(&self) -> bool {
         self.expects.as_ref().is_some_and(|root| *root != self.root)
     }

@@ -251,8 +251,7 @@ impl Upload {
                 Decision::park(ParkReason::SizeDiffers, detail, now.wall)
             }
             Some(RemoteFile { size: None, .. }) => {
-                let failure =
-                    Failure::new(FailureKind::BadAnswer, "the file was told without its size");
+                let failure = Failure::new(FailureKind::BadAnswer, "the answer names no size");
                 self.on_failed(failure, Tried::plain("inspect"), context)
             }
             // Some storages show a file minutes after they completed it.
