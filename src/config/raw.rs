@@ -31,17 +31,22 @@ pub(super) struct FileKeys<'a> {
     tables: DeTable<'a>,
     /// What could not be read of it.
     #[serde(skip)]
-    pub(super) wrong: Wrong,
+    wrong: Wrong,
 }
 
 impl<'a> FileKeys<'a> {
     /// Reads keys all of which must be right.
     pub(super) fn of(sources: &'a Sources) -> Result<Self, Problems> {
         let mut file = Self::of_right_keys(sources)?;
-        match std::mem::take(&mut file.wrong.problems) {
+        match file.take_wrong().problems {
             none if none.is_empty() => Ok(file),
             problems => Err(Problems { path: sources.main().to_owned(), problems }),
         }
+    }
+
+    /// Takes out what is wrong with keys.
+    pub(super) fn take_wrong(&mut self) -> Wrong {
+        std::mem::take(&mut self.wrong)
     }
 
     /// Reads the keys that are right, and what is wrong with the others.

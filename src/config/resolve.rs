@@ -52,7 +52,7 @@ pub(super) fn resolve(
     environment: Environment<'_>,
 ) -> Result<Config, Problems> {
     let mut resolver = Resolver::new(sources, environment);
-    resolver.add(std::mem::take(&mut raw.wrong));
+    resolver.add(raw.take_wrong());
     let config = resolver.file(raw);
     let warnings = resolver.end()?;
     Ok(Config { warnings, ..config })
