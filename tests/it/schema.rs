@@ -183,6 +183,11 @@ fn fits(value: &toml::Value, schema: &Value, whole: &Value) -> Result<(), String
     if !is_kind(kinds) && !kinds.as_array().is_some_and(|kinds| kinds.iter().any(is_kind)) {
         return Err(format!("{value} is no {kinds}"));
     }
+    let mut required =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    if let Some(key) = required.find(|key| value.get(key).is_none()) {
+        return Err(format!("{key} is missing"));
+    }
     for item in value.as_array().into_iter().flatten() {
         fits(item, &schema["items"], whole)?;
     }
