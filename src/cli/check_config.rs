@@ -47,6 +47,20 @@ fn unreadable(config: &Config) -> Vec<Problem> {
     config.drops.iter().filter_map(problem).collect()
 }
 
+/// Says by which time a timetable goes.
+fn check_zone(config: &Config) -> Result<(), Problems> {
+    if config.transfer.timetable.is_empty() {
+        return Ok(());
+    }
+    let zone = Clock::real().local_shown().map_err(|message| {
+        let hint = Some(doctor::ZONE_CURE.to_owned());
+        let problems = vec![Problem { place: None, message, hint }];
+        Problems { path: config.path.clone(), problems }
+    })?;
+    render::talk(&format!("the timetable goes by local time, which is {zone}"));
+    Ok(())
+}
+
 pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Result<Exit> {
     // What root may read the daemon may not: it is judged as the daemon's user.
     let state = common.state_directory().ok();
@@ -64,14 +78,7 @@ pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Re
         return Err(Problems { path: config.path, problems: unreadable }.into());
     }
     config.warnings.iter().for_each(|warning| render::talk(&warning.message));
-    if !config.transfer.timetable.is_empty() {
-        let zone = Clock::real().local_shown().map_err(|message| {
-            let hint = Some(doctor::ZONE_CURE.to_owned());
-            let problems = vec![Problem { place: None, message, hint }];
-            Problems { path: config.path.clone(), problems }
-        })?;
-        render::talk(&format!("the timetable goes by local time, which is {zone}"));
-    }
+    check_zone(&config)?;
     match store::check(&config.state_directory) {
         // Root may look at the state of the daemon's user.
         Err(error) if is_of_others(&error) && rustix::process::geteuid().is_root() => {

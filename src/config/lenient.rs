@@ -70,9 +70,9 @@ fn take_out(table: &mut DeTable<'_>, span: &Range<usize>, place: &str) -> Option
         let place = format!("{place}{}.", key.get_ref());
         match value.get_mut() {
             DeValue::Table(inner) => take_out(inner, span, &place),
-            DeValue::Array(items) => items.iter_mut().find_map(|item| match item.get_mut() {
-                DeValue::Table(inner) => take_out(inner, span, &place),
-                _ => None,
+            DeValue::Array(items) => items.iter_mut().find_map(|item| {
+                let DeValue::Table(inner) = item.get_mut() else { return None };
+                take_out(inner, span, &place)
             }),
             DeValue::String(_)
             | DeValue::Integer(_)

@@ -43,13 +43,11 @@ pub struct Problems {
 impl Problems {
     /// The file cannot be read.
     pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
-        let hint = match error.kind() {
-            std::io::ErrorKind::PermissionDenied => {
-                "only the daemon's group may read it. Ask the \
-                administrator: adduser YOU dropferry, then log in again; or open the status page, \
-                http://127.0.0.1:8377/"
-            }
-            _ => "name another with --config FILE or $DROPFERRY_CONFIG",
+        let hint = if error.kind() == std::io::ErrorKind::PermissionDenied {
+            "only the daemon's group may read it. Ask the administrator: adduser YOU dropferry, then log \
+             in again; or open the status page, http://127.0.0.1:8377/"
+        } else {
+            "name another with --config FILE or $DROPFERRY_CONFIG"
         };
         Self::of_file(path, format!("the configuration cannot be read: {error}"), hint.to_owned())
     }

@@ -18,9 +18,10 @@ const SICK_SHOWN: usize = 5;
 pub(super) fn check(directory: &Path, status: &Result<Status, Error>) -> Checks {
     let mut checks = Checks::of("database");
     if let Err(error) = status {
-        match error.kind {
-            Kind::Missing => checks.ok("file", "the daemon makes it at its first start"),
-            _ => checks.add("file", CheckState::Fail, error.to_string(), error.hint()),
+        if error.kind == Kind::Missing {
+            checks.ok("file", "the daemon makes it at its first start");
+        } else {
+            checks.add("file", CheckState::Fail, error.to_string(), error.hint());
         }
         // What cannot be opened has no pages to be read.
         if matches!(error.kind, Kind::Missing | Kind::Lost { .. } | Kind::Refused { .. }) {
