@@ -62,14 +62,8 @@ fn upload(id: i64, path: &str, stage: Stage, hold: Hold) -> UploadShown {
     }
 }
 
-fn status() -> Status {
-    let remote = RemoteUpload {
-        id: RemoteUploadId::new("u"),
-        part_size: PartSize::new(100).expect("not zero"),
-        part_count: 2,
-        sequential: false,
-    };
-    let tally = |state: &str, upload_count, bytes| Tally {
+fn tally(state: &str, upload_count: u64, bytes: u64) -> Tally {
+    Tally {
         state: state.into(),
         upload_count,
         size_bytes: 2 * bytes,
@@ -77,6 +71,15 @@ fn status() -> Status {
         bytes_sent: bytes + 5,
         bytes_sent_again: 5,
         bytes_in_flight: 7,
+    }
+}
+
+fn status() -> Status {
+    let remote = RemoteUpload {
+        id: RemoteUploadId::new("u"),
+        part_size: PartSize::new(100).expect("not zero"),
+        part_count: 2,
+        sequential: false,
     };
     let until = NOW.after(Duration::from_secs(90));
     Status {
