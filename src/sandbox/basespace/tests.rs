@@ -101,7 +101,7 @@ impl Bench {
     }
 
     async fn put(&self, file: &str, part: u32, bytes: &[u8]) -> Answer {
-        let md5 = format!("Content-MD5: {}\r\n", BASE64_STANDARD.encode(&md5_of(bytes)));
+        let md5 = format!("Content-MD5: {}\r\n", BASE64_STANDARD.encode(md5_of(bytes)));
         self.send("PUT", &format!("files/{file}/parts/{part}"), &md5, bytes).await
     }
 
@@ -168,7 +168,7 @@ async fn parts_become_a_file() {
 async fn a_damaged_part_is_not_kept() {
     let bench = Bench::start().await;
     let id = bench.initiate("name=a").await;
-    let wrong = format!("Content-MD5: {}\r\n", BASE64_STANDARD.encode(&md5_of(b"other")));
+    let wrong = format!("Content-MD5: {}\r\n", BASE64_STANDARD.encode(md5_of(b"other")));
     let path = format!("files/{id}/parts/1");
     let put = bench.send("PUT", &path, &wrong, b"bytes").await;
     assert_eq!((put.status, put.code()), (400, json!("BadRequest")));
