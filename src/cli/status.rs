@@ -68,7 +68,8 @@ pub(super) fn execute(common: &Common, arguments: &StatusArguments) -> anyhow::R
     loop {
         let status = reader.read_named(&arguments.which, arguments.all)?;
         if status.is_none() {
-            render::talk("no daemon has run on this state yet");
+            let state = reader.directory.display();
+            render::talk(&format!("no daemon has run on this state ({state}) yet"));
         }
         let status = status.unwrap_or_else(|| reader.nothing());
         if arguments.json {
