@@ -350,7 +350,7 @@ AFTER UPDATE OF stage, hold, accepted_bytes, bytes_sent, bytes_in_flight ON uplo
 END;
 
 -- Runs whose end a platform wants to be told: one row for each at each destination.
-CREATE TABLE drops (
+CREATE TABLE run_ends (
     destination TEXT NOT NULL,
     drop_name TEXT NOT NULL,
     -- The run's own name: its top-level directory, or file.
@@ -359,7 +359,7 @@ CREATE TABLE drops (
     finished_at_ns INTEGER,
     PRIMARY KEY (destination, drop_name, name)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX drops_open ON drops (destination) WHERE finished_at_ns IS NULL;
+CREATE INDEX run_ends_open ON run_ends (destination) WHERE finished_at_ns IS NULL;
 
 -- One row for each directory that is a run.
 CREATE TABLE runs (

@@ -176,7 +176,7 @@ impl Platform {
             Self::BaseSpace(_) => basespace::TRAITS,
         };
         if let Self::BaseSpace(settings) = self {
-            traits.finishes_drops = matches!(settings.place, basespace::BaseSpacePlace::Project(_));
+            traits.finishes_runs = matches!(settings.place, basespace::BaseSpacePlace::Project(_));
         }
         traits
     }

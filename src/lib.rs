@@ -39,8 +39,8 @@
 //!
 //! # The crash table
 //! Every remote act has an intent where repeating it blindly would do harm, and may be repeated
-//! where it has none. `engine/transfers/upload.rs` keeps the table, the simulation in `tests/it/sim` cuts at
-//! every row of it.
+//! where it has none. The simulation in `tests/it/sim` cuts at every row. What an upload asks when it is in doubt
+//! stands in `engine/transfers/upload.rs`.
 //!
 //! | step | durable before | killed after the act, before its record | on restart |
 //! |---|---|---|---|

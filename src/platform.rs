@@ -247,7 +247,7 @@ pub async fn call(platform: &dyn Platform, call: &Call) -> Result<Reply, Failure
         }
         Call::PollExports(jobs) => Reply::ExportsPolled(exports()?.poll(jobs).await?),
         Call::FinishRun(name) => {
-            platform.finish_drop(name).await?;
+            platform.finish_run(name).await?;
             Reply::RunFinished
         }
         Call::Abort(remote) => {
@@ -313,14 +313,14 @@ mod tests {
             let all = ByteCount(u64::MAX);
             let limits = PartLimits { size_min: all, size_max: all, count_max: 1, file_max: all };
             let describes = Describes::Never;
-            let (reports_parts, finishes_drops) = (false, false);
+            let (reports_parts, finishes_runs) = (false, false);
             let (wants_md5_first, sends_whole, can_inspect) = (false, false, true);
             Traits {
                 limits,
                 reports_parts,
                 report_max: 1,
                 describes,
-                finishes_drops,
+                finishes_runs,
                 has_places: true,
                 wants_md5_first,
                 sends_whole,

@@ -228,7 +228,7 @@ impl Adoption<'_> {
             }
         }
         let run = self.with_ledger(run, owner, name)?;
-        self.records.extend(run.map(|row| Record::Unit(Box::new(row))));
+        self.records.extend(run.map(|row| Record::Run(Box::new(row))));
         self.records.extend(last.map(|written| Record::LedgerAppended(Box::new(written))));
         Ok(())
     }

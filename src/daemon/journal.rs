@@ -53,7 +53,7 @@ impl Journal {
                 Record::RunFinished { destination, name, .. } => {
                     tracing::info!(%destination, "{} is finished at {destination}", Shown(name));
                 }
-                Record::Unit(row) => self.note_run(row),
+                Record::Run(row) => self.note_run(row),
                 Record::LedgerAppended(written) => note_ledger(written),
                 Record::LedgerChecked(LedgerFinding { ledger, damage }) => match damage {
                     Some(why) => tracing::error!("the ledger {ledger} is damaged: {why}"),

@@ -319,7 +319,7 @@ mod tests {
                 reports_parts: true,
                 report_max: 25,
                 describes: Describes::AfterCompletion,
-                finishes_drops: false,
+                finishes_runs: false,
                 has_places: true,
                 wants_md5_first: false,
                 sends_whole: false,

@@ -125,7 +125,7 @@ pub enum Record {
         directory: String,
         first: UploadId,
     },
-    Unit(Box<RunRow>),
+    Run(Box<RunRow>),
     /// A line that is no upload's stands in its ledger, synced.
     LedgerAppended(Box<WrittenLine>),
     /// A ledger is damaged, or whole again.

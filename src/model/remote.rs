@@ -229,7 +229,7 @@ pub struct Traits {
     /// When metadata and tags can be said.
     pub describes: Describes,
     /// It wants to be told when all of a drop is there.
-    pub finishes_drops: bool,
+    pub finishes_runs: bool,
     /// A file has a place there that no two files can have.
     pub has_places: bool,
     /// The MD5 of a part must be known before it is sent.

@@ -60,7 +60,7 @@ pub(crate) const TRAITS: Traits = Traits {
     reports_parts: false,
     report_max: 1,
     describes: Describes::Never,
-    finishes_drops: false,
+    finishes_runs: false,
     has_places: true,
     wants_md5_first: true,
     sends_whole: false,
@@ -249,7 +249,7 @@ impl Platform for BaseSpace {
         Box::pin(self.inspect_file(file))
     }
 
-    fn finish_drop<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
+    fn finish_run<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
         Box::pin(self.finish_app_result(name))
     }
 

@@ -251,11 +251,11 @@ pub trait Platform: Send + Sync {
         Box::pin(ready(Err(Failure::new(FailureKind::BadRequest, message))))
     }
 
-    /// Says that all of a drop is there, where [`Traits::finishes_drops`]; by the name of its top
+    /// Says that all of a drop is there, where [`Traits::finishes_runs`]; by the name of its top
     /// folder. "Not found" and "finished before" are success.
     ///
     /// Repeatable: yes. If the answer is lost: it may be known.
-    fn finish_drop<'a>(&'a self, _: &'a str) -> Answer<'a, ()> {
+    fn finish_run<'a>(&'a self, _: &'a str) -> Answer<'a, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 

@@ -476,7 +476,7 @@ impl Platform for Fake {
         Box::pin(std::future::ready(self.take_away(file)))
     }
 
-    fn finish_drop<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
+    fn finish_run<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
         let told = self.enter("finish drop").map(|mut state| {
             let count = state.files.len();
             state.finished.push((name.to_owned(), count));

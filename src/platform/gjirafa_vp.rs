@@ -45,7 +45,7 @@ pub(crate) const TRAITS: Traits = Traits {
         ..s3::TRAITS.limits
     },
     describes: Describes::Never,
-    finishes_drops: false,
+    finishes_runs: false,
     has_places: false,
     wants_md5_first: false,
     sends_whole: false,

@@ -70,7 +70,7 @@ pub const TRAITS: Traits = Traits {
     reports_parts: false,
     report_max: 1,
     describes: Describes::AtBegin,
-    finishes_drops: false,
+    finishes_runs: false,
     has_places: true,
     wants_md5_first: true,
     sends_whole: true,

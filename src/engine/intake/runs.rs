@@ -405,6 +405,6 @@ impl Runs {
 /// Writes a run's row, when it differs from what was last written.
 fn write_row(run: &mut TrackedRun, turn: &mut IntakeTurn<'_>) {
     if let Some(row) = run.row_to_write() {
-        turn.record(Record::Unit(Box::new(row)));
+        turn.record(Record::Run(Box::new(row)));
     }
 }

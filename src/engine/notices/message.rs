@@ -40,7 +40,7 @@ impl Message {
         if let Record::DirectoryHealth(health) = record {
             return Self::directory(health).into_iter().collect();
         }
-        if let Record::Unit(row) = record {
+        if let Record::Run(row) = record {
             let reason =
                 row.reason.as_ref().filter(|_| row.is_stale).map(|reason| reason.text.as_str());
             return vec![Self::run(NoticeKind::RunStale, &row.drop, &row.name, reason)];

@@ -151,7 +151,7 @@ impl Transfers {
     }
 
     pub(in crate::engine) fn join_run(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
-        let wants = self.gate.as_ref().is_some_and(|gate| gate.settings().traits.finishes_drops);
+        let wants = self.gate.as_ref().is_some_and(|gate| gate.settings().traits.finishes_runs);
         let upload = self.uploads.get(&id).filter(|upload| !upload.admission().file.is_sentinel);
         if let Some(upload) = upload.filter(|_| wants) {
             self.ends.join(upload.admission(), turn);

@@ -506,7 +506,7 @@ mod tests {
                 reports_parts: false,
                 report_max: 1,
                 describes: Describes::Never,
-                finishes_drops: false,
+                finishes_runs: false,
                 has_places: true,
                 wants_md5_first: false,
                 sends_whole: false,

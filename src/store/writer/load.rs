@@ -83,7 +83,7 @@ fn uploads(connection: &Connection) -> Result<Vec<StoredUpload>> {
 }
 
 fn load_open_runs(connection: &Connection) -> Result<Vec<RunEndKey>> {
-    let sql = "SELECT destination, drop_name, name FROM drops WHERE finished_at_ns IS NULL";
+    let sql = "SELECT destination, drop_name, name FROM run_ends WHERE finished_at_ns IS NULL";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([], |row| {
         let destination = DestinationName::new(row.get::<_, String>(0)?);

@@ -46,13 +46,13 @@ pub(super) fn write_record(
         Record::Absent { drop, path } => files::note_absent(connection, drop, path)?,
         Record::Moved { .. } => write_moved(connection, record)?,
         Record::RunOpened { destination, drop, name, at } => {
-            open_drop(connection, destination, drop, name, *at)?;
+            open_run_end(connection, destination, drop, name, *at)?;
         }
         Record::RunFinished { destination, drop, name, at } => {
-            finish_drop(connection, destination, drop, name, *at)?;
+            finish_run(connection, destination, drop, name, *at)?;
         }
         Record::DirectoryInForce { .. } => write_directory(connection, record)?,
-        Record::Unit(row) => runs::write_row(connection, row)?,
+        Record::Run(row) => runs::write_row(connection, row)?,
         Record::LedgerAppended(written) => moves.appended(connection, written)?,
         Record::LedgerChecked(found) => ledgers::write_found(connection, found)?,
         Record::RunWords { drop, run, words, samples } => {
@@ -138,28 +138,28 @@ fn write_destination_health(connection: &Connection, record: &Record) -> Result<
 /// How many rows a statement changed says nothing here.
 pub(super) fn drop_count(_: usize) {}
 
-fn open_drop(
+fn open_run_end(
     connection: &Connection,
     destination: &DestinationName,
     drop: &DirectoryName,
     name: &str,
     at: WallTime,
 ) -> Result<()> {
-    let sql = "INSERT INTO drops (destination, drop_name, name, opened_at_ns) \
+    let sql = "INSERT INTO run_ends (destination, drop_name, name, opened_at_ns) \
         VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET opened_at_ns = ?4, \
         finished_at_ns = NULL";
     let row = (destination.as_str(), drop.as_str(), name, at.0);
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
-fn finish_drop(
+fn finish_run(
     connection: &Connection,
     destination: &DestinationName,
     drop: &DirectoryName,
     name: &str,
     at: WallTime,
 ) -> Result<()> {
-    let sql = "UPDATE drops SET finished_at_ns = ?4 \
+    let sql = "UPDATE run_ends SET finished_at_ns = ?4 \
         WHERE destination = ?1 AND drop_name = ?2 AND name = ?3";
     let row = (destination.as_str(), drop.as_str(), name, at.0);
     connection.prepare_cached(sql)?.execute(row).map(drop_count)

@@ -155,7 +155,7 @@ fn fake() -> Site {
         reports_parts: true,
         report_max: 25,
         describes: Describes::AfterCompletion,
-        finishes_drops: false,
+        finishes_runs: false,
         has_places: true,
         wants_md5_first: false,
         sends_whole: false,

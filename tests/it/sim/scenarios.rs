@@ -270,7 +270,7 @@ fn a_drop_is_finished_when_all_of_it_is_there_and_again_when_it_goes_on() {
     for seed in super::crashes::seeds_from(600, 4) {
         let mut world = World::new(seed);
         for destination in &mut world.settings.destinations {
-            destination.traits.finishes_drops = true;
+            destination.traits.finishes_runs = true;
             destination.folder = "{run}".into();
         }
         world.write("run1/a", TEN);

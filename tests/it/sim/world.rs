@@ -148,7 +148,7 @@ pub(super) fn traits() -> Traits {
         reports_parts: true,
         report_max: 2,
         describes: Describes::AfterCompletion,
-        finishes_drops: false,
+        finishes_runs: false,
         has_places: true,
         wants_md5_first: false,
         sends_whole: false,
