@@ -54,6 +54,7 @@
 //! | begin | the intent, with its time | a remote upload without owner | found by name, place and time: adopted; others are removed; none: begun again |
 //! | put part | – (same bytes, same number) | part stored, ETag unknown | parts are listed; one without checkpoint counts only if its range is read again and agrees; else it is sent again |
 //! | put whole file | the admission, from which its token follows | the file exists, we do not know | what stands under the name is asked for, or refuses: with our token and the digest of what is read it is complete; with our token and another digest, or none, it is not proved: it is sent again, and replaces that very object |
+//! | look whether a file that was sent whole was overwritten meanwhile | – (it reads here, and nothing else) | the file exists, we do not know | as put whole file |
 //! | count what is in flight | – (about once a second, while it changes) | bytes sent that no row counts: what a second moves | what was recorded counts as sent |
 //! | let one request through to a destination that was closed, ask it whether it refuses everything | – (a request like any other, or a question) | nothing changed | a destination is held to be open until it is found to be closed |
 //! | send larger or smaller parts | the size, with the end of the upload that was refused | nothing happened | begun again with that size |

@@ -69,7 +69,7 @@ pub use root::{RootIdentity, StoredRoot};
 pub use run::{
     ClosedByHand, Closing, Disposal, Disposition, LateMarkers, Place, RenamedRun, Role,
     RunCompletion, RunFile, RunFiles, RunOutcome, RunReading, RunReason, RunRow, RunState,
-    RunTally, RunWait, SkipVerdict, Start, Unit, WholeDigest,
+    RunTally, RunTrace, RunWait, SkipVerdict, Start, Unit, WholeDigest,
 };
 pub use shown::{Shown, json_shown, lines_shown, misleads};
 pub use stored::{

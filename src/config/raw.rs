@@ -328,6 +328,7 @@ pub(super) struct DropKeys {
     pub(super) order: Vec<Spanned<String>>,
     pub(super) priority: i32,
     pub(super) places_max: Option<Spanned<Count>>,
+    pub(super) stale_after: Text,
     pub(super) disposition: Text,
     pub(super) disposition_grace: Text,
     pub(super) disposition_free_space: Text,

@@ -17,14 +17,16 @@ use super::digests::digest;
 use super::flows::FlowMeter;
 use super::hung::{self, TICK, given_up};
 use super::meters::Meter;
+use super::perform::reading;
 use super::workers::{ActReply, failed};
 use crate::clock::Clock;
 use crate::engine::event::{Outcome, ReadFrom, Sending, Setback};
 use crate::model::{
-    ByteCount, DirectoryName, Failure, FailureKind, Md5, PartNumber, PutRequest, SourcePath,
+    ByteCount, DirectoryName, Failure, FailureKind, Md5, PartNumber, PutRequest, Replaces,
+    SourcePath,
 };
 use crate::platform::contract::PartBody;
-use crate::source::{PartBytes, Room, WantedRange};
+use crate::source::{PartBytes, PartsProof, Room, WantedRange};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt};
@@ -84,6 +86,12 @@ pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
             if cold.is_some() {
                 tokio::task::spawn_blocking(move || ending.forget_pages());
             }
+            let is_whole = matches!(sending.request, PutRequest::Whole(_));
+            let replaces = destination.traits().replaces == Replaces::ByETag;
+            if is_whole && replaces && is_overwritten(world, &sending, md5).await {
+                let message = format!("{path} was written to while it was sent");
+                return fail(Failure::new(FailureKind::LocalFault, message));
+            }
             Ok(Outcome::Sent { reply, md5, sent })
         }
         // What the reader says goes before what the network made of it, unless it was merely stopped.
@@ -96,6 +104,21 @@ pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
             fail(Failure::new(FailureKind::PartRejected, message))
         }
     }
+}
+
+/// Tells whether a file that was sent whole was overwritten meanwhile: then the next try replaces what was sent.
+async fn is_overwritten(world: &Arc<World>, sending: &Sending, md5: Md5) -> bool {
+    let (from, sent) = (sending.source.clone(), [(sending.range, md5)]);
+    let (file, what) = (source_file(world, from.clone()), reading(from));
+    let prove = move |world: &World, stop: &hung::Watched<'_>| {
+        let file = file?;
+        match world.parts.prove_parts(&file, &sent, None, stop)? {
+            PartsProof::Moved(seen) => world.parts.prove_parts(&file, &sent, Some(&seen), stop),
+            proof @ PartsProof::Read { .. } => Ok(proof),
+        }
+    };
+    let proof = hung::read(world, what, prove).await;
+    matches!(proof, Ok(PartsProof::Read { differing, .. }) if !differing.is_empty())
 }
 
 /// Digests a part, and returns its bytes: kept in memory, or to be read again.

@@ -79,7 +79,7 @@ async fn act_out(world: Arc<World>, act: Act) -> ActReply {
     }
 }
 
-fn reading(from: ReadFrom) -> hung::WatchedRead {
+pub(super) fn reading(from: ReadFrom) -> hung::WatchedRead {
     let drop = (!from.is_sentinel).then_some(from.drop);
     let device = from.fingerprint.device;
     hung::WatchedRead { drop, path: from.path, device, may_wait: false }
@@ -172,7 +172,7 @@ async fn look(world: Arc<World>, drop: DirectoryName, mut paths: Vec<SourcePath>
             let known = reader.readers.lend(|rows| rows.catalogued(&name, &observations));
             let known = known.and_then(|known| known).map_err(local)?;
             let renamed = root.renamed();
-            let writers = root.writers().all();
+            let writers = root.writers().all(root.path(), reader.clock.now().monotonic);
             let writers = writers.iter().map(|path| renamed.by_first_name(path).into_owned());
             let writers = writers.filter(|path| observations.iter().any(|one| one.path == *path));
             let writers = writers.collect();

@@ -22,7 +22,7 @@ pub(super) fn find(
     let read = |rows: &Snapshot| {
         let runs = rows.runs_with_directories(drop)?;
         Ok(find_renamed(&source.root, &source.filter, &runs, |run| {
-            rows.files_of_run(drop, run, FILES_MAX)
+            rows.trace_of_run(drop, run, FILES_MAX)
         }))
     };
     let found = world.readers.lend(read).and_then(|read| read).map_err(local)?;

@@ -39,6 +39,8 @@ pub(super) enum ToIntake {
     ScanNow,
     /// Something may have happened at these paths.
     Hint(Vec<SourcePath>),
+    /// A file that is being sent could not be opened, for it is not there.
+    Missed(SourcePath),
     /// Something that is stored of it.
     Load(StoredPart),
     /// Everything that is known of it is read again.

@@ -12,6 +12,7 @@ mod compare;
 mod disposal;
 mod files;
 mod health;
+mod missing;
 mod run;
 mod runs;
 mod scans;
@@ -80,13 +81,13 @@ impl Intake {
         match what {
             ToIntake::ScanNow => self.scan_now(now.monotonic),
             ToIntake::Hint(paths) => self.hint(paths, now.monotonic),
+            ToIntake::Missed(path) => self.miss(path, now.monotonic),
             ToIntake::Load(part) => self.load(part, now),
             ToIntake::Forget => *self = Self::new(self.settings.clone(), now.monotonic),
             ToIntake::AcceptRoot => self.accept_root(turn),
             ToIntake::WriteHealth => {
-                if let Some(row) = self.health_row(now.monotonic) {
-                    turn.record(Record::DirectoryHealth(row));
-                }
+                let row = self.health_row(now.monotonic).map(Record::DirectoryHealth);
+                row.into_iter().for_each(|row| turn.record(row));
             }
             ToIntake::Admitted(file) => self.admitted(&file, now),
             ToIntake::Joined(file) => self.joined(&file, now),
@@ -269,13 +270,6 @@ impl Intake {
         }
     }
 
-    /// Has another scan made for a run that was found just now, where runs say when they are closed.
-    fn found_run(&mut self, is_new: bool, now: Monotonic) {
-        if is_new && self.settings.runs.closing.reads_runs {
-            self.scans.want(now);
-        }
-    }
-
     /// Receives one observation. What a scan sees while the rows are being read does not count.
     pub(super) fn observe(
         &mut self,
@@ -318,6 +312,11 @@ impl Intake {
                 reason,
                 at: turn.now().wall,
             }),
+            FileStep::Settled(version, _) | FileStep::MaybeMoved(version)
+                if self.runs.may_be_renamed(path, place) =>
+            {
+                self.files.look_again(path, version, turn.now().monotonic);
+            }
             FileStep::Settled(version, is_unreadable) => {
                 let file = self.files.settled(path, place, version);
                 self.files.announce(SettledFile { is_unreadable, ..file }, turn);
@@ -334,7 +333,7 @@ impl Intake {
                 };
                 turn.tell_uploads(open, what);
             }
-            FileStep::Gone(open) => turn.note_gone(path, open),
+            FileStep::Gone(open) => self.not_found(path, open, turn),
         }
     }
 
@@ -342,6 +341,8 @@ impl Intake {
     pub(super) fn scan_active(&mut self, turn: &mut IntakeTurn<'_>) {
         // What is seen may change what is said to be missed.
         let was_stalled = self.health.record_scan_activity(turn.now().monotonic);
+        let back = was_stalled.then(|| Dispatch::DirectoryBack(turn.directory()));
+        back.into_iter().for_each(|back| turn.say(back));
         if was_stalled || self.health.is_partial() {
             turn.write_health();
         }
@@ -420,9 +421,8 @@ impl Intake {
 
     fn scanned(&mut self, act: ActId, reply: Reply, turn: &mut IntakeTurn<'_>) {
         // A scan of what the name stood for under another configuration says nothing.
-        let Some(scan) = self.scans.running(act) else { return };
-        let now = turn.now().monotonic;
-        self.health.record_scan_activity(now);
+        let (Some(scan), now) = (self.scans.running(act), turn.now().monotonic) else { return };
+        self.scan_active(turn);
         match reply {
             Ok(_) if scan.is_void => {}
             Ok(Outcome::Scanned { walk, renamed, .. }) => {
@@ -462,6 +462,7 @@ impl Intake {
             }
         }
         self.runs.end_scan(&walk.unseen, scan.started, now.monotonic);
+        self.look_for_missing(scan.started, now.monotonic);
         if self.health.is_short_of_space(self.settings.disposal.free_space) {
             self.disposals.press(now.monotonic);
         }

@@ -205,6 +205,7 @@ impl DirectorySettings {
                     reads_runs: false,
                     may_skip: false,
                     has_groups: false,
+                    tells_runs_apart: false,
                     quiet: quiet_period * 10,
                     stale_after: Duration::from_hours(96),
                 },

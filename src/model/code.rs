@@ -286,7 +286,15 @@ fn cure_of_run(code: RunWait) -> Option<&'static str> {
             "nothing while the instrument writes; else bring the marker, or: dropferry close RUN",
         ),
         RunWait::Unread => Some("let the daemon's user read what the reason names"),
-        RunWait::Unnamed | RunWait::StillChanging | RunWait::CameLate | RunWait::LeftOut => None,
+        RunWait::StillChanging => Some(
+            "nothing while the instrument writes; else end the program that writes to that file, or leave \
+             the file out: exclude",
+        ),
+        RunWait::CopyOf => Some(
+            "nothing while it is moved: it goes on under its first name once only this directory is left; \
+             else take one of the two away",
+        ),
+        RunWait::Unnamed | RunWait::CameLate | RunWait::LeftOut => None,
     }
 }
 

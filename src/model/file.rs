@@ -83,6 +83,12 @@ impl SourcePath {
         below.is_some_and(|rest| rest.first().is_none_or(|first| *first == b'/'))
     }
 
+    /// Returns the rest of a path below a directory.
+    pub fn below(&self, directory: &Self) -> Option<Self> {
+        let rest = self.0.strip_prefix(directory.as_bytes())?.strip_prefix(b"/")?;
+        Some(Self::from_bytes(rest))
+    }
+
     /// Returns the paths of the directories above it, the highest first; none for a file at the top.
     pub fn above(&self) -> impl Iterator<Item = &[u8]> {
         let slashes = self.0.iter().enumerate().filter(|(_, byte)| **byte == b'/');

@@ -75,8 +75,8 @@ pub struct RunTally {
 impl RunTally {
     pub fn add(&mut self, path: &SourcePath, version: &Fingerprint) {
         let mut hasher = DefaultHasher::new();
-        let times = (version.mtime_ns, version.ctime_ns);
-        (path.as_bytes(), version.inode, version.size.0, times).hash(&mut hasher);
+        // A link, a mode or another inode after a remount is no change of content.
+        (path.as_bytes(), version.size.0, version.mtime_ns).hash(&mut hasher);
         self.merge(&Self { count: 1, bytes: version.size.0, sum: hasher.finish() });
     }
 
@@ -117,6 +117,7 @@ words! {
         Unnamed = "run-unnamed", "a run waits for the file that names it";
         StillChanging = "still-changing", "a run is open for it changes again and again";
         Unread = "run-unread", "a part of a run, or a list in it, cannot be read";
+        CopyOf = "copy-of", "a run is the same run of the instrument as another one, which is under way";
         CameLate = "came-late", "files came after the run was closed";
         LeftOut = "left-out", "a rule of the profile leaves the run out";
     }
@@ -318,6 +319,15 @@ pub struct RenamedRun {
     pub name_now: Option<SourcePath>,
 }
 
+/// By what a run is known again.
+#[derive(Debug, Clone, Default)]
+pub struct RunTrace {
+    /// Some of its files, in the versions that were admitted.
+    pub files: Vec<(SourcePath, Fingerprint)>,
+    /// The instrument's name of it.
+    pub run_id: Option<String>,
+}
+
 /// One file at one destination that has a receipt.
 #[derive(Debug, Clone)]
 pub struct RunFile {
@@ -371,6 +381,8 @@ pub struct Closing {
     pub may_skip: bool,
     /// What people call a run lies above several of ours.
     pub has_groups: bool,
+    /// Files of a run say which one of the instrument it is: nothing of it is sent before they are read.
+    pub tells_runs_apart: bool,
     /// For how long nothing may change before it is believed.
     pub quiet: Duration,
     /// An open run whose markers do not come for so long is worth a word.
@@ -380,6 +392,25 @@ pub struct Closing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_is_another_one_by_paths_sizes_and_times_of_modification_alone() {
+        let sum = |path: &[u8], version: Fingerprint| {
+            let mut tally = RunTally::default();
+            tally.add(&SourcePath::from_bytes(path), &version);
+            tally.sum
+        };
+        let (size, ctime_ns) = (ByteCount(1), Some(4));
+        let version = Fingerprint { device: 1, inode: 2, size, mtime_ns: 3, ctime_ns };
+        let linked = Fingerprint { inode: 9, ctime_ns: Some(9), ..version };
+        assert_eq!(sum(b"run/a", version), sum(b"run/a", linked));
+        let others = [
+            sum(b"run/b", version),
+            sum(b"run/a", Fingerprint { size: ByteCount(2), ..version }),
+            sum(b"run/a", Fingerprint { mtime_ns: 4, ..version }),
+        ];
+        assert!(others.iter().all(|other| *other != sum(b"run/a", version)));
+    }
 
     #[test]
     fn longest_sample_that_begins_the_name_is_meant() {

@@ -146,6 +146,7 @@ impl Profile {
             reads_runs: self.reads_runs(),
             may_skip: !self.reading.skips.is_empty(),
             has_groups: self.raw.notify_above == Some(true),
+            tells_runs_apart: self.is_identified_by_files(),
             quiet: quiet_period * self.quiet_periods,
             stale_after: self.stale_after,
         }
@@ -160,6 +161,11 @@ impl Profile {
     /// Returns how long a run may be without its markers before an operator is told.
     pub fn stale_after(&self) -> Duration {
         self.stale_after
+    }
+
+    /// Returns whether files of a run say which one of the instrument it is.
+    pub(crate) fn is_identified_by_files(&self) -> bool {
+        !self.reading.identified_by.is_empty()
     }
 
     /// Returns whether a run says anything of itself that this profile reads.

@@ -6,9 +6,11 @@
 //! walk know the other.
 //!
 //! A directory is taken for a renamed run only where the run's own directory is gone and a directory beside it,
-//! or elsewhere in the drop directory and not much deeper, has one of the run's files: inode, size and time of modification are those of the upload. An inode alone
-//! proves nothing, for file systems use them again. *At a crash* nothing is lost: a row keeps the name,
-//! and before it is written the next scan finds the same.
+//! or elsewhere in the drop directory and not much deeper, has one of the run's files: inode, size and time of
+//! modification are those of the upload. An inode alone proves nothing, for file systems use them again. Or, where
+//! it lies on another file system by now, has files of the same names and sizes and says by its own files that it is
+//! that run of the instrument. *At a crash* nothing is lost: a row keeps the name, and before it is written the
+//! next scan finds the same.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,8 +21,9 @@ use rustix::io::Errno;
 
 use super::beneath::Root;
 use super::dispose::is_private;
+use super::run::read_run;
 use super::{DirectoryRoot, Error, Filter};
-use crate::model::{Fingerprint, SourcePath};
+use crate::model::{Fingerprint, RunTrace, SourcePath};
 
 /// Directories that are listed to find one run.
 const LISTED_MAX: usize = 1_000;
@@ -86,9 +89,8 @@ fn replaced<'a, 'r>(
     }
 }
 
-/// Finds the directories of runs that are not at their names, by their files; never in what is left out. `files` returns some
-/// files of the run of a name, in the versions that were admitted; a directory that has any is a run of its
-/// own. Returns the runs whose directory has another name than was known; none where it has its first one
+/// Finds the directories of runs that are not at their names; never in what is left out. `trace` returns by what
+/// the run of a name is known; a directory of which files were admitted is a run of its own. Returns the runs whose directory has another name than was known; none where it has its first one
 /// again, or is gone.
 ///
 /// # Errors
@@ -97,7 +99,7 @@ pub(crate) fn find_renamed<E>(
     root: &DirectoryRoot,
     filter: &Filter,
     runs: &[SourcePath],
-    files: impl Fn(&SourcePath) -> Result<Vec<(SourcePath, Fingerprint)>, E>,
+    trace: impl Fn(&SourcePath) -> Result<RunTrace, E>,
 ) -> Result<Vec<(SourcePath, Option<SourcePath>)>, Error> {
     let known = root.renamed();
     let opened = root.open_anew()?;
@@ -107,13 +109,21 @@ pub(crate) fn find_renamed<E>(
             Err(Errno::NOENT) => {}
             Ok(_) | Err(_) => continue,
         }
-        let Ok(of_run) = files(run) else { continue };
+        let Ok(of_run) = trace(run) else { continue };
         let is_free = |beside: &SourcePath| {
-            let has_none = || files(beside).is_ok_and(|files| files.is_empty());
+            let has_none = || trace(beside).is_ok_and(|trace| trace.files.is_empty());
             let is_left_out = filter.is_pruned_away(beside) || filter.prunes(beside);
             beside == run || (!is_left_out && !known.is_name_now(beside) && has_none())
         };
-        let beside = find_directory(&opened, run, &of_run, is_free)
+        let is_same_run = |found: &SourcePath| {
+            let read = of_run.run_id.as_ref().and_then(|_| read_run(root, found, filter).ok());
+            read.is_some_and(|read| {
+                read.is_identified
+                    && filter.profile.is_identified_by_files()
+                    && read.words.get("run_id") == of_run.run_id.as_ref()
+            })
+        };
+        let beside = find_directory(&opened, run, &of_run.files, is_free, is_same_run)
             .map_err(|errno| Error::of_file("look for", run, errno))?
             .filter(|beside| beside != run);
         let was = known.on_disk(run);
@@ -134,6 +144,7 @@ fn find_directory(
     run: &SourcePath,
     files: &[(SourcePath, Fingerprint)],
     is_free: impl Fn(&SourcePath) -> bool,
+    is_same_run: impl Fn(&SourcePath) -> bool,
 ) -> Result<Option<SourcePath>, Errno> {
     if files.is_empty() {
         return Ok(None);
@@ -155,12 +166,16 @@ fn find_directory(
             Ok(directories) => directories,
         };
         for found in directories {
-            let has = |(path, version): &(SourcePath, Fingerprint)| {
+            let there = files[..wanted].iter().map(|(path, sent)| {
                 let rest = &path.as_bytes()[run.as_bytes().len()..];
                 let there = SourcePath::from_bytes(&[found.as_bytes(), rest].concat());
-                root.stat(&there).is_ok_and(|found| is_same(&found.fingerprint, version))
-            };
-            if files[..wanted].iter().any(has) && is_free(&found) {
+                root.stat(&there).ok().map(|there| (there.fingerprint, *sent))
+            });
+            let there: Vec<_> = there.collect();
+            let has_inode = there.iter().flatten().any(|(found, sent)| is_same(found, sent));
+            let same_sizes = there.iter().flatten().filter(|(found, sent)| found.size == sent.size);
+            let has_sizes = same_sizes.count() * 2 >= wanted;
+            if (has_inode || has_sizes && is_same_run(&found)) && is_free(&found) {
                 return Ok(Some(found));
             }
             if found.directories().count() <= depth {
@@ -210,7 +225,8 @@ mod tests {
         let find = |version, taken: &str| {
             let files = |run: &SourcePath| {
                 let is_known = [path("x/run"), path(taken)].contains(run);
-                Ok::<_, ()>(is_known.then(|| (path("x/run/a"), version)).into_iter().collect())
+                let files = is_known.then(|| (path("x/run/a"), version)).into_iter().collect();
+                Ok::<_, ()>(RunTrace { files, run_id: None })
             };
             find_renamed(&root, &filter, &[path("x/run")], files).unwrap()
         };

@@ -220,3 +220,111 @@ fn a_test_message_is_sent_on_request_and_what_was_answered_is_said() {
     assert_eq!(code, Some(1));
     assert!(said.contains("there is no channel webhok") && said.contains("\"webhook\"?"), "{said}");
 }
+
+/// A file that is written to again and again, by a profile with markers and by such without any, keeps its run open:
+/// which file that is is said, after `stale_after` to people too.
+#[test]
+fn a_file_that_never_rests_is_named_as_what_keeps_its_run_open() {
+    let runs = [
+        ("illumina", "260301_A00123_0001_AHXX", "Logs/run.log"),
+        ("mgi", "V350012345", "L01/BioInfo.csv"),
+        ("plain", "run1", "deep/series.csv"),
+    ];
+    for (profile, run, file) in runs {
+        let drop = format!(
+            "profile = \"{profile}\"\nquiet_period = \"1s\"\nscan_interval = \"300ms\"\nstale_after = \"6s\""
+        );
+        let options = Options { drop: Box::leak(drop.into_boxed_str()), ..Options::default() };
+        let mut stage = stage_with(options, "\"run-stale\"", "");
+        stage.write(&format!("{run}/RunInfo.xml"), b"<RunInfo><Run Id=\"x\"/></RunInfo>");
+        for marker in ["RTAComplete.txt", "CopyComplete.txt"] {
+            stage.write(&format!("{run}/{marker}"), b"");
+        }
+        stage.start();
+        let mut content = Vec::new();
+        let shown = |stage: &Stage| {
+            content.push(b'x');
+            let place = stage.drop().join(run).join(file);
+            fs::create_dir_all(place.parent().expect("below")).expect("made");
+            fs::write(place, &content).expect("written");
+            stage.status()
+        };
+        let shown = std::cell::RefCell::new(shown);
+        let wanted = format!("{file} still changes");
+        let reason = until(&format!("{profile}: it is named"), || {
+            let reason = shown.borrow_mut()(&stage)["runs"][0]["reason"].clone();
+            reason["text"].as_str()?.starts_with(&wanted).then_some(reason)
+        });
+        assert_eq!(reason["code"], "still-changing");
+        assert!(reason["cure"].as_str().is_some_and(|cure| cure.contains("exclude")), "{reason}");
+        let matter = until(&format!("{profile}: it needs someone"), || {
+            let status = shown.borrow_mut()(&stage);
+            let matters = status["attention"].as_array()?.clone();
+            matters.into_iter().find(|matter| matter["code"] == "run-stale")
+        });
+        assert_eq!(matter["what"], format!("lab/{run}"));
+        assert!(matter["text"].as_str().is_some_and(|text| text.contains(&wanted)), "{matter}");
+        assert_eq!(stage.output("status", &["--check"]).status.code(), Some(6));
+        let notice = until(&format!("{profile}: people are notified"), || {
+            shown.borrow_mut()(&stage);
+            kept(&stage, "accepted").pop()
+        });
+        assert_eq!((&notice["kind"], &notice["name"]), (&"run-stale".into(), &run.into()));
+        assert!(notice["reason"].as_str().is_some_and(|why| why.contains(&wanted)), "{notice}");
+        until_run(&stage, run, "completed");
+        assert_eq!(stage.status()["attention"], json!([]));
+    }
+}
+
+/// Its files are read by their first names at the moment of the rename, which are not there.
+#[test]
+fn a_run_that_is_renamed_while_its_parts_are_read_parks_nothing_and_notifies_of_its_end_alone() {
+    let transfer = "parts_in_flight = 2\nbandwidth = \"4 MB/s\"";
+    let options = Options { drop: DROP, transfer, platforms: &["s3"], ..Options::default() };
+    let mut stage = stage_with(options, "\"run-completed\", \"parked\", \"upload-stuck\"", "");
+    for number in 0..12 {
+        stage.write(&format!("run1/{number}"), &super::stage::noise(1_000_000, number + 1));
+    }
+    stage.start();
+    let at = |name: &str| stage.drop().join(name);
+    for (from, to, done) in [("run1", "run1_X", 1), ("run1_X", "run1_Y", 4), ("run1_Y", "Z", 7)] {
+        until("some of it is there", || (stage.count("completed") >= done).then_some(()));
+        fs::rename(at(from), at(to)).expect("renamed");
+    }
+    until_run(&stage, "run1", "completed");
+    until_told(&stage);
+    let told = kept(&stage, "accepted");
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!((&told[0]["kind"], &told[0]["file_count"]), (&"run-completed".into(), &12.into()));
+    assert_eq!(stage.files().len(), 12, "each once");
+    assert_eq!(stage.ledger()["breaches"], json!([]));
+}
+
+/// Cells end one after the other; a file beside them is of none.
+#[test]
+fn a_pacbio_run_is_notified_of_once_all_of_its_cells_are_there_and_is_no_run_itself() {
+    use super::sequencer::{Instrument, Phase, Player, Run, expected};
+    let drop = "profile = \"pacbio\"\nquiet_period = \"50ms\"\nscan_interval = \"300ms\"";
+    let options = Options { drop, ..Options::default() };
+    let mut stage = stage_with(options, "\"run-completed\"", "");
+    let run = Run::new(Instrument::Revio, 11);
+    let cells: Vec<_> = expected(&run).units.into_iter().map(|unit| unit.name).collect();
+    let (folder, _) = cells[0].split_once('/').expect("below the run");
+    let root = stage.drop();
+    let mut player = Player::new(&run, &root);
+    player.until_phase(Phase::Late);
+    stage.write(&format!("{folder}/run.metadata.xml"), b"<r/>");
+    stage.start();
+    until_run(&stage, &cells[0], "completed");
+    until_told(&stage);
+    let names = |stage: &Stage| -> Vec<_> {
+        kept(stage, "accepted").iter().map(|told| told["name"].clone()).collect()
+    };
+    assert_eq!(names(&stage), [&*cells[0]], "the second cell is not there");
+    player.finish();
+    until_run(&stage, &cells[1], "completed");
+    until("all three are told", || (names(&stage).len() == 3).then_some(()));
+    assert_eq!(names(&stage), [&*cells[0], &*cells[1], folder]);
+    let runs = stage.status()["runs"].as_array().expect("a list").clone();
+    assert_eq!(runs.len(), 2, "{runs:#?}");
+}

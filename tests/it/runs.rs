@@ -260,6 +260,138 @@ fn two_flow_cells_side_by_side_complete_each_by_itself_also_when_one_is_correcte
     }
 }
 
+const PLATFORMS: [&str; 4] = ["sevenbridges", "s3", "basespace", "gjirafa-vp"];
+
+/// A stage that sends to every platform.
+fn stage_everywhere(instrument: Instrument) -> Stage {
+    let drop = format!(
+        "profile = \"{}\"\nquiet_period = \"50ms\"\nscan_interval = \"300ms\"",
+        profile(instrument)
+    );
+    Stage::new(Options {
+        platforms: &PLATFORMS,
+        transfer: "parts_in_flight = 16",
+        drop: Box::leak(drop.into_boxed_str()),
+        ..Options::default()
+    })
+}
+
+/// Waits until what is at a platform is this and no more, each once.
+fn until_there(stage: &Stage, platform: &str, wanted: impl Iterator<Item = Vec<u8>>) {
+    let mut wanted: Vec<_> = wanted.collect();
+    wanted.sort();
+    until(&format!("all of it is at {platform}; the log:\n{}", stage.log()), || {
+        let content = |file: &Value| -> Vec<u8> {
+            let parts = file["parts"].as_array().expect("a list").iter();
+            let bytes = parts.map(|part| std::fs::read(part.as_str().expect("a path")));
+            bytes.flat_map(|bytes| bytes.unwrap_or_default()).collect()
+        };
+        let mut there: Vec<_> = stage.files_of(platform).iter().map(content).collect();
+        there.sort();
+        (there == wanted).then_some(())
+    });
+    assert_eq!(stage.ledger_of(platform)["breaches"], json!([]), "{platform}");
+}
+
+/// Two flow cells at once, of which one is renamed while it is sent; what comes late; a sheet that is corrected.
+#[test]
+fn flow_cells_side_by_side_with_waves_a_rename_and_a_correction_are_there_once_on_every_platform() {
+    for instrument in [Instrument::NovaSeqX, Instrument::Aviti, Instrument::PromethIon] {
+        let both = [11, 12].map(|seed| Run::new(instrument, seed));
+        let expected = both.each_ref().map(expected);
+        let mut stage = stage_everywhere(instrument);
+        let drop = stage.drop();
+        let mut players = both.each_ref().map(|run| Player::new(run, &drop));
+        stage.start();
+        until_it_runs(&stage);
+        for phase in [Phase::Running, Phase::Closing, Phase::Late] {
+            players.iter_mut().for_each(|player| player.until_phase(phase));
+        }
+        until("some of it is there", || (stage.count("completed") > 20).then_some(()));
+        let [first, second] = expected.each_ref().map(|one| one.units[0].name.clone());
+        let (above, _) = first.rsplit_once('/').unwrap_or((".", ""));
+        let renamed = drop.join(above).join("renamed");
+        std::fs::rename(drop.join(&first), &renamed).expect("renamed");
+        for one in &expected {
+            until_completed(&stage, &one.units[0]);
+        }
+        // What comes late comes under the name that the directory has.
+        std::fs::rename(&renamed, drop.join(&first)).expect("renamed");
+        players.iter_mut().for_each(Player::finish);
+        let waves = if both[0].steps.iter().any(|s| s.phase == Phase::Late) { 2 } else { 1 };
+        let is_done = |run: &Value| run["state"] == "completed" && run["wave_count"] == waves;
+        until("both are there, with what came late", || {
+            let runs = runs(&stage);
+            (runs.len() == 2 && runs.iter().all(is_done)).then_some(())
+        });
+        let sheets = expected[1].arrive.keys().filter(|path| path.starts_with(&second));
+        let sheet = sheets.filter(|path| path.ends_with(".csv")).min().expect("a sheet");
+        let corrected = b"corrected\n".to_vec();
+        stage.write(sheet, &corrected);
+        let files = || expected.iter().flat_map(|one| &one.arrive);
+        for platform in PLATFORMS {
+            let replaces = ["sevenbridges", "s3"].contains(&platform);
+            let kept = files().filter(|(path, _)| !replaces || *path != sheet);
+            let wanted = kept.map(|(_, bytes)| bytes.clone()).chain([corrected.clone()]);
+            until_there(&stage, platform, wanted);
+        }
+        until("the correction is a wave", || {
+            let runs = runs(&stage);
+            let one = runs.iter().find(|run| run["name"] == *second)?;
+            (one["state"] == "completed" && one["wave_count"] == waves + 1).then_some(())
+        });
+        assert_eq!((stage.count("parked"), runs(&stage).len()), (0, 2), "{instrument:?}");
+        let ends = stage.lines_of("run-completed");
+        assert_eq!(ends.len(), usize::try_from(2 * waves + 1).expect("few"), "{ends:#?}");
+    }
+}
+
+/// Copied while it is sent, with other inodes and times, and removed where it was, file by file.
+#[test]
+fn a_run_that_is_moved_to_another_file_system_goes_on_under_its_first_name_on_every_platform() {
+    for instrument in [Instrument::NovaSeq6000, Instrument::Aviti] {
+        let run = Run::new(instrument, 11);
+        let expected = expected(&run);
+        let mut stage = stage_everywhere(instrument);
+        let drop = stage.drop();
+        Player::new(&run, &drop).until_phase(Phase::Closing);
+        stage.start();
+        until("some of it is there", || (stage.count("completed") > 20).then_some(()));
+        assert!(stage.output("pause", &["lab"]).status.success());
+        let mut player = Player::new(&run, &drop);
+        player.skip_to(Phase::Closing);
+        player.finish();
+        let name = &expected.units[0].name;
+        let moved = format!("{name}_projectX");
+        let (from, to) = (drop.join(name), drop.join(&moved));
+        let copied = std::process::Command::new("cp").arg("-r").args([&from, &to]).status();
+        assert!(copied.expect("it runs").success());
+        let named = |stage: &Stage, name: &str| runs(stage).into_iter().find(|r| r["name"] == name);
+        let reason = until("the copy is known", || {
+            let copies = runs(&stage).into_iter().filter(|run| run["name"] != *name);
+            let mut reasons = copies.map(|run| run["reason"].clone());
+            reasons.find(|reason| reason["code"] == "copy-of")
+        });
+        assert!(reason["text"].as_str().is_some_and(|text| text.contains(&**name)), "{reason}");
+        std::fs::remove_dir_all(&from).expect("removed");
+        until("its directory is known", || {
+            named(&stage, name).filter(|run| run["name_now"] == *moved)
+        });
+        assert!(stage.output("resume", &["lab"]).status.success());
+        until_completed(&stage, &expected.units[0]);
+        for platform in PLATFORMS {
+            until_there(&stage, platform, expected.arrive.values().cloned());
+        }
+        let is_gone = |run: &Value| run["name"] == *name || run["state"] == "gone";
+        assert!(runs(&stage).iter().all(is_gone), "{:#?}", runs(&stage));
+        assert_eq!(stage.count("parked"), 0);
+        assert_eq!(
+            (stage.lines_of("run-completed").len(), stage.lines_of("renamed").len()),
+            (1, 1)
+        );
+    }
+}
+
 /// A marker of another instrument's rule is there before the run's own, also when its request fails for
 /// a while; nothing of the run comes after its own marker.
 #[test]

@@ -3,10 +3,11 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::stage::{Options, Stage, until};
+use super::stage::{Options, Stage, noise, until};
 
 const PLATFORMS: [&str; 4] = ["sevenbridges", "s3", "basespace", "gjirafa-vp"];
 const FIRST: &[u8] = b"sample,project\n";
@@ -117,13 +118,26 @@ fn kills_and_lost_answers_while_files_change_places_leave_the_corrected_one_alon
     assert_eq!(stage.ledger()["breaches"], json!([]));
 }
 
+/// What was written before the daemon watched is open all the same.
 #[test]
 fn a_file_that_a_program_holds_open_on_a_local_disk_is_sent_once_it_is_closed() {
-    let mut stage = Stage::new(Options::default());
-    stage.start();
-    until("it is watched", || (stage.status()["drops"][0]["watch"] == "events").then_some(()));
-    let mut file = File::create(stage.drop().join("series.czi")).expect("made");
-    file.write_all(b"first half, ").expect("written");
+    for is_watched in [true, false] {
+        let mut stage = Stage::new(Options::default());
+        if is_watched {
+            stage.start();
+            let is_watched = |stage: &Stage| stage.status()["drops"][0]["watch"] == "events";
+            until("it is watched", || is_watched(&stage).then_some(()));
+        }
+        let mut file = File::create(stage.drop().join("series.czi")).expect("made");
+        file.write_all(b"first half, ").expect("written");
+        if !is_watched {
+            stage.start();
+        }
+        assert_sent_once_closed(&stage, file);
+    }
+}
+
+fn assert_sent_once_closed(stage: &Stage, mut file: File) {
     let reason = until("it is named", || {
         let status = stage.status();
         let reason = status["drops"][0]["reason"]["text"].as_str()?.to_owned();
@@ -134,6 +148,96 @@ fn a_file_that_a_program_holds_open_on_a_local_disk_is_sent_once_it_is_closed() 
     file.write_all(b"second half").expect("written");
     drop(file);
     stage.until_count("completed", 1);
-    assert_eq!(there(&stage, "sevenbridges"), files(&[("series.czi", b"first half, second half")]));
+    assert_eq!(there(stage, "sevenbridges"), files(&[("series.czi", b"first half, second half")]));
     assert!(stage.status()["drops"][0]["reason"].is_null());
+}
+
+/// The writer is on another machine, so that nothing shows it, and pauses for longer than the quiet period.
+#[test]
+fn a_file_that_grows_slowly_is_there_in_its_last_version_and_waits_longer_each_time() {
+    let platforms = &PLATFORMS;
+    let mut stage = Stage::new(Options { platforms, ..Options::default() });
+    stage.start();
+    let mut content = Vec::new();
+    for round in 1..=3 {
+        content.extend([round; 9]);
+        stage.write("series.nd2", &content);
+        stage.until_count("completed", 4 * u64::from(round));
+    }
+    let reason = until("it is named", || {
+        let status = stage.status();
+        let reason = status["drops"][0]["reason"]["text"].as_str()?.to_owned();
+        reason.contains("series.nd2 changed 2 times").then_some(reason)
+    });
+    assert!(reason.contains("raise quiet_period"), "{reason}");
+    for platform in ["sevenbridges", "s3"] {
+        assert_eq!(there(&stage, platform), files(&[("series.nd2", &content)]), "{platform}");
+    }
+    for platform in ["basespace", "gjirafa-vp"] {
+        let there = there(&stage, platform);
+        let newest = there.iter().filter(|(_, size)| *size == content.len() as u64).count();
+        assert_eq!((there.len(), newest), (3, 1), "{platform} keeps all: {there:?}");
+    }
+    assert_eq!(stage.count("parked"), 0);
+}
+
+/// It was read before it was overwritten, with the same length and time: what was sent is no version of it any more.
+#[test]
+fn a_file_that_is_overwritten_while_it_is_sent_in_one_request_counts_once_with_what_is_there() {
+    let mut stage = Stage::new(Options {
+        platforms: &["s3"],
+        transfer: "parts_in_flight = 4\nbandwidth = \"300 kB/s\"",
+        ..Options::default()
+    });
+    stage.write("sheet.bin", &noise(900_000, 1));
+    stage.start();
+    until("it is being sent", || {
+        let upload = stage.status()["uploads"][0].clone();
+        (upload["in_flight_bytes"].as_u64()? > 0).then_some(())
+    });
+    let place = stage.drop().join("sheet.bin");
+    let time = place.metadata().and_then(|seen| seen.modified()).expect("a time");
+    std::fs::write(&place, noise(900_000, 2)).expect("written");
+    let file = File::options().write(true).open(&place).expect("opened");
+    file.set_modified(time).expect("set");
+    drop(file);
+    stage.until_count("completed", 1);
+    stage.assert_all_there();
+}
+
+/// Backups link and touch files while they are sent; two destinations read them each for itself.
+#[test]
+fn fifteen_touches_while_a_file_is_sent_cost_one_more_read_for_each_destination() {
+    const SIZE: usize = 8_000_000;
+    let mut stage = Stage::new(Options {
+        platforms: &["s3", "sevenbridges"],
+        transfer: "parts_in_flight = 4\nbandwidth = \"4 MB/s\"",
+        switches: "{\"part_size\": 262144}",
+        ..Options::default()
+    });
+    stage.write("run/large", &noise(SIZE, 1));
+    stage.start();
+    let place = stage.drop().join("run/large");
+    let accepted = |stage: &Stage| stage.status()["bytes"]["accepted"].as_u64().unwrap_or(0);
+    let mut before = 0;
+    for touch in 0..15 {
+        before = until("more of it is there", || {
+            Some(accepted(&stage)).filter(|accepted| *accepted > before)
+        });
+        std::fs::hard_link(&place, stage.path(&format!("link{touch}"))).expect("linked");
+        let file = File::options().write(true).open(&place).expect("opened");
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(1_790_000_000 + touch);
+        file.set_modified(time).expect("set");
+    }
+    assert!(before < 2 * SIZE as u64, "it was touched while it was sent");
+    stage.until_count("completed", 2);
+    stage.assert_all_there();
+    for platform in ["s3", "sevenbridges"] {
+        assert_eq!(stage.ledger_of(platform)["begun_count"], 1, "{platform}");
+    }
+    let io = std::fs::read_to_string(format!("/proc/{}/io", stage.pid())).expect("read");
+    let read = io.lines().find_map(|line| line.strip_prefix("rchar: ")).expect("a count");
+    // Digested, sent and proved, twice each; the database and the log read little.
+    let times = read.parse::<usize>().expect("a number") / SIZE;
+    assert!(times < 9, "its bytes were read {times} times");
 }

@@ -13,7 +13,7 @@ use crate::config::problem::nearest;
 use crate::config::{Destination, Drop, INTERVAL_MIN, raw};
 use crate::engine::settings::{DirectorySettings, DisposalSettings, RunSettings};
 use crate::model::{
-    ByteCount, DestinationName, DirectoryName, Disposition, Start, Unit, WholeDigest,
+    ByteCount, Closing, DestinationName, DirectoryName, Disposition, Start, Unit, WholeDigest,
 };
 use crate::source;
 
@@ -61,6 +61,9 @@ impl Resolver<'_> {
         };
         let (quiet, scan) = (Duration::from_mins(2), Duration::from_mins(5));
         let quiet_period = self.duration("quiet_period", raw.quiet_period, quiet, INTERVAL_MIN);
+        let closing = source.profile.closing(quiet_period);
+        let (usual, least) = (closing.stale_after, Duration::from_secs(1));
+        let stale_after = self.duration("stale_after", raw.stale_after, usual, least);
         let plain =
             DirectorySettings::plain(DirectoryName::new(name), directory.display().to_string(), to);
         let settings = DirectorySettings {
@@ -72,7 +75,7 @@ impl Resolver<'_> {
             runs: RunSettings {
                 unit,
                 start: start.unwrap_or(Start::AsFilesSettle),
-                closing: source.profile.closing(quiet_period),
+                closing: Closing { stale_after, ..closing },
                 needs_words: plain.runs.needs_words,
                 sentinel: self.sentinel(raw.sentinel, unit),
             },

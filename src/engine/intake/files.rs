@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::compare::{Compared, Comparisons};
+use super::missing::MissingFiles;
 use super::settle::Settle;
 use super::turn::{IntakeTurn, SettledFile};
 use crate::engine::dispatch::{Dispatch, ToTransfers, ToUpload};
@@ -28,6 +29,7 @@ pub(in crate::engine) struct Files {
     pub(super) ignored: IgnoredPaths,
     /// Files that were touched since their uploads that have not ended were admitted.
     pub(super) touched: BTreeSet<SourcePath>,
+    pub(super) missing: MissingFiles,
     /// A look is under way. One at a time: the next one waits until what this one settled is
     /// committed, so that memory never holds more than one look's admissions ahead of the disk.
     pub(super) is_looking: bool,
@@ -126,6 +128,7 @@ impl Files {
             known: KnownFiles::default(),
             ignored: IgnoredPaths::default(),
             touched: BTreeSet::new(),
+            missing: MissingFiles::default(),
             is_looking: false,
         }
     }
@@ -241,6 +244,7 @@ impl Files {
     /// whether any file settled before the scan that found this began.
     pub(super) fn all_gone(&mut self, scan_started: Monotonic, turn: &mut IntakeTurn<'_>) -> bool {
         self.comparisons.clear();
+        self.missing.clear();
         turn.tell_uploads(self.known.all_live().collect(), ToUpload::SourceGone);
         self.settle.forget_before(scan_started)
     }
@@ -347,6 +351,7 @@ impl Files {
         may_go: impl FnOnce() -> bool,
     ) -> FileStep {
         let FoundFile { version, is_unreadable, closeness } = found;
+        self.missing.found(path);
         let digest = path.digest();
         let (covered, live) = (self.covered(digest, &version), self.known.live(digest));
         let is_touched = covered.is_none() && self.known.is_touched(digest, &version);

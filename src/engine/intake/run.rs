@@ -2,6 +2,7 @@
 
 mod attempts;
 mod markers;
+mod reasons;
 mod seen;
 
 use std::collections::BTreeSet;
@@ -18,9 +19,6 @@ use crate::model::{
     RunState, RunTally, RunWait, SkipVerdict, SourcePath, Start, StoredRun, UploadId,
 };
 
-/// Why a run that was completed is not any more.
-const CAME_LATE: &str = "files came after it was closed";
-
 /// One run in memory.
 #[derive(Debug)]
 pub(in crate::engine) struct TrackedRun {
@@ -33,8 +31,14 @@ pub(in crate::engine) struct TrackedRun {
     /// Uploads of it that have not ended.
     open: BTreeSet<UploadId>,
     scans: RunScans,
+    /// Since when all of its markers are there and it is open.
+    marked_since: Option<Monotonic>,
     markers: Markers,
     attempts: Attempts,
+    /// When it was first seen, until a scan that began after that has ended.
+    found_at: Option<Monotonic>,
+    /// The run under way that is the same one of the instrument, and was there before.
+    copy_of: Option<SourcePath>,
 }
 
 /// What a run wants next.
@@ -61,8 +65,11 @@ impl TrackedRun {
             read_of: None,
             open: BTreeSet::new(),
             scans: RunScans::new(now),
+            marked_since: None,
             markers: Markers::default(),
             attempts: Attempts::new(now),
+            found_at: Some(now),
+            copy_of: None,
         }
     }
 
@@ -75,7 +82,7 @@ impl TrackedRun {
             ..RunReading::default()
         };
         let written = Some(stored.row.clone());
-        Self { reading, written, ..Self::new(stored.row, now) }
+        Self { reading, written, found_at: None, ..Self::new(stored.row, now) }
     }
 
     pub(in crate::engine) fn row(&self) -> &RunRow {
@@ -140,8 +147,9 @@ impl TrackedRun {
             RunState::Open | RunState::Gone => {
                 let is_named = !directory.runs.needs_words || self.reading.is_identified;
                 let is_wanted = !directory.runs.closing.may_skip || self.is_wanted();
+                let is_known = !directory.runs.closing.tells_runs_apart || self.read_of.is_some();
                 let is_plain = role == Role::Plain && directory.runs.start == Start::AsFilesSettle;
-                is_plain && is_named && is_wanted
+                is_plain && is_named && is_wanted && is_known && self.copy_of.is_none()
             }
             RunState::Closed => !goes_last,
             RunState::Completed => {
@@ -152,6 +160,28 @@ impl TrackedRun {
             }
             RunState::Skipped => false,
         }
+    }
+
+    /// Returns whether its directory may be that of another run, which was renamed: a scan has not looked for it
+    /// since.
+    pub(super) fn may_be_renamed(&self) -> bool {
+        self.found_at.is_some()
+    }
+
+    /// Returns the instrument's name of it, where its own files say so.
+    pub(super) fn run_id(&self) -> Option<&String> {
+        self.reading.words.get("run_id").filter(|_| self.reading.is_identified)
+    }
+
+    pub(super) fn copy_of(&self) -> Option<&SourcePath> {
+        self.copy_of.as_ref()
+    }
+
+    /// Notes of which other run it is a copy, if of any. Returns whether it was one and is not any more.
+    pub(super) fn note_copy_of(&mut self, other: Option<SourcePath>) -> bool {
+        let was_copy = self.copy_of.is_some();
+        self.copy_of = other;
+        was_copy && self.copy_of.is_none()
     }
 
     /// Returns whether it is known that no rule of the profile skips it.
@@ -200,10 +230,13 @@ impl TrackedRun {
         started: Monotonic,
         now: Monotonic,
     ) {
+        self.found_at = self.found_at.filter(|at| *at >= started);
         let Some(seen) = self.scans.end(unseen, started, now) else { return };
         if self.is_closed() && self.attempts.counts(started) {
             self.scans.note_seen_closed();
         }
+        let is_marked = self.row.state == RunState::Open && self.has_markers(seen.markers());
+        self.marked_since = is_marked.then(|| self.marked_since.unwrap_or(now));
         let files = seen.files();
         match (self.row.state, files.count) {
             (RunState::Open | RunState::Closed | RunState::Skipped, 0) if self.open.is_empty() => {
@@ -265,7 +298,9 @@ impl TrackedRun {
         if self.must_be_read(closing) {
             return RunStep::Read;
         }
-        let is_awaited = !self.has_markers(last.markers()) || !self.reading.missing.is_empty();
+        let is_awaited = !self.has_markers(last.markers())
+            || !self.reading.missing.is_empty()
+            || self.copy_of.is_some();
         let RunReading { sooner_with, patience, .. } = &self.reading;
         let is_patient = *sooner_with != 0 && last.markers() & sooner_with == 0;
         let quiet = if is_patient { closing.quiet * *patience } else { closing.quiet };
@@ -428,72 +463,4 @@ impl TrackedRun {
         let closers = &self.reading.closers;
         closers.is_empty() || closers.iter().any(|set| there & set == *set)
     }
-
-    /// Says why it is open or not completed, while it is; `settling` is a file of it that is not quiet.
-    pub(super) fn explain(
-        &mut self,
-        directory: &DirectorySettings,
-        settling: Option<&SourcePath>,
-        now: Now,
-    ) {
-        let is_old = self.row.opened_at.until(now.wall) >= directory.runs.closing.stale_after;
-        self.row.is_stale =
-            is_old && self.row.state == RunState::Open && self.scans.last().is_some();
-        let unseen = self.scans.unseen();
-        let unseen = unseen.map(|place| {
-            let text = format!("{place} cannot be read: let the daemon read it");
-            RunReason::new(RunWait::Unread, text)
-        });
-        match self.row.state {
-            RunState::Open => self.row.reason = unseen.or(self.wait_reason(directory, settling)),
-            RunState::Closed => {
-                // A run that came again was closed again.
-                let late = self.row.is_late().then(|| match self.reading.late.missing.first() {
-                    Some(marker) => format!("{CAME_LATE}; waits for {marker}"),
-                    None => CAME_LATE.to_owned(),
-                });
-                let late = late.map(|text| RunReason::new(RunWait::CameLate, text));
-                self.row.reason = unseen.or(late);
-            }
-            RunState::Completed | RunState::Gone | RunState::Skipped => {}
-        }
-    }
-
-    fn wait_reason(
-        &self,
-        directory: &DirectorySettings,
-        settling: Option<&SourcePath>,
-    ) -> Option<RunReason> {
-        let last = self.scans.last()?;
-        if directory.runs.needs_words && self.read_of.is_some() && !self.reading.is_identified {
-            let text = "nothing is sent before the file that names the run is whole";
-            return Some(RunReason::new(RunWait::Unnamed, text));
-        }
-        if let Some(first) = self.reading.missing.first() {
-            let text = format!("its manifest lists {first}, which is not there");
-            return Some(RunReason::new(RunWait::ManifestIncomplete, text));
-        }
-        if self.has_markers(last.markers()) {
-            let note = self.reading.notes.first();
-            let note = note.map(|text| RunReason::new(RunWait::Unread, text));
-            let changes = || RunReason::new(RunWait::StillChanging, never_at_rest(settling));
-            return note.or_else(|| self.row.is_stale.then(changes));
-        }
-        let (marker, hours) =
-            (&self.reading.waits_for, directory.runs.closing.stale_after.as_secs() / 3600);
-        let text = match self.row.is_stale {
-            false => format!("waits for {marker}"),
-            true => format!("no {marker} for more than {hours} h: has the run been broken off?"),
-        };
-        Some(RunReason::new(RunWait::MarkerMissing, text))
-    }
-}
-
-/// Says what keeps a run open that has all of its markers.
-fn never_at_rest(settling: Option<&SourcePath>) -> String {
-    let what = match settling {
-        Some(path) => format!("{path} has changed again"),
-        None => "files of it come, go or change".to_owned(),
-    };
-    format!("{what}: a run is closed when nothing of it changes any more")
 }

@@ -154,6 +154,15 @@ impl Runs {
         may_go
     }
 
+    /// Returns whether the run of a file may be another one, under way, whose directory was renamed.
+    pub(super) fn may_be_renamed(&self, path: &SourcePath, place: Place) -> bool {
+        let is_going_on = |state| matches!(state, RunState::Open | RunState::Closed);
+        let name = &path.as_bytes()[..place.run_length as usize];
+        let run = self.tracked.get(name).filter(|_| !place.is_alone(path));
+        let mut others = self.rows().filter(|row| row.name.as_bytes() != name);
+        run.is_some_and(TrackedRun::may_be_renamed) && others.any(|row| is_going_on(row.state))
+    }
+
     /// Notes that a file was seen, and counts it when that was in a scan. Returns whether its run was
     /// not known before.
     pub(super) fn observe(
@@ -254,7 +263,11 @@ impl Runs {
     ) -> RunWants {
         let mut wants = RunWants::default();
         let now = turn.now();
+        let copy_of = self.original_of(name, directory);
         let Some(run) = self.tracked.get_mut(name) else { return wants };
+        if run.note_copy_of(copy_of) {
+            wants.scan_at = Some(now.monotonic);
+        }
         run.explain(directory, settling, now);
         match run.step(directory.runs.closing, settling.is_some(), now) {
             RunStep::Nothing => {}
@@ -281,6 +294,34 @@ impl Runs {
         }
         write_row(run, turn);
         wants
+    }
+
+    /// Returns the run under way of which an open run is a copy: the same one of the instrument, opened before,
+    /// whose name the other contains, or the other way round.
+    fn original_of(&self, name: &SourcePath, directory: &DirectorySettings) -> Option<SourcePath> {
+        let is_going_on =
+            |run: &TrackedRun| matches!(run.row().state, RunState::Open | RunState::Closed);
+        let has = |name: &SourcePath, part: &SourcePath| {
+            let part = part.file_name();
+            name.file_name().windows(part.len()).any(|found| found == part)
+        };
+        let run = self.tracked.get(name).filter(|_| directory.runs.closing.tells_runs_apart)?;
+        let (id, opened_at) = (run.run_id()?, run.row().opened_at);
+        let is_original = |(other, tracked): &(&SourcePath, &TrackedRun)| {
+            is_going_on(tracked)
+                && tracked.run_id() == Some(id)
+                && tracked.copy_of().is_none()
+                && (has(name, other) || has(other, name))
+                && (tracked.row().opened_at, *other) < (opened_at, name)
+        };
+        let mut others = self.tracked.iter().filter(|_| run.row().state == RunState::Open);
+        others.find(is_original).map(|(other, _)| other.clone())
+    }
+
+    /// Returns whether a path is of a run of which a copy is there.
+    pub(super) fn has_copy(&self, path: &SourcePath) -> bool {
+        let copied = self.tracked.values().filter_map(TrackedRun::copy_of);
+        copied.into_iter().any(|run| path.is_within(run))
     }
 
     /// Closes a run by an order. What it held back is found by a scan.
@@ -324,7 +365,8 @@ impl Runs {
             let (drop, run) = (turn.directory(), name.clone());
             turn.record(Record::RunWords { drop, run, words, samples });
         }
-        let is_let_go = directory.runs.closing.may_skip && !was_wanted && run.is_wanted();
+        let is_held = directory.runs.closing.may_skip || directory.runs.closing.tells_runs_apart;
+        let is_let_go = is_held && !was_wanted && run.is_wanted();
         if is_let_go || !was_named && run.reading().is_identified {
             // What waited for that is found by a scan.
             wants.scan_at = Some(now);

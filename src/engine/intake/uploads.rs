@@ -103,7 +103,9 @@ impl Intake {
         }
         if admission.file.run == *path && self.files.is_everywhere(path, fingerprint) {
             // A file that is its own run is disposed of when its last upload has its receipt.
-            if end == UploadEnd::Receipted {
+            // One that lies beside the parts of what people call a run is no run of its own.
+            let is_beside = self.settings.runs.closing.has_groups && path.above().next().is_some();
+            if end == UploadEnd::Receipted && !is_beside {
                 let mut row = RunRow::opened(turn.directory(), path.clone(), turn.now().wall);
                 (row.files.count, row.files.size, row.completion.generation) =
                     (1, fingerprint.size, 1);

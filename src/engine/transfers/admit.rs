@@ -199,7 +199,9 @@ impl Transfers {
 
     /// A look found a file that can be read: what parked for want of it goes on.
     pub(in crate::engine) fn release(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
-        if self.upload(id).is_some_and(Upload::waits_for_source) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        if upload.waits_for_source() || upload.waits_to_read() {
+            upload.hurry();
             self.record(id, Fact::Released, turn);
         }
     }
@@ -230,6 +232,12 @@ impl Transfers {
                     self.record(id, gone(turn.now()), turn);
                     self.end_changed(id, turn);
                 }
+            }
+            // It stands under another path, and is sent from there.
+            Sending { .. }
+                if self.uploads().any(|other| other.is_of_same_file(upload.admission())) =>
+            {
+                self.end_changed(id, turn);
             }
             Sending { .. } if !upload.waits_for_source() => {
                 let reason = ParkReason::SourceMissing;

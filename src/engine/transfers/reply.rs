@@ -93,18 +93,23 @@ impl Transfers {
         }
     }
 
-    /// Reports a drop directory whose storage failed at an act: whether it is away, a scan tells.
+    /// Reports a drop directory whose storage failed at an act, or where the file is not there: whether it is
+    /// away, or the file gone, a scan tells.
     fn note_source(
         &self,
         what: &TransferAct,
         reply: &Result<Outcome, Setback>,
         turn: &mut TransferTurn<'_>,
     ) {
-        let is_away = |setback: &Setback| matches!(setback.failure.kind, FailureKind::SourceAway);
-        let upload = what.upload().and_then(|id| self.uploads.get(&id));
-        if let Some(upload) = upload.filter(|_| reply.as_ref().is_err_and(is_away)) {
-            let drop = upload.admission().file.drop.clone();
-            turn.say(Dispatch::Intake(drop, ToIntake::ScanNow));
+        let kind = reply.as_ref().err().map(|setback| setback.failure.kind);
+        let Some(upload) = what.upload().and_then(|id| self.uploads.get(&id)) else { return };
+        let file = &upload.admission().file;
+        if kind == Some(FailureKind::SourceAway) {
+            turn.say(Dispatch::Intake(file.drop.clone(), ToIntake::ScanNow));
+        }
+        if kind == Some(FailureKind::SourceGone) && !file.is_sentinel {
+            let missed = ToIntake::Missed(file.path.clone());
+            turn.say(Dispatch::Intake(file.drop.clone(), missed));
         }
     }
 
@@ -210,6 +215,8 @@ pub(super) fn context<'a>(
         finals_differ: has_learned(Learned::FinalDigestsDiffer),
         is_closed: gate.is_some_and(|gate| !gate.is_open()),
         retry: turn.retry(),
+        is_scanned: !upload.admission().file.is_sentinel
+            && intake.is_some_and(|intake| intake.settings().is_scanned),
         quiet_period: intake.map_or(Duration::ZERO, |intake| intake.settings().quiet_period),
         now: turn.now(),
     }

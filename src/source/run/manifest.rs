@@ -109,7 +109,9 @@ fn within_run(cell: &str, run: &[u8], is_absolute: bool) -> Option<String> {
     if is_absolute {
         return None;
     }
-    usable(path.trim_start_matches("./"))
+    let path = path.trim_start_matches("./");
+    let below = path.strip_prefix(&*String::from_utf8_lossy(run));
+    usable(below.and_then(|below| below.strip_prefix('/')).unwrap_or(path))
 }
 
 fn usable(path: &str) -> Option<String> {
@@ -131,6 +133,8 @@ mod tests {
             ("/data/1_A01/r84/1_A01/m.bam", true, Some("m.bam")),
             ("D:\\out\\1_A01\\m.bam", false, Some("m.bam")),
             ("/elsewhere/m.bam", true, None),
+            ("1_A01/hifi/m.bam", false, Some("hifi/m.bam")),
+            ("1_A012/m.bam", false, Some("1_A012/m.bam")),
             ("12", true, None),
             ("../x", false, None),
             ("", false, None),

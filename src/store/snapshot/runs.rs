@@ -8,7 +8,8 @@ use super::Snapshot;
 use super::selection::Selection;
 use crate::model::{
     ArrivedFile, ByteCount, DestinationName, DirectoryName, ETag, Fingerprint, RemoteFileId,
-    RootIdentity, RunFile, RunRow, SentFile, SourcePath, TargetAddress, UploadId, WallTime,
+    RootIdentity, RunFile, RunRow, RunTrace, SentFile, SourcePath, TargetAddress, UploadId,
+    WallTime,
 };
 use crate::store::{Error, rows};
 
@@ -134,13 +135,14 @@ impl Snapshot {
         self.rows_of(sql, [drop.as_str()], read).map_err(|source| self.failed(source))
     }
 
-    /// Returns some files of a run, the newest first, in the versions that were admitted.
-    pub fn files_of_run(
+    /// Returns some files of a run, the newest first, in the versions that were admitted, and the instrument's
+    /// name of it.
+    pub fn trace_of_run(
         &self,
         drop: &DirectoryName,
         run: &SourcePath,
         limit: u32,
-    ) -> std::result::Result<Vec<(SourcePath, Fingerprint)>, Error> {
+    ) -> std::result::Result<RunTrace, Error> {
         let sql = "SELECT path, device, inode, size_bytes, mtime_ns, ctime_ns FROM uploads \
             WHERE drop_name = ?1 AND run = ?2 AND sentinel = 0 ORDER BY id DESC LIMIT ?3";
         let key = (drop.as_str(), run.as_bytes(), limit);
@@ -148,7 +150,12 @@ impl Snapshot {
             let version = rows::read_version(row, 1)?;
             Ok((SourcePath::from_bytes(row.get_ref(0)?.as_blob()?), version))
         };
-        self.rows_of(sql, key, read).map_err(|source| self.failed(source))
+        let files = self.rows_of(sql, key, read).map_err(|source| self.failed(source))?;
+        let sql =
+            "SELECT value FROM run_words WHERE drop_name = ?1 AND run = ?2 AND word = 'run_id'";
+        let words = self.rows_of(sql, (drop.as_str(), run.as_bytes()), |row| row.get(0));
+        let run_id = words.map_err(|source| self.failed(source))?.pop();
+        Ok(RunTrace { files, run_id })
     }
 
     /// Tells whether a sentinel was admitted, and no upload of it goes on.

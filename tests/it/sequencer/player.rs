@@ -47,6 +47,12 @@ impl<'a> Player<'a> {
         }
     }
 
+    /// Begins at the first step of a phase: those before it were done.
+    pub(crate) fn skip_to(&mut self, phase: Phase) {
+        let is_before = |step: &super::Step| step.phase < phase;
+        self.done = self.run.steps.iter().take_while(|step| is_before(step)).count();
+    }
+
     /// Does every step that is left.
     pub(crate) fn finish(&mut self) {
         while self.step() {}

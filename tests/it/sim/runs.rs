@@ -431,7 +431,7 @@ fn a_run_that_never_comes_to_rest_is_said_to_be_stale_with_the_file_that_holds_i
         panic!("one run is stale")
     };
     let reason = stale.reason.as_deref().expect("a reason");
-    assert!(reason.starts_with("run/log has changed again"), "{reason}");
+    assert!(reason.starts_with("log still changes"), "{reason}");
     until_completed(&mut world, &mut life);
     world.settle(&mut life);
     let told = world.told.iter().filter(|notice| notice.kind == NoticeKind::RunStale);

@@ -23,6 +23,34 @@ pub(super) struct RunScans {
     is_wanted: bool,
     /// A place of it that the last scan could not look at.
     unseen: Option<SourcePath>,
+    newest: NewestChange,
+    /// The file that the last scan saw changed, of those that changed the newest one.
+    changed: Option<SourcePath>,
+}
+
+/// The newest time of change in a run, which shows what of it changes without memory of its files.
+#[derive(Debug, Default)]
+struct NewestChange {
+    /// Of all scans but the one under way; none before the first.
+    before_ns: Option<i64>,
+    ns: i64,
+    /// The file that has it, where it is newer than before.
+    path: Option<SourcePath>,
+}
+
+impl NewestChange {
+    fn note(&mut self, path: &SourcePath, version: &Fingerprint) {
+        let at = version.ctime_ns.unwrap_or(version.mtime_ns);
+        if at > self.ns {
+            self.ns = at;
+            self.path = self.before_ns.filter(|before| at > *before).map(|_| path.clone());
+        }
+    }
+
+    fn end_scan(&mut self) -> Option<SourcePath> {
+        self.before_ns = Some(self.ns);
+        self.path.take()
+    }
 }
 
 /// A file of a run, as it was seen.
@@ -64,6 +92,8 @@ impl RunScans {
             is_seen_closed: false,
             is_wanted: false,
             unseen: None,
+            newest: NewestChange::default(),
+            changed: None,
         }
     }
 
@@ -73,6 +103,11 @@ impl RunScans {
 
     pub(super) fn unseen(&self) -> Option<&SourcePath> {
         self.unseen.as_ref()
+    }
+
+    /// Returns the file that changed last, as far as scans have shown that.
+    pub(super) fn changed(&self) -> Option<&SourcePath> {
+        self.changed.as_ref()
     }
 
     pub(super) fn is_seen_closed(&self) -> bool {
@@ -88,6 +123,7 @@ impl RunScans {
     pub(super) fn count(&mut self, path: &SourcePath, version: &Fingerprint, markers: u64) {
         self.seen.files.add(path, version);
         self.seen.markers |= markers;
+        self.newest.note(path, version);
     }
 
     pub(super) fn count_unchanged(&mut self, files: &RunTally) {
@@ -117,6 +153,7 @@ impl RunScans {
             return None;
         }
         self.unseen = unseen.cloned();
+        let changed = self.newest.end_scan();
         let seen = std::mem::take(&mut self.seen);
         if unseen.is_some() {
             (self.same_count, self.same_since) = (0, now);
@@ -126,6 +163,7 @@ impl RunScans {
             self.same_count = self.same_count.saturating_add(1);
         } else {
             (self.same_count, self.same_since) = (0, now);
+            self.changed = changed;
         }
         self.last_started = started;
         Some(seen)

@@ -109,6 +109,8 @@ pub(crate) struct AnswerContext<'a> {
     pub(in crate::engine::transfers) retry: RetrySettings,
     /// How long the source must be the same to be read.
     pub(in crate::engine::transfers) quiet_period: Duration,
+    /// Where its file is not there, a scan looks for it under another name.
+    pub(in crate::engine::transfers) is_scanned: bool,
     pub(in crate::engine::transfers) now: Now,
 }
 

@@ -86,6 +86,11 @@ impl Upload {
                 self.life.waits.note_readable(false, now);
                 return Remedy::Wait;
             }
+            // Its run may have another name: a scan finds it, or it is gone.
+            (_, FailureKind::SourceGone) if context.is_scanned => {
+                self.life.waits.note_readable(false, now);
+                return Remedy::Again;
+            }
             // Storages show what was completed some minutes later.
             (Remedy::Refused(_), _) if tried.act == "inspect" => return Remedy::Wait,
             (_, FailureKind::SourceAway | FailureKind::LocalFault) => return Remedy::Again,
