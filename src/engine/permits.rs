@@ -2,8 +2,9 @@
 //! the disk is behind.
 //!
 //! Of all open uploads with a part to send, the next one is chosen by priority, then by who has the fewest
-//! parts in flight: destination, drop directory, upload; then by rank and age. So a new small file goes
-//! before the ninth part of a big one, and drop directories share evenly.
+//! parts in flight: destination, drop directory; then uploads that have none in flight, then by rank, by how
+//! few parts are left, and by age. So a new small file goes before the second part of a big one, drop
+//! directories share evenly, and what is begun is finished: the file nearest to its end gets what is free.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -35,6 +36,8 @@ pub(super) struct Contender {
     /// Its place in its drop directory's order.
     pub rank: u32,
     pub flying_count: u32,
+    /// Parts that are not there yet.
+    pub left_count: u32,
 }
 
 /// Parts in flight, by destination and by drop directory.
@@ -136,8 +139,9 @@ impl Permits {
                 Reverse(contender.priority),
                 load.by_destination.get(&contender.destination).copied().unwrap_or(0),
                 load.by_drop.get(&contender.drop).copied().unwrap_or(0),
-                contender.flying_count,
+                contender.flying_count.min(1),
                 contender.rank,
+                contender.left_count,
                 contender.upload,
             )
         };
@@ -157,6 +161,7 @@ mod tests {
             priority: 0,
             rank: 0,
             flying_count,
+            left_count: 1,
         }
     }
 
@@ -194,6 +199,15 @@ mod tests {
     #[test]
     fn a_small_new_file_goes_before_another_part_of_a_big_one() {
         assert_eq!(chosen(&permits(), &[contender(1, "a", 3), contender(2, "a", 0)]), Some(2));
+    }
+
+    #[test]
+    fn what_is_nearest_to_its_end_is_finished_first_and_none_goes_without_a_part() {
+        let left =
+            |upload, flying, left_count| Contender { left_count, ..contender(upload, "a", flying) };
+        assert_eq!(chosen(&permits(), &[left(1, 3, 90), left(2, 5, 4)]), Some(2));
+        assert_eq!(chosen(&permits(), &[left(1, 0, 90), left(2, 5, 4)]), Some(1));
+        assert_eq!(chosen(&permits(), &[left(2, 1, 4), left(1, 3, 4)]), Some(1), "by age");
     }
 
     #[test]

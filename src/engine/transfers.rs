@@ -336,7 +336,10 @@ impl Transfers {
 
     fn open_more(&mut self, turn: &TransferTurn<'_>) {
         let may_begin = self.backing_off.len() < WAITING_MAX;
-        self.queue.open_more(self.width(turn.around.settings), may_begin);
+        let (width, now) = (self.width(turn.around.settings), turn.now().monotonic);
+        let uploads = &mut self.uploads;
+        let parts_of = |id| uploads.get_mut(&id).map_or(0, |upload| upload.sendable_count(now));
+        self.queue.open_more(width, may_begin, parts_of);
     }
 
     /// Makes one request at a destination that is half open: that of an upload, where one has something to

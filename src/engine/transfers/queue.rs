@@ -3,7 +3,8 @@
 //! An upload is *ready* when it may go on and has no place, and *open* when it has one. Places are counted
 //! for each drop directory, in two lanes: uploads of one part, and larger ones, so that neither many small
 //! files nor one big file keeps the other waiting. An upload that waits, parks or ends gives its place
-//! back; what was begun before gets a place before what was not.
+//! back; what was begun before gets a place before what was not. Large ones are opened no faster than their
+//! parts are sent: what is begun is finished first, and a kill costs the least.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::upload::Upload;
 use crate::model::{DirectoryName, Stage, UploadId};
 
-/// Large uploads of a lane that have a place at least.
+/// Large uploads of a lane that may have a place at least.
 const LARGE_MIN: usize = 4;
+/// So many have one, however many parts they have: a file of terabytes does not keep all others waiting.
+const LARGE_ALWAYS: usize = 2;
+/// More have one as long as there are no more parts to send than this for each that may be in flight: the
+/// next file is begun while the last parts of those before go.
+const PARTS_AHEAD: u64 = 2;
 /// Small ones: most of their time is calls besides their part.
 const SMALL_MIN: usize = 8;
 
@@ -53,18 +59,28 @@ impl Queue {
         }
     }
 
-    /// Gives free places to ready uploads: to as many large ones in a lane as parts may be in flight, and
-    /// to twice as many small ones. Those of which nothing was begun get none where they may not begin.
-    pub(super) fn open_more(&mut self, width: u32, may_begin: bool) {
+    /// Gives free places to ready uploads: in a lane to as many large ones as it takes to keep so many parts
+    /// in flight, and to twice as many small ones. Those of which nothing was begun get none where they may
+    /// not begin. `parts_of` tells how many parts an upload could have in flight.
+    pub(super) fn open_more(
+        &mut self,
+        width: u32,
+        may_begin: bool,
+        mut parts_of: impl FnMut(UploadId) -> u32,
+    ) {
+        let parts_max = PARTS_AHEAD * u64::from(width);
         let width = width as usize;
         let (large_max, small_max) = (width.max(LARGE_MIN), (width * 2).max(SMALL_MIN));
         for (key, lane) in &mut self.lanes {
             let room = if key.is_small { small_max } else { large_max };
-            while lane.open.len() < room {
+            let mut parts_of = |id| if key.is_small { 0 } else { u64::from(parts_of(id)) };
+            let mut parts: u64 = lane.open.iter().map(|id| parts_of(*id)).sum();
+            while lane.open.len() < room && (lane.open.len() < LARGE_ALWAYS || parts < parts_max) {
                 let first = lane.ready.first().filter(|(progress, ..)| may_begin || progress.0 > 0);
                 let Some((_, _, id)) = first.copied() else { break };
                 lane.ready.pop_first();
                 lane.open.insert(id);
+                parts += parts_of(id);
             }
         }
     }

@@ -81,6 +81,7 @@ impl Transfers {
             priority: intake.settings().priority,
             rank: upload.admission().rank,
             flying_count: u32::try_from(upload.in_flight_count()).unwrap_or(u32::MAX),
+            left_count: upload.left_count(),
         })
     }
 

@@ -154,6 +154,31 @@ impl Upload {
         self.life.parts.in_flight.len()
     }
 
+    /// Counts the parts that are not there yet.
+    pub(crate) fn left_count(&self) -> u32 {
+        let planned = || self.admission.part_size.count_for(self.size()).unwrap_or(1);
+        let count = self.state.stage.remote().map_or_else(planned, |remote| remote.part_count);
+        count.saturating_sub(self.state.accepted_count)
+    }
+
+    /// Counts the parts that are in flight, or could be.
+    pub(crate) fn sendable_count(&mut self, now: Monotonic) -> u32 {
+        match &self.state.stage {
+            Stage::Queued | Stage::Beginning { .. } => self.left_count(),
+            Stage::Sending { remote } if remote.sequential => 1,
+            // Parts that wait for their next try keep no other file waiting.
+            Stage::Sending { .. } => match self.next_part(now) {
+                Some(_) => self.left_count(),
+                None => u32::try_from(self.in_flight_count()).unwrap_or(u32::MAX),
+            },
+            Stage::Completing { .. }
+            | Stage::Completed { .. }
+            | Stage::Verified { .. }
+            | Stage::Receipted { .. }
+            | Stage::Ended(_) => 0,
+        }
+    }
+
     pub(crate) fn next_part(&mut self, now: Monotonic) -> Option<PartNumber> {
         let may_send = matches!(self.state.stage, Stage::Sending { .. })
             && self.state.hold == Hold::None
