@@ -7,12 +7,16 @@ use anyhow::bail;
 use rustix::fd::BorrowedFd;
 
 use super::Common;
+use crate::clock::Clock;
 use crate::control::{self, ControlRequest, Error, Reply};
 use crate::model::Live;
 use crate::store;
 
 /// What is shown does not wait longer for a daemon that hangs.
 const LIVE_LIMIT: Duration = Duration::from_secs(2);
+/// A daemon that starts listens once it has read its rows.
+const START_LIMIT: Duration = Duration::from_secs(5);
+const START_PAUSE: Duration = Duration::from_millis(50);
 
 /// Sends a request to the daemon of this configuration, and returns its answer.
 pub(super) fn ask(common: &Common, request: &ControlRequest) -> anyhow::Result<Reply> {
@@ -25,7 +29,8 @@ pub(super) fn hand_in(
     request: &ControlRequest,
     files: &[BorrowedFd<'_>],
 ) -> anyhow::Result<Reply> {
-    let reply = reach(common, async |path| control::ask(&path, request, files).await)?;
+    let ask = || reach(common, async |path| control::ask(&path, request, files).await);
+    let reply = once_it_listens(ask)?;
     if let Reply::Refused(why) = &reply {
         bail!("the daemon refuses: {why}");
     }
@@ -48,14 +53,31 @@ pub(super) fn live(common: &Common) -> Option<Live> {
 
 /// Says why no daemon can be asked, before anything else is found to be missing.
 pub(super) fn check(common: &Common) -> anyhow::Result<()> {
-    reach(common, async |path| control::reach(&path).await)
+    once_it_listens(|| reach(common, async |path| control::reach(&path).await))
+}
+
+/// Tries again while a daemon that starts does not listen yet.
+fn once_it_listens<T>(attempt: impl Fn() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let clock = Clock::real();
+    loop {
+        let answer = attempt();
+        let is_early = answer.as_ref().is_err_and(has_no_socket);
+        if !is_early || clock.now().monotonic.0 > START_LIMIT {
+            return answer;
+        }
+        std::thread::sleep(START_PAUSE);
+    }
 }
 
 /// Tells whether a daemon runs that cannot be asked, for its socket is gone.
 pub(super) fn is_socket_gone(common: &Common) -> bool {
-    let error = check(common).err();
-    let error = error.as_ref().and_then(|error| error.downcast_ref::<Error>());
-    matches!(error, Some(Error::SocketGone { .. }))
+    let found = reach(common, async |path| control::reach(&path).await);
+    found.as_ref().is_err_and(has_no_socket)
+}
+
+/// Tells whether a daemon runs that has no socket: not yet, or not any more.
+fn has_no_socket(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<Error>(), Some(Error::SocketGone { .. }))
 }
 
 /// Tries each place of the socket until one answers.

@@ -6,9 +6,12 @@ use serde_json::{Value, json};
 use super::{Common, Exit, render};
 use crate::store::snapshot::{ExportShown, Snapshot, UploadShown};
 
+/// Exports that are done and listed, unless all are asked for.
+const DONE_SHOWN: u32 = 100;
+
 #[derive(Debug, Args)]
 pub(super) struct ExportsArguments {
-    /// Those that are done as well
+    /// All that are done, not the last hundred
     #[arg(long)]
     all: bool,
     /// Print JSON
@@ -18,7 +21,11 @@ pub(super) struct ExportsArguments {
 
 pub(super) fn execute(common: &Common, arguments: &ExportsArguments) -> anyhow::Result<Exit> {
     let mut exports = Snapshot::open(&common.state_directory()?)?.exports()?;
-    exports.retain(|(_, export)| arguments.all || arguments.json || export.state != "completed");
+    let mut done_count = 0;
+    exports.retain(|(_, export)| {
+        done_count += u32::from(export.state == "completed");
+        arguments.all || export.state != "completed" || done_count <= DONE_SHOWN
+    });
     if arguments.json {
         let shown: Vec<_> =
             exports.iter().map(|(upload, export)| to_json(upload, export)).collect();
@@ -26,7 +33,7 @@ pub(super) fn execute(common: &Common, arguments: &ExportsArguments) -> anyhow::
         return Ok(Exit::Fine);
     }
     if exports.is_empty() {
-        render::data(if arguments.all { "no exports" } else { "no exports that are not done" })?;
+        render::data("no exports")?;
         return Ok(Exit::Fine);
     }
     let head = ["upload", "file", "to", "state", "since", "because"].map(str::to_owned);

@@ -255,7 +255,7 @@ pub(super) fn rows(
                 "{} of {} in {} of {} parts",
                 render::bytes(upload.accepted_bytes),
                 render::bytes(size),
-                upload.state.accepted_count,
+                upload.there_count(),
                 upload.part_count
             ),
         ),

@@ -2,7 +2,8 @@
 //!
 //! A word is an upload's id; a destination; a drop directory; `DROP/RUN`, or `DROP/` and the path of a file
 //! or a directory; a run, a file or a directory alone, by its path or any end of it, where only one is
-//! meant; a glob. A run is also meant by the name that its directory has now. The first of these that fits is meant. A word that fits nothing is refused with the
+//! meant; a glob. A name may also be written as it is shown, with its escapes (`a\n`, `\xff`).
+//! A run is also meant by the name that its directory has now. The first of these that fits is meant. A word that fits nothing is refused with the
 //! nearest names, and one that fits several things with their list. `NAME/` is a drop directory and
 //! `NAME:` a destination, where both have the name.
 
@@ -154,7 +155,18 @@ struct WordResolver<'a> {
 }
 
 impl WordResolver<'_> {
+    /// Resolves a word as it is; one that means nothing so, as a name that was shown.
     fn resolve(&self, word: &OsStr) -> Result<Vec<Scope>, WhatError> {
+        let shown = word.to_str().filter(|text| text.contains('\\'));
+        match (self.resolve_plain(word), shown.and_then(SourcePath::from_shown)) {
+            (Err(nothing @ WhatError::Nothing { .. }), Some(path)) => {
+                self.resolve_plain(OsStr::from_bytes(path.as_bytes())).map_err(|_| nothing)
+            }
+            (found, _) => found,
+        }
+    }
+
+    fn resolve_plain(&self, word: &OsStr) -> Result<Vec<Scope>, WhatError> {
         let bytes = word.as_bytes();
         let mut found = self.upload(word)?;
         if found.is_empty() {

@@ -156,7 +156,11 @@ impl Meters {
 
     /// Returns which parts of which uploads are in flight.
     pub(crate) fn parts_in_flight(&self) -> Vec<(UploadId, PartNumber)> {
-        lock(&self.parts).numbers.iter().map(|((upload, _), part)| (*upload, *part)).collect()
+        let parts = lock(&self.parts);
+        let part = |key: &(UploadId, u64)| {
+            (key.0, parts.numbers.get(key).copied().unwrap_or(PartNumber::from_index(0)))
+        };
+        parts.counters.keys().map(part).collect()
     }
 
     /// Returns what went to all destinations together since the start.
@@ -222,7 +226,8 @@ mod tests {
         drop(part);
         let number = PartNumber::from_index(1);
         parts[0].of_part(number);
-        assert_eq!(meters.parts_in_flight(), [(one, number)]);
+        let whole = PartNumber::from_index(0);
+        assert_eq!(meters.parts_in_flight(), [(one, number), (other, whole)]);
         assert_eq!(news(), [(one, ByteCount(5)), (other, ByteCount(9))]);
         drop(parts);
         assert_eq!(news(), [(one, ByteCount(0)), (other, ByteCount(0))]);

@@ -186,18 +186,26 @@ impl PageReader {
     }
 
     fn run(&self, drop: &str, run: &str) -> Result<Option<String>, Error> {
-        let (drop, run) = (DirectoryName::new(drop), SourcePath::from_bytes(run.as_bytes()));
-        let snapshot = Snapshot::of_run(&self.world.state, &drop, &run)?;
-        let mut status = self.status_of(&snapshot)?;
-        keep_foremost(&mut status.uploads, RUN_UPLOADS);
-        let is_there = !status.runs.is_empty() || !status.uploads.is_empty();
-        Ok(is_there.then(|| (self.render.status)(&status)))
+        let drop = DirectoryName::new(drop);
+        for run in named(run) {
+            let snapshot = Snapshot::of_run(&self.world.state, &drop, &run)?;
+            let mut status = self.status_of(&snapshot)?;
+            if !status.runs.is_empty() || !status.uploads.is_empty() {
+                keep_foremost(&mut status.uploads, RUN_UPLOADS);
+                return Ok(Some((self.render.status)(&status)));
+            }
+        }
+        Ok(None)
     }
 
     fn files(&self, search: &FileSearch) -> Result<String, Error> {
         let FileSearch { q, drop, run } = search;
-        let (drop, run) = (drop.as_deref(), run.as_deref());
-        let uploads = self.world.readers.lend(|snapshot| snapshot.search(q, drop, run))??;
+        let (drop, runs) = (drop.as_deref(), run.iter().flat_map(|run| named(run)));
+        let mut uploads = Vec::new();
+        for run in runs.map(Some).chain(run.is_none().then_some(None)) {
+            let search = |snapshot: &Snapshot| snapshot.search(q, drop, run.as_ref());
+            uploads.extend(self.world.readers.lend(search)??);
+        }
         Ok((self.render.status)(&Status { uploads, ..Status::default() }))
     }
 
@@ -212,6 +220,13 @@ impl PageReader {
         let upload = (self.render.upload)(&detail, &self.world.state);
         Ok(Some(format!("{{\"upload\":{upload},\"part_map\":\"{map}\"}}")))
     }
+}
+
+/// Returns the paths that a name may stand for: as it is, or as a path is shown.
+fn named(name: &str) -> impl Iterator<Item = SourcePath> {
+    let plain = SourcePath::from_bytes(name.as_bytes());
+    let shown = SourcePath::from_shown(name).filter(|shown| *shown != plain);
+    std::iter::once(plain).chain(shown)
 }
 
 /// Keeps those that somebody looks for first.

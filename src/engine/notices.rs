@@ -34,7 +34,7 @@ use self::outages::Outages;
 use self::queue::NoticeQueue;
 use super::dispatch::ToNotices;
 use super::event::{Act, Outcome, ReportWanted, Setback};
-use super::settings::{ChannelSettings, NoticeSettings, Settings};
+use super::settings::{ChannelSettings, DestinationSettings, NoticeSettings, Settings};
 use super::turn::Turn;
 use crate::model::{
     Channel, DestinationName, DirectoryName, DisposalDoubt, Monotonic, NoticeGroup, NoticeId,
@@ -68,6 +68,8 @@ pub(super) struct Notices {
     survey_due: Option<Monotonic>,
     reported_until: Option<WallTime>,
     next_id: i64,
+    /// The platforms' own pages of destinations.
+    pages: BTreeMap<DestinationName, String>,
 }
 
 /// A condition that holds.
@@ -104,6 +106,7 @@ impl Notices {
             survey_due: Some(now.monotonic),
             reported_until: stored.reported_until,
             next_id: stored.next.map_or(1, |id| id.0),
+            pages: BTreeMap::new(),
         };
         for (group, at) in stored.latest {
             // A clock that was set back does not lengthen a pause.
@@ -134,6 +137,8 @@ impl Notices {
     /// Adopts other settings. What waits for a channel that is gone waits on.
     pub(super) fn reconfigure(&mut self, settings: &Settings, now: Now) {
         self.settings = settings.notices;
+        let page = |to: &DestinationSettings| Some((to.name.clone(), to.address.page()?));
+        self.pages = settings.destinations.iter().filter_map(page).collect();
         self.queues.values_mut().for_each(|queue| queue.configure(None));
         for ChannelSettings { channel, on } in &settings.channels {
             self.queue(channel, now).configure(Some(on));
@@ -400,8 +405,10 @@ impl Notices {
             }
             let id = NoticeId(self.next_id);
             self.next_id += 1;
-            let notice =
+            let mut notice =
                 message.notice(id, channel, now.wall, now.wall.after(due.since(now.monotonic)));
+            let mut named = notice.facts.destinations.iter();
+            notice.facts.url = named.find_map(|to| self.pages.get(to)).cloned();
             turn.record(Record::Notice(Box::new(notice.clone())));
             queue.push(notice, due);
             posted.push((channel.clone(), id));

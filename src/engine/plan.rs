@@ -214,7 +214,7 @@ impl Preview {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::{
         ChangePolicy, Describes, DestinationName, DirectoryName, NamePolicies, NamePolicy,
@@ -304,7 +304,7 @@ mod tests {
         }
     }
 
-    fn destination(folder: &str) -> DestinationSettings {
+    pub(in crate::engine) fn destination(folder: &str) -> DestinationSettings {
         DestinationSettings {
             name: DestinationName::new("cavatica"),
             platform: "sevenbridges".into(),

@@ -22,6 +22,7 @@ words! {
         BandwidthStopped = "bandwidth-stopped", "the bandwidth is 0, by the timetable or by an order";
         Scanning = "scanning", "a drop directory is watched by scans alone";
         SourceChanged = "source-changed", "the source changed; the new version is an upload of its own";
+        SourceGone = "source-gone", "the file was removed or moved before anything was sent";
         GivenUp = "given-up", "an operator gave the upload up";
     }
 }
@@ -241,6 +242,7 @@ fn cure_of_ignored(reason: IgnoreReason) -> Option<&'static str> {
             Some("put the file there instead of the link")
         }
         IgnoreReason::DirectoryUnreadable => Some("let the daemon's user read the directory"),
+        IgnoreReason::PathTooLong => Some("give the directories above it shorter names"),
         IgnoreReason::HardLink => {
             Some("copy the file there instead, or give it to the owner of the directory")
         }
@@ -273,6 +275,7 @@ fn cure_of_wait(code: WaitCode) -> Option<&'static str> {
         WaitCode::PlaceAwaited
         | WaitCode::Scanning
         | WaitCode::SourceChanged
+        | WaitCode::SourceGone
         | WaitCode::GivenUp => None,
     }
 }

@@ -134,6 +134,45 @@ impl fmt::Display for PathDigest {
     }
 }
 
+impl SourcePath {
+    /// Reads a path as it is shown; none where it is not how one is shown.
+    pub fn from_shown(text: &str) -> Option<Self> {
+        let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text);
+        while let Some((plain, escaped)) = rest.split_once('\\') {
+            bytes.extend_from_slice(plain.as_bytes());
+            let kind = escaped.chars().next()?;
+            let after = &escaped[kind.len_utf8()..];
+            rest = match kind {
+                '\\' | '\'' | '"' => {
+                    bytes.push(u8::try_from(kind).ok()?);
+                    after
+                }
+                't' | 'n' | 'r' => {
+                    bytes.push(match kind {
+                        't' => b'\t',
+                        'n' => b'\n',
+                        _ => b'\r',
+                    });
+                    after
+                }
+                'x' => {
+                    bytes.push(u8::from_str_radix(after.get(..2)?, 16).ok()?);
+                    &after[2..]
+                }
+                'u' => {
+                    let (digits, after) = after.strip_prefix('{')?.split_once('}')?;
+                    let c = char::from_u32(u32::from_str_radix(digits, 16).ok()?)?;
+                    bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                    after
+                }
+                _ => return None,
+            };
+        }
+        bytes.extend_from_slice(rest.as_bytes());
+        Some(Self::from_bytes(&bytes))
+    }
+}
+
 impl fmt::Display for SourcePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
@@ -292,6 +331,7 @@ words! {
         /// A recycle bin, a file that has not arrived whole, and their like.
         LeftOver = "left-over", "left behind by a system, a share or a program that copies";
         DirectoryUnreadable = "directory-unreadable", "directory that may not be read";
+        PathTooLong = "path-too-long", "its path is longer than the system takes (4096 bytes; 255 for a name)";
         /// Another name of a file whose owner is neither that of its directory nor that of the drop
         /// directory.
         HardLink = "hard-link",
@@ -300,6 +340,13 @@ words! {
         /// The renamed run is still known by it.
         NameInUse = "name-in-use", "its name is the first name of a run that was renamed";
         CannotBeStored = "cannot-be-stored", "a value of it cannot be stored in the database";
+    }
+}
+
+impl IgnoreReason {
+    /// Tells whether files may lie below that are not seen.
+    pub fn hides_files(self) -> bool {
+        matches!(self, Self::DirectoryUnreadable | Self::PathTooLong)
     }
 }
 

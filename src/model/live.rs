@@ -18,7 +18,7 @@ pub struct Live {
     pub paced: BTreeMap<DestinationName, LivePause>,
     /// The bandwidth is 0.
     pub stopped: Option<LivePause>,
-    /// Parts in flight.
+    /// Parts in flight; files that go in one request have one.
     #[serde(default)]
     pub parts: Vec<(UploadId, PartNumber)>,
 }

@@ -138,6 +138,9 @@ pub struct NoticeFacts {
     /// The head of the ledger of a run that is complete: how many lines it has with the one that says so.
     #[serde(default)]
     pub ledger: Option<LineRef>,
+    /// The platform's own page of where it went.
+    #[serde(default)]
+    pub url: Option<String>,
     pub numbers: BTreeMap<NoticeNumber, u64>,
     /// Files that failed, or runs that were completed, up to [`ITEMS_MAX`].
     pub items: Vec<NoticeItem>,

@@ -16,7 +16,7 @@ pub fn body(notice: &Notice) -> Value {
     let facts = &notice.facts;
     let mut body = json!({
         "schema": 1, "id": notice.public_id(), "kind": notice.kind.as_str(),
-        "host": host(), "version": env!("CARGO_PKG_VERSION"), "url": Value::Null,
+        "host": host(), "version": env!("CARGO_PKG_VERSION"), "url": facts.url,
         "cure": cure(notice), "at": moment(notice.at), "drop": facts.drop.as_ref().map(DirectoryName::as_str),
         "name": facts.name, "text": text(notice),
     });

@@ -10,12 +10,13 @@ const SUBJECT_MAX: usize = 120;
 /// Lines of a list in a chat, whose receivers refuse long messages; the others are counted.
 const CHAT_LINES_MAX: usize = 20;
 /// Facts of a message, and what people call them.
-const LABELS: [(&str, &str); 17] = [
+const LABELS: [(&str, &str); 18] = [
     ("host", "Machine"),
     ("drop", "Drop directory"),
     ("name", "Name"),
     ("destination", "Destination"),
     ("destinations", "Destinations"),
+    ("url", "There"),
     ("file_count", "Files"),
     ("late_file_count", "Late files"),
     ("size_bytes", "Size"),

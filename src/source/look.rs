@@ -69,7 +69,7 @@ pub(crate) fn look_counting(
 fn is_doubtful(seen: &Seen) -> bool {
     match seen {
         Seen::Gone | Seen::Unreadable(..) => true,
-        Seen::Ignored(reason) => *reason == IgnoreReason::DirectoryUnreadable,
+        Seen::Ignored(reason) => reason.hides_files(),
         Seen::File(_) => false,
     }
 }
@@ -173,6 +173,7 @@ fn unseen(errno: Errno) -> Result<Seen, Errno> {
         // A link or a file where a directory of the path was: what stood there is not there.
         Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV => Ok(Seen::Gone),
         errno if is_exhausted(errno) || is_passing(errno) => Err(errno),
+        Errno::NAMETOOLONG => Ok(Seen::Ignored(IgnoreReason::PathTooLong)),
         _ => Ok(Seen::Ignored(IgnoreReason::DirectoryUnreadable)),
     }
 }
@@ -279,9 +280,9 @@ mod tests {
         fs::write(root.path().join("file"), "").unwrap();
         assert_eq!(look_one(root.path(), "file/below"), Seen::Gone);
         let long = look_one(root.path(), vec![b'x'; 256]);
-        assert_eq!(long, Seen::Ignored(IgnoreReason::DirectoryUnreadable));
+        assert_eq!(long, Seen::Ignored(IgnoreReason::PathTooLong));
         let deep = look_one(root.path(), "d/".repeat(3_000) + "x");
-        assert_eq!(deep, Seen::Ignored(IgnoreReason::DirectoryUnreadable));
+        assert_eq!(deep, Seen::Ignored(IgnoreReason::PathTooLong));
     }
 
     #[test]

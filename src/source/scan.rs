@@ -291,7 +291,12 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> TreeWalk<'_, F> {
             errno if is_exhausted(errno) => Err(Error::of_file("read directory", &path, errno)),
             _ => {
                 self.summary.miss(path.clone());
-                Ok(self.see(path, Seen::Ignored(IgnoreReason::DirectoryUnreadable)))
+                let is_long = errno == Errno::NAMETOOLONG;
+                let reason = match is_long {
+                    true => IgnoreReason::PathTooLong,
+                    false => IgnoreReason::DirectoryUnreadable,
+                };
+                Ok(self.see(path, Seen::Ignored(reason)))
             }
         }
     }
@@ -525,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn directory_too_deep_for_a_path_is_said_to_be_unreadable() {
+    fn directory_too_deep_for_a_path_is_said_to_be_so() {
         let root = tempfile::tempdir().unwrap();
         let name = "d".repeat(250);
         let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::RDONLY;
@@ -536,9 +541,7 @@ mod tests {
         }
         let (found, summary) = scan_plain(root.path());
         assert_eq!(found.len(), 1);
-        assert!(
-            found.values().all(|seen| *seen == Seen::Ignored(IgnoreReason::DirectoryUnreadable))
-        );
+        assert!(found.values().all(|seen| *seen == Seen::Ignored(IgnoreReason::PathTooLong)));
         assert!(summary.unseen.iter().eq(found.keys()) && !summary.saw_all());
     }
 

@@ -17,7 +17,7 @@ fn exporting(switches: &'static str) -> Stage {
 }
 
 fn exports(stage: &Stage) -> Vec<Value> {
-    let output = stage.output("exports", &["--json"]);
+    let output = stage.output("exports", &["--json", "--all"]);
     let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     told["exports"].as_array().expect("a list").clone()
 }
@@ -41,6 +41,12 @@ fn three_hundred_files_are_exported_by_three_starts_and_bulk_questions() {
     assert_eq!(calls("export") + calls("export-job"), 0, "bulk calls only");
     assert_eq!(ledger["breaches"], json!([]));
     let listed = exports(&stage);
+    let shown = stage.output("exports", &["--json"]).stdout;
+    let shown: Value = serde_json::from_slice(&shown).expect("JSON");
+    let table = String::from_utf8_lossy(&stage.output("exports", &[]).stdout).into_owned();
+    let shown_count = shown["exports"].as_array().map(Vec::len);
+    assert_eq!(shown_count, Some(table.lines().count() - 1), "both list the same");
+    assert_eq!((shown_count, listed.len()), (Some(101), 300));
     assert_eq!(listed.len(), 300);
     let of = |name: &str| listed.iter().find(|e| e["path"] == name).expect("listed").clone();
     assert_eq!(of("run/7")["state"], "completed");

@@ -52,7 +52,7 @@ fn stage() -> Stage {
 }
 
 /// A screen with what differs from run to run replaced.
-fn filtered(screen: &str) -> String {
+pub(crate) fn filtered(screen: &str) -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let mut text = screen.replace(&host, "HOST");
     for (what, name) in [

@@ -238,7 +238,7 @@ pub(in crate::cli) fn upload_json(upload: &UploadShown) -> Value {
         "sent_again_bytes": upload.state.bytes_sent_again(ByteCount(upload.accepted_bytes)).0,
         "part_size_bytes": upload.part_size_bytes,
         "part_count": upload.part_count,
-        "accepted_part_count": upload.state.accepted_count,
+        "accepted_part_count": upload.there_count(),
         "attempt_count": upload.state.failed.count,
         "retry_at": render::time(upload.retry_at()),
         "remote_id": upload.remote_id,

@@ -17,6 +17,9 @@ use crate::model::{
     Place, Record, Seen, SourcePath, UploadId,
 };
 
+/// Linux opens no path of 4096 bytes or more, and the name of one file more may not fit before that.
+const LONG_PATH: usize = 4096 - 256;
+
 /// See the module's head.
 #[derive(Debug)]
 pub(in crate::engine) struct Files {
@@ -83,7 +86,7 @@ impl IgnoredPaths {
 
     /// Notes that a path is not uploaded. Returns whether that is news.
     fn insert(&mut self, path: &SourcePath, reason: IgnoreReason) -> bool {
-        if reason == IgnoreReason::DirectoryUnreadable {
+        if reason.hides_files() {
             self.unreadable.insert(path.clone());
         }
         self.reasons.insert(path.digest(), reason) != Some(reason)
@@ -113,6 +116,11 @@ impl IgnoredPaths {
         let mut directories = self.unreadable.iter();
         match (directories.next(), directories.count()) {
             (None, _) => "some files could not be looked at for the moment".to_owned(),
+            (Some(first), _) if first.as_bytes().len() > LONG_PATH => {
+                let top = first.as_bytes().split(|byte| *byte == b'/').next().unwrap_or_default();
+                let top = SourcePath::from_bytes(top);
+                format!("below {top} a path is too long for the system: what is there is not seen")
+            }
             (Some(first), 0) => format!("directory {first} cannot be read"),
             (Some(first), more) => format!("directory {first} and {more} more cannot be read"),
         }

@@ -342,3 +342,30 @@ fn an_outage_of_the_channel_gives_nothing_up_and_keeps_the_order() {
         assert!(matches!(record, Some(Record::NoticeDelayed { refused_since: None, .. })));
     }
 }
+
+#[test]
+fn a_notice_has_the_platforms_own_page_of_the_first_destination_that_has_one() {
+    let mut settings = settings(&[ChannelSettings::plain(mail())]);
+    let mut notices = Notices::load(&settings, StoredNotices::default(), at(0));
+    let row = RunRow::opened(DirectoryName::new("lab"), SourcePath::from_bytes(b"run"), at(1).wall);
+    let (near, far) = (DestinationName::new("near"), DestinationName::new("far"));
+    let url = |notices: &mut Notices, seconds| {
+        let both = [near.clone(), far.clone()];
+        turn(notices, seconds, |notices, _| notices.run_completed(&row, &both, None));
+        let url = next(notices, seconds)?.facts.url;
+        answer(notices, None, seconds);
+        Some(url)
+    };
+    assert_eq!(url(&mut notices, 1), Some(None), "no page is known");
+    let mut to = crate::engine::plan::tests::destination("runs");
+    to.name = far.clone();
+    to.address = crate::model::TargetAddress {
+        platform: "sevenbridges".into(),
+        base_url: "https://cavatica-api.sbgenomics.com/v2".into(),
+        container: "lab/novaseq".into(),
+    };
+    settings.destinations.push(to);
+    notices.reconfigure(&settings, at(2));
+    let page = "https://cavatica.sbgenomics.com/u/lab/novaseq/files/";
+    assert_eq!(url(&mut notices, 3), Some(Some(page.to_owned())));
+}

@@ -1,6 +1,7 @@
 //! Uploads that wait although no row of theirs says so: their destination takes no calls, their drop
 //! directory cannot be read, an operator paused them, nothing may be sent at this hour.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rusqlite::types::Value;
@@ -9,7 +10,7 @@ use super::selection::SUMS;
 use super::shown::{DestinationShown, Status, Tally, UploadShown, Wait};
 use super::{Result, Snapshot, read_tally};
 use crate::model::{
-    Code, Hold, Live, LivePause, NoticeKind, Scope, Stage, Standing, WaitCode, WallTime,
+    Code, Hold, Live, LivePause, NoticeKind, Scope, Stage, Standing, UploadId, WaitCode, WallTime,
 };
 use crate::store::rows::IS_OPEN;
 
@@ -124,32 +125,51 @@ impl HeldBy {
 }
 
 impl Snapshot {
-    /// Has uploads that wait be shown so, and counted so.
+    /// Has uploads be shown and counted as what they do at this moment: some wait, and small files that are
+    /// in flight are sent although their rows say nothing of it.
     pub(super) fn note_held(&self, status: &mut Status) -> Result<()> {
         let held = HeldBy::list(status);
-        status.uploads.iter_mut().for_each(|upload| upload.note_held(&held));
-        if held.is_empty() {
-            return Ok(());
+        let live = status.process.live.as_ref();
+        let in_flight: BTreeSet<_> =
+            live.iter().flat_map(|live| &live.parts).map(|(id, _)| *id).collect();
+        for upload in &mut status.uploads {
+            upload.note_held(&held);
+            upload.note_in_flight(&in_flight);
         }
         let mut parameters = Vec::new();
         let conditions: Vec<_> = held.iter().map(|held| held.condition(&mut parameters)).collect();
-        let sql = format!(
-            "SELECT state, count(*) AS upload_count, {SUMS} FROM uploads \
-            WHERE {IS_OPEN} AND hold = 'none' AND ({}) AND {} GROUP BY state",
-            conditions.join(" OR "),
-            self.selection.of_uploads()
-        );
-        let tallies = self.rows_of(&sql, rusqlite::params_from_iter(parameters), read_tally)?;
-        tallies.iter().for_each(|held| recount(&mut status.counts.tallies, held));
+        let is_held = if held.is_empty() { "FALSE".to_owned() } else { conditions.join(" OR ") };
+        let tallies = |is_moved: &str, parameters| {
+            let sql = format!(
+                "SELECT state, count(*) AS upload_count, {SUMS} FROM uploads \
+                WHERE {IS_OPEN} AND hold = 'none' AND {is_moved} AND {} GROUP BY state",
+                self.selection.of_uploads()
+            );
+            self.rows_of(&sql, rusqlite::params_from_iter(parameters), read_tally)
+        };
+        if !held.is_empty() {
+            let waiting = tallies(&format!("({is_held})"), Vec::clone(&parameters))?;
+            waiting.iter().for_each(|held| recount(&mut status.counts.tallies, held, "waiting"));
+        }
+        if !in_flight.is_empty() {
+            let ids: Vec<_> = in_flight.iter().map(ToString::to_string).collect();
+            let ids = ids.join(", ");
+            let is_sent = format!("stage = 'queued' AND id IN ({ids}) AND NOT ({is_held})");
+            let sent = tallies(&is_sent, parameters)?;
+            sent.iter().for_each(|sent| recount(&mut status.counts.tallies, sent, "sending"));
+        }
         Ok(())
     }
 }
 
-/// Moves uploads from the state that their rows show to those that wait.
-fn recount(tallies: &mut [Tally], held: &Tally) {
+/// Moves uploads from the state that their rows show to another one.
+fn recount(tallies: &mut Vec<Tally>, held: &Tally, to: &str) {
+    if !tallies.iter().any(|tally| tally.state == to) {
+        tallies.push(Tally { state: to.to_owned(), ..Tally::default() });
+    }
     for tally in tallies {
         let change: fn(u64, u64) -> u64 = match tally.state.as_str() {
-            "waiting" => u64::saturating_add,
+            state if state == to => u64::saturating_add,
             state if state == held.state => u64::saturating_sub,
             _ => continue,
         };
@@ -166,6 +186,13 @@ impl UploadShown {
     pub(super) fn note_held(&mut self, held: &[HeldBy]) {
         let holds = held.iter().find(|held| held.holds(self));
         self.waits_for = holds.map(|held| held.wait.clone());
+    }
+
+    /// Nothing is recorded of a small file before all of it is there.
+    fn note_in_flight(&mut self, in_flight: &BTreeSet<UploadId>) {
+        if self.state.stage == Stage::Queued && in_flight.contains(&self.admission.id) {
+            self.state.wire.in_flight = self.admission.file.fingerprint.size;
+        }
     }
 }
 

@@ -37,7 +37,7 @@ impl Snapshot {
         &self,
         text: &str,
         drop: Option<&str>,
-        run: Option<&str>,
+        run: Option<&SourcePath>,
     ) -> std::result::Result<Vec<UploadShown>, Error> {
         let find = || -> Result<Vec<UploadShown>> {
             let sql = format!(

@@ -3,9 +3,9 @@
 use super::{ParkedUploads, RunShown, RunTallyShown, Selection, StaleRun, StuckUploads};
 use crate::model::remote::ContentMark;
 use crate::model::{
-    Admission, Code, DamagedLedger, ETag, EndReason, FormerTarget, Hold, IgnoreReason, Learned,
-    LedgerPath, LineRef, Live, Md5, ParkReason, PartNumber, Reason, Scope, SourcePath, Stage,
-    Standing, TargetAddress, UploadId, UploadState, WaitCode, WallTime,
+    Admission, Code, DamagedLedger, ETag, EndReason, FailureKind, FormerTarget, Hold, IgnoreReason,
+    Learned, LedgerPath, LineRef, Live, Md5, ParkReason, PartNumber, Reason, Scope, SourcePath,
+    Stage, Standing, TargetAddress, UploadId, UploadState, WaitCode, WallTime,
 };
 use crate::store::care::Cared;
 
@@ -356,6 +356,7 @@ impl UploadShown {
             (_, Hold::Parked { .. }) => "parked",
             (_, Hold::Waiting { .. }) => "waiting",
             (_, Hold::None) if self.waits_for.is_some() => "waiting",
+            (Stage::Queued, Hold::None) if self.state.wire.in_flight.0 > 0 => "sending",
             (Stage::Queued, Hold::None) => "queued",
             (
                 Stage::Beginning { .. }
@@ -368,12 +369,22 @@ impl UploadShown {
         }
     }
 
+    /// Counts parts that are there: all of a file that was there without being sent.
+    pub fn there_count(&self) -> u32 {
+        match self.word() {
+            "completed" => self.part_count,
+            _ => self.state.accepted_count,
+        }
+    }
+
     /// Returns why it is where it is, when that needs a reason.
     pub fn reason(&self) -> Option<Reason> {
         let waits = |code, text: &str| Some((Code::Wait(code), text.to_owned()));
         let said = match (&self.state.stage, self.state.hold) {
             (Stage::Ended(EndReason::SourceChanged), _) => {
-                let code = WaitCode::SourceChanged;
+                let gone = format!("({})", FailureKind::SourceGone.as_str());
+                let is_gone = self.last_error.as_ref().is_some_and(|why| why.ends_with(&gone));
+                let code = if is_gone { WaitCode::SourceGone } else { WaitCode::SourceChanged };
                 waits(code, code.sentence())
             }
             (Stage::Ended(EndReason::Abandoned), _) => {

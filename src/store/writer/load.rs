@@ -128,7 +128,7 @@ fn load_ignored(connection: &Connection) -> Result<Vec<StoredIgnored>> {
     let rows = statement.query_map([], |row| {
         let Some(reason) = IgnoreReason::parse(row.get_ref(2)?.as_str()?) else { return Ok(None) };
         let bytes = row.get_ref(1)?.as_blob()?;
-        let is_unreadable = reason == IgnoreReason::DirectoryUnreadable;
+        let is_unreadable = reason.hides_files();
         Ok(Some(StoredIgnored {
             drop: DirectoryName::new(row.get::<_, String>(0)?),
             path: PathDigest::of(bytes),

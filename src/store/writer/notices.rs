@@ -65,7 +65,7 @@ fn facts_json(facts: &NoticeFacts) -> Value {
         "name": facts.name, "directory": facts.directory, "reason": facts.reason,
         "detail": facts.detail, "outcome": facts.outcome.as_ref().map(|outcome| &outcome.word),
         "outcome_is_success": facts.outcome.as_ref().is_some_and(|outcome| outcome.is_success),
-        "ledger": facts.ledger, "numbers": numbers.collect::<BTreeMap<_, _>>(),
+        "ledger": facts.ledger, "url": facts.url, "numbers": numbers.collect::<BTreeMap<_, _>>(),
     })
 }
 
@@ -83,6 +83,7 @@ fn read_facts(facts: &str, items: Vec<NoticeItem>) -> NoticeFacts {
         directory: text("directory"),
         reason: text("reason"),
         detail: text("detail"),
+        url: text("url"),
         outcome: text("outcome").map(outcome),
         numbers: NoticeNumber::ALL.into_iter().filter_map(number).collect(),
         items,
