@@ -115,6 +115,8 @@ CREATE TABLE uploads (
     source_was_absent INTEGER NOT NULL DEFAULT 0,
     -- Since when it is tried in vain; NULL while it goes on.
     failing_since_ns INTEGER,
+    -- What an operator decided about its name, which is taken.
+    name_decision TEXT CHECK (name_decision = 'overwrite' OR name_decision = 'keep-both'),
     -- The law, as far as SQL can say it.
     CHECK ((source_owner IS NULL) = (source_file_system IS NULL)),
     CHECK ((supersedes IS NULL) = (superseded_file_id IS NULL)),

@@ -100,6 +100,7 @@
 //! | notify | the notice's row, in one transaction with its fact | accepted, not marked | sent again with the same id |
 //! | hand a file in | its row, with the file's owner and file system, before it is answered | nothing happened, or it is admitted | it goes on; under its path nothing but that file is read |
 //! | order (pause, give up) | its row, before it is answered | nothing happened, or it holds | it holds; what is given up ends once it is known what was begun for it |
+//! | decide about a name that is taken | its row, before it is answered | nothing happened, or it holds | it holds; the far side is looked at again before anything is replaced |
 //! | close a run by hand | its row, before it is answered | nothing happened, or it holds | it is closed, and completed as any; who closed it is in the row until its line is written |
 //! | line that a run was closed by hand | the run's closed row; before the line that it is complete, in one write | both, the first, or none | the one that lacks is appended |
 //! | add a file to the next notice of its group | its row in the notice's list, in one transaction with its fact | nothing happened | the pause goes on, and so does the list |

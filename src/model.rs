@@ -58,7 +58,7 @@ pub use notice::{
     Channel, Notice, NoticeFacts, NoticeGroup, NoticeId, NoticeItem, NoticeKind, NoticeNumber,
     ReportPeriod, StoredNotices, UnsentNotice,
 };
-pub use order::{OrderChange, OrderRecord, Scope, Standing, Verb};
+pub use order::{NameDecision, OrderChange, OrderRecord, Scope, Standing, Verb};
 pub use proof::{ArrivedFile, DisposalDoubt, RemoteStanding, SentFile};
 pub use record::{Admission, AdmittedFile, Record};
 pub use remote::{

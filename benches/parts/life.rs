@@ -30,6 +30,7 @@ pub(crate) fn life(id: i64, is_whole: bool) -> Vec<Record> {
         rank: 0,
         at,
         parked: None,
+        decision: None,
         file: AdmittedFile {
             drop: DirectoryName::new("template"),
             path: SourcePath::from_bytes(b"unit/file"),

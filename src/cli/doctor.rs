@@ -105,11 +105,14 @@ pub(super) fn execute(common: &Common, arguments: &DoctorArguments) -> anyhow::R
         }
     }
     report.end()?;
+    let needs_someone =
+        status.as_ref().is_some_and(|s| !super::status::attention::list(s).is_empty());
     Ok(match (report.has_failed(), configured.is_readable) {
         (_, false) => Exit::Configuration,
         // Proof that is damaged is for a person, whatever else there is.
         (true, true) if report.has_damage() => Exit::Attention,
         (true, true) => Exit::Failed,
+        (false, true) if needs_someone => Exit::Attention,
         (false, true) => Exit::Fine,
     })
 }

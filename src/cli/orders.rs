@@ -10,7 +10,7 @@ use super::what::What;
 use super::{Common, Exit, ask, render};
 use crate::clock::Clock;
 use crate::control::{ControlRequest, Reply};
-use crate::model::{DestinationName, DirectoryName, OrderChange, Scope, Verb};
+use crate::model::{DestinationName, DirectoryName, NameDecision, OrderChange, Scope, Verb};
 use crate::store::snapshot::Snapshot;
 
 /// Things in one request: whatever their paths, it is no longer than one may be.
@@ -57,12 +57,23 @@ pub(super) struct RetryArguments {
     /// Send to a destination's changed target what its former one has, as far as the sources are here
     #[arg(long, conflicts_with_all = ["all", "drop"])]
     resend: bool,
+    /// Replace what stands under a name that is taken. What is parked for another reason stays
+    #[arg(long, conflicts_with_all = ["resend", "keep_both"])]
+    overwrite: bool,
+    /// Send under another name what parked because its name is taken
+    #[arg(long, conflicts_with = "resend")]
+    keep_both: bool,
 }
 
 /// `retry`: what waits or is parked is tried again; or a changed target gets what the old one has.
 pub(super) fn retry(common: &Common, arguments: &RetryArguments) -> anyhow::Result<Exit> {
+    let verb = match (arguments.overwrite, arguments.keep_both) {
+        (true, _) => Verb::Decide(NameDecision::Overwrite),
+        (_, true) => Verb::Decide(NameDecision::KeepBoth),
+        _ => Verb::Retry,
+    };
     if !arguments.resend {
-        return execute(common, Verb::Retry, &arguments.orders);
+        return execute(common, verb, &arguments.orders);
     }
     let snapshot = Snapshot::open(&common.state_directory()?)?;
     let status = snapshot.status(false, Clock::real().now().wall)?;
@@ -150,6 +161,9 @@ fn said(verb: Verb, change: &OrderChange) -> String {
     if (verb, change.upload_count) == (Verb::Retry, 0) {
         return format!("{of}: nothing waits or is parked");
     }
+    if let (Verb::Decide(_), 0) = (verb, change.upload_count) {
+        return format!("{of}: nothing is parked because its name is taken");
+    }
     let count = match change.upload_count {
         1 => "1 upload".to_owned(),
         count => format!("{count} uploads"),
@@ -158,6 +172,12 @@ fn said(verb: Verb, change: &OrderChange) -> String {
         Verb::Pause => format!("{of} is paused: {count}"),
         Verb::Resume => format!("{of} goes on: {count}"),
         Verb::Retry => format!("{of} is tried again: {count} that waited or parked"),
+        Verb::Decide(NameDecision::Overwrite) => {
+            format!("{of} is tried again, and replaces what stands there: {count}")
+        }
+        Verb::Decide(NameDecision::KeepBoth) => {
+            format!("{of} is tried again under another name: {count}")
+        }
         Verb::Abandon => format!("{of} is given up: {count}"),
         Verb::AcceptRoot => {
             format!("{of}: the directory at its path is accepted: {count} go on")

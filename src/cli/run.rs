@@ -18,6 +18,9 @@ pub(super) struct RunArguments {
     /// Append all that happens to FILE, for a replay: paths and names, and no secrets
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Start without a database although receipts or backups are there: what was sent is not known then
+    #[arg(long)]
+    new_state: bool,
 }
 
 pub(super) fn execute(common: &Common, arguments: &RunArguments) -> anyhow::Result<Exit> {
@@ -35,11 +38,11 @@ pub(super) fn execute(common: &Common, arguments: &RunArguments) -> anyhow::Resu
     // Two threads: the network, and what it must not wait for. Files are read on threads of their own.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let recording = arguments.record.clone();
+    let (recording, is_new_state) = (arguments.record.clone(), arguments.new_state);
     let ended = runtime.block_on(async {
         let reader = Box::new(reader);
         let render = Render { status: status::json::rendered, upload: show::rendered };
-        let setup = Setup { config, reader, render, recording };
+        let setup = Setup { config, reader, render, recording, is_new_state };
         let daemon = Daemon::start(setup, Clock::real())?;
         daemon.run().await
     });

@@ -37,7 +37,7 @@ pub(super) struct StatusArguments {
     #[arg(long)]
     json: bool,
     /// Follow it: on a terminal as a full-screen view (? shows its keys), else it is printed every second
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["check", "all"])]
     watch: bool,
     /// Exit with 6 when something needs a person, with 5 when the daemon does not run
     #[arg(long)]

@@ -29,6 +29,18 @@ impl ConfigFile {
     }
 }
 
+/// Refuses a file that others may write, for a configuration may name commands.
+fn check_mode(file: &Path) -> Result<(), Problems> {
+    let found = std::fs::metadata(file).map_err(|error| Problems::unreadable(file, &error))?;
+    let mode = found.permissions().mode() & 0o777;
+    if mode & 0o022 != 0 && found.is_file() {
+        let message = format!("others may write this file (mode {mode:o})");
+        let hint = format!("chmod go-w {}", file.display());
+        return Err(Problems::of_file(file, message, hint));
+    }
+    Ok(())
+}
+
 /// A configuration's files, the one that was named first.
 #[derive(Debug)]
 pub(super) struct Sources {
@@ -47,17 +59,16 @@ impl Sources {
     pub(super) fn read(path: &Path) -> Result<Self, Problems> {
         let unreadable = |file: &Path, error: &std::io::Error| Problems::unreadable(file, error);
         let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+        check_mode(path)?;
         let mut sources = Self::single(path, &text);
         let directory = path.parent().unwrap_or(Path::new(".")).join(DIRECTORY);
         for file in names(&directory).map_err(|error| unreadable(&directory, &error))? {
-            let text = std::fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
-            let mode = std::fs::metadata(&file).map_err(|error| unreadable(&file, &error))?;
-            let mode = mode.permissions().mode() & 0o777;
-            if mode & 0o022 != 0 {
-                let message = format!("others may write this file (mode {mode:o})");
-                let hint = format!("chmod go-w {}", file.display());
-                return Err(Problems::of_file(&file, message, hint));
+            if !std::fs::metadata(&file).is_ok_and(|found| found.is_file()) {
+                let hint = "remove it, or give it another ending than .toml".to_owned();
+                return Err(Problems::of_file(&file, "this is no file".to_owned(), hint));
             }
+            check_mode(&file)?;
+            let text = std::fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
             sources.push(file, text.strip_prefix('\u{feff}').unwrap_or(&text));
         }
         Ok(sources)
@@ -129,8 +140,10 @@ impl Sources {
             // What follows on a line follows from the first mistake in it.
             wrong.dedup_by_key(|problem| problem.line());
             // A table that appears twice is said with its line; so its keys are not.
-            let is_only = wrong.len() == 1;
-            wrong.retain(|problem| is_only || problem.message != "this key appears twice");
+            let is_key = |problem: &Problem| problem.message == "this key appears twice";
+            if !wrong.iter().all(is_key) {
+                wrong.retain(|problem| !is_key(problem));
+            }
             problems.append(&mut wrong);
             self.join(&mut whole, table.into_inner(), &mut problems);
         }

@@ -363,6 +363,7 @@ impl Adoption<'_> {
             rank: 0,
             at: line.course.begun_at.unwrap_or(at),
             parked: None,
+            decision: None,
         })
     }
 

@@ -87,6 +87,8 @@ pub(crate) struct Setup {
     pub render: Render,
     /// Where all that happens is recorded, if anywhere.
     pub recording: Option<PathBuf>,
+    /// It starts without a database although receipts or backups are there.
+    pub is_new_state: bool,
 }
 
 /// Why a daemon cannot start, or must end.
@@ -118,7 +120,10 @@ impl Daemon {
             started_at: now.wall,
         };
         crate::signals::survive_file_limit().map_err(Error::Signals)?;
-        let settings = store::Settings { directory: config.state_directory.clone(), is_new: false };
+        let settings = store::Settings {
+            directory: config.state_directory.clone(),
+            is_new: setup.is_new_state,
+        };
         let mut found = Vec::new();
         let opened = Writer::open_after(&settings, |writer| {
             found = adoption::prepare(config, writer)?;

@@ -52,9 +52,10 @@ pub(super) async fn find_moved(
         let mut found = Vec::with_capacity(files.len());
         for (path, version) in &files {
             let sent = snapshot.sent_elsewhere(&drop, path, version, targets).map_err(local)?;
+            // Another file under the old path takes the place of what was sent, so this one is sent again.
             let is_gone = |sent: &Sent| {
                 let looked = source::look(&source.root, &source.filter, vec![sent.path.clone()])?;
-                Ok::<_, Failure>(looked.first().is_some_and(|one| is_left(&one.seen, version)))
+                Ok::<_, Failure>(looked.first().is_some_and(|one| one.seen == Seen::Gone))
             };
             let mut moved = None;
             for sent in sent {
@@ -70,13 +71,4 @@ pub(super) async fn find_moved(
         Ok(Outcome::MovedFound(found))
     };
     off_the_loop(find).await
-}
-
-/// Tells whether the file is not under its old path any more: nothing is, or another file.
-fn is_left(seen: &Seen, version: &Fingerprint) -> bool {
-    match seen {
-        Seen::Gone => true,
-        Seen::File(found) | Seen::Unreadable(found, _) => found.inode != version.inode,
-        Seen::Ignored(_) => false,
-    }
 }

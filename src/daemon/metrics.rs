@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::{Atomic, Gauge};
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::engine::Pace;
-use crate::model::{DestinationName, WallTime};
+use crate::model::{DestinationName, RunState, WallTime};
 use crate::store::snapshot::{RunShown, Status, Tally};
 
 /// Words for the state of uploads, in the order of a life.
@@ -118,7 +118,11 @@ fn widths(metrics: &mut Metrics, paces: &BTreeMap<DestinationName, Pace>) {
 
 /// Runs that are not all there: complete ones would make a label each, for ever.
 fn runs(metrics: &mut Metrics, status: &Status) {
-    let open = || status.runs.iter().filter(|run| run.row.completion.at.is_none());
+    let is_open = |run: &&RunShown| {
+        matches!(run.row.state, RunState::Open | RunState::Closed)
+            && run.row.completion.at.is_none()
+    };
+    let open = || status.runs.iter().filter(is_open);
     let labels = |run: &RunShown| {
         vec![("drop", run.row.drop.to_string()), ("run", run.row.name.to_string())]
     };

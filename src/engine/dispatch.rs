@@ -8,8 +8,8 @@ use super::claims::PlaceDigest;
 use super::intake::{StoredPart, UploadEnd};
 use super::transfers::{Sentinel, Settled, Upload};
 use crate::model::{
-    AdmittedFile, ByteCount, DestinationName, DirectoryName, DisposalDoubt, Fact, OpenCleanup,
-    RunEndKey, RunRow, SourcePath, Space, UploadId,
+    AdmittedFile, ByteCount, DestinationName, DirectoryName, DisposalDoubt, Fact, NameDecision,
+    OpenCleanup, RunEndKey, RunRow, SourcePath, Space, UploadId,
 };
 
 /// What is said, and to whom.
@@ -101,6 +101,8 @@ pub(super) enum ToUpload {
     Rejoin,
     /// An operator has it tried at once.
     Retry,
+    /// An operator decided about its name.
+    Decide(NameDecision),
     GiveUp,
     /// Bytes of it are in flight.
     InFlight(ByteCount),

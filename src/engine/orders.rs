@@ -183,7 +183,7 @@ impl Orders {
                 let said = accept_roots(&scope, scene);
                 (!said.is_empty(), ids.len(), said)
             }
-            Verb::Pause | Verb::Resume | Verb::Retry | Verb::Abandon
+            Verb::Pause | Verb::Resume | Verb::Retry | Verb::Decide(_) | Verb::Abandon
                 if !knows(&scope, &ids, scene) =>
             {
                 (false, 0, Vec::new())
@@ -199,6 +199,14 @@ impl Orders {
             Verb::Retry => {
                 let goes_on = |id: &&UploadId| goes_on(**id, &scope, scene);
                 (true, ids.iter().filter(goes_on).count(), retry(&scope, &ids, scene))
+            }
+            Verb::Decide(decision) => {
+                let waits = |id: &UploadId| {
+                    scene.upload(*id).is_some_and(|upload| upload.waits_for(decision))
+                };
+                let meant: Vec<_> = ids.iter().copied().filter(waits).collect();
+                let count = meant.len();
+                (true, count, Dispatch::uploads(meant, ToUpload::Decide(decision)).collect())
             }
             Verb::Abandon => (true, ids.len(), self.abandon(&ids, scene)),
         };

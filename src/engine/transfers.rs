@@ -438,6 +438,10 @@ impl Transfers {
                 self.join_intake(id, turn);
             }
             ToUpload::Retry => self.retry(id, turn),
+            ToUpload::Decide(decision) => {
+                self.record(id, Fact::NameDecided { decision }, turn);
+                self.retry(id, turn);
+            }
             ToUpload::GiveUp => self.give_up(id, turn),
             ToUpload::InFlight(bytes) => self.bytes_in_flight(id, bytes, turn),
             ToUpload::Record(fact) => self.record(id, fact, turn),

@@ -179,13 +179,13 @@ impl Code {
 fn cure_of_parked(reason: ParkReason) -> &'static str {
     match reason {
         ParkReason::NameTaken => {
-            "look at the file there. To send ours: remove it there, or set when_name_taken = \"rename\" or \
-             \"overwrite\" (when_changed, where it is an earlier version of the same file). To leave it: \
-             dropferry abandon ID"
+            "look at the file there. To send ours in its place: dropferry retry ID --overwrite; beside it: \
+             --keep-both; always so: when_name_taken (when_changed, where it is an earlier version of \
+             the same file). To leave it: dropferry abandon ID"
         }
         ParkReason::PlaceTakenByOurs => {
-            "tell the drop directories apart with {drop} in folder or prefix, or set \
-             when_name_taken = \"rename\"; then: dropferry retry ID"
+            "to send it under another name: dropferry retry ID --keep-both; for all: tell the drop \
+             directories apart with {drop} in folder or prefix, or set when_name_taken = \"rename\""
         }
         ParkReason::SourceMissing => {
             "put the file back, or give the upload up: dropferry abandon ID"
@@ -262,16 +262,16 @@ fn cure_of_ignored(reason: IgnoreReason) -> Option<&'static str> {
 
 fn cure_of_wait(code: WaitCode) -> Option<&'static str> {
     match code {
-        WaitCode::Paused => Some("dropferry resume"),
+        WaitCode::Paused => Some("dropferry resume --all, or what was paused"),
         WaitCode::Retrying => {
             Some("nothing: it is tried again by itself; at once: dropferry retry ID")
         }
         WaitCode::Throttled => {
             Some("nothing: it goes on by itself; at once: dropferry retry DESTINATION")
         }
-        WaitCode::BandwidthStopped => {
-            Some("nothing: it goes on by itself; at once: dropferry bandwidth unlimited")
-        }
+        WaitCode::BandwidthStopped => Some(
+            "by [transfer] it goes on by itself; where an order stopped it: dropferry bandwidth unlimited",
+        ),
         WaitCode::PlaceAwaited
         | WaitCode::Scanning
         | WaitCode::SourceChanged

@@ -13,6 +13,7 @@ use super::ledger::WrittenLine;
 use super::remote::{ContentMark, RemoteFile, RemoteUpload};
 use super::target::{Supersession, TargetId};
 use super::time::WallTime;
+use crate::model::NameDecision;
 
 /// Something that happened to one upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +76,9 @@ pub enum Fact {
         name: String,
     },
     /// The source has another inode or other times, and the content of which parts were sent.
+    NameDecided {
+        decision: NameDecision,
+    },
     Retouched {
         fingerprint: Fingerprint,
     },
@@ -192,6 +196,7 @@ impl Fact {
             Self::Completed { .. } => "completed",
             Self::FoundPresent { .. } => "found-present",
             Self::Renamed { .. } => "renamed",
+            Self::NameDecided { .. } => "name-decided",
             Self::Retouched { .. } => "retouched",
             Self::Superseding { .. } => "superseding",
             Self::Described => "described",
@@ -249,6 +254,7 @@ impl Fact {
             | Self::CompleteIntended { .. }
             | Self::CompleteWithdrawn
             | Self::Renamed { .. }
+            | Self::NameDecided { .. }
             | Self::Retouched { .. }
             | Self::Superseding { .. }
             | Self::Digested { .. }

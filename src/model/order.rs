@@ -55,9 +55,23 @@ pub enum Verb {
     Resume,
     /// Try at once what waits, and again what is parked.
     Retry,
+    /// Try again what parked because its name is taken, in the way that was decided.
+    Decide(NameDecision),
     Abandon,
     /// Accept another directory at the path of a drop directory.
     AcceptRoot,
+}
+
+words! {
+    /// What an operator decides about a name that is taken.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum NameDecision {
+        /// What stands there is replaced.
+        Overwrite = "overwrite";
+        /// The file gets another name.
+        KeepBoth = "keep-both";
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use super::health::{DestinationState, DirectoryHealth, Learned};
 use super::id::{DestinationName, DirectoryName, UploadId};
 use super::ledger::{LedgerFinding, WrittenLine};
 use super::notice::{Notice, NoticeId, NoticeItem};
-use super::order::OrderRecord;
+use super::order::{NameDecision, OrderRecord};
 use super::remote::Target;
 use super::root::RootIdentity;
 use super::run::{Disposal, RunRow};
@@ -243,6 +243,8 @@ pub struct Admission {
     pub at: WallTime,
     /// Set when the upload cannot be planned and is parked from the start.
     pub parked: Option<ParkReason>,
+    /// What an operator decided about its name, which is taken.
+    pub decision: Option<NameDecision>,
 }
 
 /// A file in the version in which it was admitted, and whose it is.

@@ -273,7 +273,7 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
             next.etag_mode = *mode;
         }
         Fact::Renamed { .. } if state.stage.is_before_completed() => next.supersedes = None,
-        Fact::Retouched { .. } if state.stage.is_before_completed() => {}
+        Fact::NameDecided { .. } | Fact::Retouched { .. } if state.stage.is_before_completed() => {}
         Fact::Superseding { by, name } => {
             supersede(&mut next, by.as_ref(), name.as_ref()).ok_or_else(|| illegal(state, fact))?;
         }
@@ -304,6 +304,7 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         }
         Fact::ETagModeLearned { .. }
         | Fact::Renamed { .. }
+        | Fact::NameDecided { .. }
         | Fact::Retouched { .. }
         | Fact::PartSizeChanged { .. }
         | Fact::Described

@@ -86,6 +86,7 @@ const COLUMNS: &[&str] = &[
     "superseding_step",
     "source_was_absent",
     "failing_since_ns",
+    "name_decision",
 ];
 
 /// How many they are: where what a query adds to them is.

@@ -17,10 +17,10 @@ use crate::model::remote::ContentMark;
 use crate::model::{
     Admission, AdmittedFile, ByteCount, DestinationName, DirectoryName, ETag, ETagMode,
     EarlierVersion, EndReason, Export, ExportId, ExportPlace, ExportStep, FailedAttempts,
-    Fingerprint, Hold, LedgerPath, LineRef, Md5, ParkReason, PartNote, PartNumber, PartSize,
-    PartState, Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, RenameStep,
-    RootIdentity, SourcePath, Stage, StoredUpload, Supersession, Target, TargetId, UploadId,
-    UploadState, VersionId, WallTime, WireBytes,
+    Fingerprint, Hold, LedgerPath, LineRef, Md5, NameDecision, ParkReason, PartNote, PartNumber,
+    PartSize, PartState, Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId,
+    RenameStep, RootIdentity, SourcePath, Stage, StoredUpload, Supersession, Target, TargetId,
+    UploadId, UploadState, VersionId, WallTime, WireBytes,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -139,6 +139,10 @@ pub(super) fn read_admission(row: &Row<'_>) -> Result<Admission> {
         rank: row.get(at!("rank"))?,
         at: WallTime(row.get(at!("admitted_at_ns"))?),
         parked: None,
+        decision: row
+            .get_ref(at!("name_decision"))?
+            .as_str_or_null()?
+            .and_then(NameDecision::parse),
     })
 }
 

@@ -27,6 +27,7 @@ fn admission(id: i64, path: &[u8], parked: Option<ParkReason>) -> Admission {
         rank: 7,
         at: AT,
         parked,
+        decision: None,
         file: AdmittedFile {
             run: SourcePath::from_bytes(b"run"),
             provenance: Some(Box::new(Provenance { owner: u32::MAX, file_system: u64::MAX })),

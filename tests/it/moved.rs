@@ -69,3 +69,42 @@ fn a_run_directory_that_is_renamed_after_its_upload_is_not_sent_again() {
     stage.write("run-renamed/Data/4", b"late");
     until("it is there", || (objects(&stage).len() == 4).then_some(()));
 }
+
+/// What stands at the far side under the old name is replaced by the new file, or kept beside it: both contents
+/// are there, whichever comes first.
+#[test]
+fn a_moved_file_stays_at_the_far_side_when_another_takes_its_name() {
+    let both = |first: &[u8], second: &[u8]| {
+        let mut both = [first.to_vec(), second.to_vec()];
+        both.sort();
+        both
+    };
+    let there = |stage: &Stage| {
+        let mut there: Vec<_> = objects(stage).into_iter().map(|(_, bytes)| bytes).collect();
+        there.sort();
+        there
+    };
+    for (is_run, is_stopped) in [(false, false), (false, true), (true, true)] {
+        let mut stage = stage_with(QUICK);
+        let (first, second) = (noise(1_000, 1), noise(1_000, 2));
+        stage.write("run/a", &first);
+        stage.start();
+        until_run(&stage, "run", "completed");
+        until_it_runs(&stage);
+        if is_stopped {
+            stage.kill();
+        }
+        let at = |name: &str| stage.drop().join(name);
+        match is_run {
+            true => fs::rename(at("run"), at("other")).expect("renamed"),
+            false => fs::rename(at("run/a"), at("run/a_old")).expect("renamed"),
+        }
+        stage.write("run/a", &second);
+        if is_stopped {
+            stage.start();
+        }
+        until("both are there", || (there(&stage) == both(&first, &second)).then_some(()));
+        until_still(&stage);
+        assert_eq!(there(&stage), both(&first, &second), "run {is_run}, stopped {is_stopped}");
+    }
+}

@@ -84,6 +84,7 @@ impl Place {
             rank: 0,
             at: AT,
             parked: None,
+            decision: None,
             file: AdmittedFile {
                 drop: DirectoryName::new("lab"),
                 path: SourcePath::from_bytes(name.as_bytes()),

@@ -37,6 +37,22 @@ fn lose_database(stage: &Stage) {
 }
 
 #[test]
+fn a_new_state_starts_beside_receipts_where_that_is_asked_for() {
+    let mut stage = stage();
+    stage.write("run/a", b"first");
+    stage.start();
+    stage.until_count("completed", 1);
+    stop(&mut stage);
+    lose_database(&stage);
+    let mut run = stage.command("run");
+    run.arg("--new-state");
+    stage.start_as(run);
+    stage.until_count("completed", 1);
+    stage.assert_all_there();
+    assert_eq!(stage.ledger()["bytes_received_again"], 0, "it is found there");
+}
+
+#[test]
 fn a_lost_database_is_said_and_rebuilt_only_when_that_is_asked_for() {
     let mut stage = stage();
     stage.write("run/a", b"first");

@@ -91,6 +91,31 @@ fn a_corrected_file_waits_where_that_is_ordered_and_the_place_has_a_name() {
     }
 }
 
+/// A decision is about names alone: what is parked for nothing of the kind is left as it is.
+#[test]
+fn an_operator_decides_what_becomes_of_a_name_that_is_taken() {
+    let replaced = files(&[("sheet.csv", CORRECTED)]);
+    let both = files(&[("sheet.csv", FIRST), ("sheet.v2.csv", CORRECTED)]);
+    for (option, expected) in [("--overwrite", replaced), ("--keep-both", both)] {
+        let mut stage = corrected("when_changed = \"park\"");
+        stage.until_count("parked", 3);
+        let retry = |stage: &Stage| {
+            let output = stage.output("retry", &["--all", option]);
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        assert!(retry(&stage).contains("3 uploads"), "{option}");
+        // What was decided is in the rows before it is answered.
+        stage.kill();
+        stage.start();
+        stage.until_count("completed", 8);
+        for platform in ["sevenbridges", "s3"] {
+            assert_eq!(there(&stage, platform), expected, "{option} at {platform}");
+        }
+        assert!(retry(&stage).contains("nothing is parked because its name is taken"), "{option}");
+    }
+}
+
 /// Killed again and again, with answers that are lost at the calls by which files change places.
 #[test]
 fn kills_and_lost_answers_while_files_change_places_leave_the_corrected_one_alone() {

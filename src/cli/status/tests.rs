@@ -30,6 +30,7 @@ fn upload(id: i64, path: &str, stage: Stage, hold: Hold) -> UploadShown {
         rank: 0,
         at: NOW,
         parked: None,
+        decision: None,
         file: AdmittedFile {
             run: SourcePath::from_bytes(b"run1"),
             provenance: None,

@@ -47,9 +47,11 @@ pub(in crate::cli) fn verdict(sheet: &mut Sheet, status: &Status) {
             sheet.say(Tone::Good, 0, &text);
         }
         (0, false, true) => {
-            let text =
-                format!("nothing needs someone; it waits, and goes on by itself{}", doing(status));
-            sheet.say(Tone::Waits, 0, &text);
+            let how = match is_stopped_by_order(status) {
+                true => "what was stopped waits until it is let go on",
+                false => "it waits, and goes on by itself",
+            };
+            sheet.say(Tone::Waits, 0, &format!("nothing needs someone; {how}{}", doing(status)));
         }
         (0, _, false) => {}
         (1, ..) => sheet.say(Tone::Bad, 0, &format!("1 thing needs someone{}", doing(status))),
@@ -103,6 +105,13 @@ fn open_runs(status: &Status) -> String {
     format!(": {}/{} is open, {}{more}", row.drop, row.name, reason.text)
 }
 
+/// Tells whether a pause, or a rate of nothing that no timetable ends, holds something.
+fn is_stopped_by_order(status: &Status) -> bool {
+    let stopped = status.process.live.as_ref().and_then(|live| live.stopped.as_ref());
+    status.orders.iter().any(|(standing, ..)| *standing == Standing::Paused)
+        || stopped.is_some_and(|stopped| stopped.until.is_none())
+}
+
 /// What waits and goes on by itself: destinations, the hour, lines that stall. Each with what ends it now.
 pub(in crate::cli) fn waits(status: &Status) -> Vec<(String, Option<String>)> {
     let now = status.read_at;
@@ -143,7 +152,10 @@ pub(in crate::cli) fn waits(status: &Status) -> Vec<(String, Option<String>)> {
             || status.places.destinations.is_empty();
         if *standing == Standing::Paused && is_shown {
             let text = format!("{scope} is paused since {} ago", ago(*since, now));
-            said.push((text, Some("to go on: dropferry resume".to_owned())));
+            said.push((
+                text,
+                Some("to go on: dropferry resume --all, or what was paused".to_owned()),
+            ));
         }
     }
     said

@@ -129,6 +129,7 @@ impl Transfers {
             rank: 0,
             at: turn.now().wall,
             parked: planned.err(),
+            decision: None,
         })
     }
 

@@ -73,7 +73,7 @@ impl Cleanups {
             destination: destination.clone(),
             target: cleanup.target,
             remote,
-            after: None,
+            after: cleanup.waits_for,
         };
         std::mem::take(&mut self.0).into_iter().map(what).collect()
     }

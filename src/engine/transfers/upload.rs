@@ -255,6 +255,7 @@ impl Upload {
                 parts.iter().try_for_each(|part| self.move_part(*part, fact))?;
                 self.life.parts.reported();
             }
+            Fact::NameDecided { decision } => self.admission.decision = Some(*decision),
             Fact::Retouched { fingerprint } => self.admission.file.fingerprint = *fingerprint,
             Fact::Begun { remote, .. } => {
                 self.parts = vec![PartState::Open; remote.part_count as usize].into();

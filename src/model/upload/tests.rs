@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    ByteCount, ContentMark, ExportId, ExportPlace, Failure, FailureKind, PartNumber, PartSize,
-    RemoteFileId, RemoteUploadId, TargetId,
+    ByteCount, ContentMark, ExportId, ExportPlace, Failure, FailureKind, NameDecision, PartNumber,
+    PartSize, RemoteFileId, RemoteUploadId, TargetId,
 };
 
 const AT: WallTime = WallTime(7);
@@ -91,6 +91,7 @@ fn facts() -> Vec<Fact> {
         Fact::Completed { file: file(), at: AT },
         Fact::FoundPresent { file: file(), at: AT },
         Fact::Renamed { name: "m".into() },
+        Fact::NameDecided { decision: NameDecision::Overwrite },
         Fact::Described,
         Fact::Verified { mark: None::<ContentMark>, there: None, etag: None, at: AT },
         Fact::ReceiptWritten { written: written(), at: AT },

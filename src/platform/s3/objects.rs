@@ -320,7 +320,7 @@ pub(super) fn is_hidden(failure: &Failure) -> bool {
 
 /// Returns whether what stands there is the version that is to be replaced. One without an ETag is when our
 /// request made it.
-fn is_replaced(begun: &BeginRequest, found: &Response) -> bool {
+pub(super) fn is_replaced(begun: &BeginRequest, found: &Response) -> bool {
     let etag = told(found).etag;
     let is_ours = || found.header(TOKEN_HEADER) == Some(&begun.token);
     begun.replaces.as_ref() == Some(&etag) && (!etag.as_str().is_empty() || is_ours())

@@ -8,7 +8,7 @@ use reqwest::Method;
 
 use super::address::{Resource, key_of, resource, single_id, upload_id};
 use super::answers::S3Call;
-use super::objects::{is_hidden, version_of};
+use super::objects::{is_hidden, is_replaced, version_of};
 use super::rights::PROBE;
 use super::{Encryption, S3, S3Request, metadata, wire};
 use crate::model::{
@@ -322,9 +322,11 @@ impl S3 {
 
     /// Returns whether what is at a place is the object that this upload replaces.
     async fn is_replaced(&self, key: &str, request: &CompleteRequest) -> Result<bool, Failure> {
-        let Some(etag) = &request.begun.replaces else { return Ok(false) };
+        if request.begun.replaces.is_none() {
+            return Ok(false);
+        }
         let found = self.head(key).await?;
-        Ok(found.is_some_and(|found| told(&found).etag == *etag))
+        Ok(found.is_some_and(|found| is_replaced(&request.begun, &found)))
     }
 
     /// An upload that is gone was completed when the object has the ETag that its parts make, or our token, or,

@@ -401,6 +401,7 @@ mod tests {
             rank: 0,
             at: AT,
             parked: None,
+            decision: None,
             file: AdmittedFile {
                 drop: DirectoryName::new("drop"),
                 run: path(number),

@@ -31,7 +31,8 @@ pub(super) fn ignore_no_more(
     connection.prepare_cached(sql)?.execute((drop.as_str(), path.as_bytes())).map(drop_count)
 }
 
-/// Notes with an ignored path which upload sent its file under another name.
+/// Notes with an ignored path which upload sent its file under another name: what comes under that name does
+/// not replace what was sent.
 pub(super) fn note_move(
     connection: &Connection,
     drop: &DirectoryName,
@@ -42,7 +43,11 @@ pub(super) fn note_move(
     let sql = "UPDATE ignored SET moved_upload = ?3, ctime_ns = ?4 \
         WHERE drop_name = ?1 AND path = ?2";
     let row = (drop.as_str(), path.as_bytes(), upload.0, seen.ctime_ns);
-    connection.prepare_cached(sql)?.execute(row).map(drop_count)
+    connection.prepare_cached(sql)?.execute(row)?;
+    let sql = "SELECT path FROM uploads WHERE id = ?1";
+    let read = |row: &rusqlite::Row<'_>| Ok(SourcePath::from_bytes(row.get_ref(0)?.as_blob()?));
+    let left = connection.prepare_cached(sql)?.query_row([upload.0], read).optional()?;
+    left.map_or(Ok(()), |left| note_absent(connection, drop, &left))
 }
 
 /// Notes that nothing was at a path: of what was sent from it, and from below it, no newer version comes.

@@ -248,6 +248,7 @@ impl Moved {
             | Fact::CompleteWithdrawn
             | Fact::Completed { .. }
             | Fact::Renamed { .. }
+            | Fact::NameDecided { .. }
             | Fact::Retouched { .. }
             | Fact::Superseding { .. }
             | Fact::Described
@@ -405,6 +406,7 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
         Fact::Renamed { name } => {
             [&rows::superseding_columns(None)[..], &[text("target_name", name)]].concat()
         }
+        Fact::NameDecided { decision } => vec![text("name_decision", decision.as_str())],
         Fact::Retouched { fingerprint } => rows::version_columns(fingerprint).into(),
         Fact::Superseding { by, name } => superseded_columns(by.as_ref(), name.as_ref()),
         Fact::PartSizeChanged { part_size } => {
@@ -464,6 +466,7 @@ fn write_beside(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()
         | Fact::Completed { .. }
         | Fact::FoundPresent { .. }
         | Fact::Renamed { .. }
+        | Fact::NameDecided { .. }
         | Fact::Retouched { .. }
         | Fact::Superseding { .. }
         | Fact::Described

@@ -102,6 +102,10 @@ impl Upload {
         let failed = FailedTry { step: tried.act, kind, sent, part_size, file_size };
         match (self.life.standstill.add(failed, now), remedy) {
             (None | Some(Way::Same), remedy) => remedy,
+            // Of what was never begun there is nothing to ask for, and no other way.
+            (Some(Way::Asked), Remedy::Refused(reason)) if self.state.stage.remote().is_none() => {
+                Remedy::Park(reason)
+            }
             (Some(Way::Asked), remedy) => {
                 self.life.doubt = Doubt::Ask;
                 remedy

@@ -7,8 +7,8 @@ use crate::engine::plan;
 use crate::engine::settings::DestinationSettings;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ChangePolicy, ETag, EarlierVersion, Fact, NamePolicy, Now, ParkReason, PlaceFound,
-    PlaceHolder, RemoteFile, RenameStep, Replaces, Stage, Supersession,
+    ByteCount, ChangePolicy, ETag, EarlierVersion, Fact, Hold, NameDecision, NamePolicy, Now,
+    ParkReason, PlaceFound, PlaceHolder, RemoteFile, RenameStep, Replaces, Stage, Supersession,
 };
 
 /// Names tried under the policy `rename`.
@@ -107,13 +107,35 @@ impl NameMemory {
 }
 
 impl Upload {
-    /// Returns the policy for a name that is taken. A sentinel describes its run as it is: it replaces the
-    /// one before.
+    /// Returns the policy for a name that is taken: what was decided for this upload, else what is configured.
+    /// A sentinel describes its run as it is: it replaces the one before.
     fn name_policy(&self, settings: &DestinationSettings) -> NamePolicy {
-        if self.admission.file.is_sentinel {
-            NamePolicy::Overwrite
-        } else {
-            settings.policies.taken
+        match self.admission.decision {
+            _ if self.admission.file.is_sentinel => NamePolicy::Overwrite,
+            Some(NameDecision::Overwrite) => NamePolicy::Overwrite,
+            Some(NameDecision::KeepBoth) => NamePolicy::Rename,
+            None => settings.policies.taken,
+        }
+    }
+
+    /// Returns the policy for an earlier version of the same file.
+    fn change_policy(&self, context: AnswerContext<'_>) -> ChangePolicy {
+        match self.admission.decision {
+            Some(NameDecision::Overwrite) => ChangePolicy::Replace,
+            Some(NameDecision::KeepBoth) => ChangePolicy::KeepBoth,
+            None => context.destination.map_or(ChangePolicy::Park, |to| to.policies.changed),
+        }
+    }
+
+    /// Tells whether it is parked for something that such a decision ends. Of two files of ours neither
+    /// replaces the other.
+    pub(crate) fn waits_for(&self, decision: NameDecision) -> bool {
+        let Hold::Parked { reason } = self.state.hold else { return false };
+        match decision {
+            NameDecision::Overwrite => reason == ParkReason::NameTaken,
+            NameDecision::KeepBoth => {
+                matches!(reason, ParkReason::NameTaken | ParkReason::PlaceTakenByOurs)
+            }
         }
     }
 
@@ -241,9 +263,14 @@ impl Upload {
     fn follow_earlier(&mut self, file: &RemoteFile, context: AnswerContext<'_>) -> Decision {
         let now = context.now;
         let Some((earlier, presence)) = self.life.name.earlier(file) else { return Decision::NONE };
-        let policy = context.destination.map_or(ChangePolicy::Park, |to| to.policies.changed);
+        let policy = self.change_policy(context);
         let renames = match context.traits().map(|traits| traits.replaces) {
-            Some(Replaces::ByETag) if file.etag.is_some() => Some(None),
+            // Without one nothing says that it is still there when it is overwritten.
+            Some(Replaces::ByETag)
+                if file.etag.as_ref().is_some_and(|etag| !etag.as_str().is_empty()) =>
+            {
+                Some(None)
+            }
             Some(Replaces::ByRenaming) => Some(Some(RenameStep::Beside)),
             Some(Replaces::ByETag | Replaces::Never) | None => None,
         };
