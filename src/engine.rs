@@ -58,8 +58,8 @@ use scene::Scene;
 use settings::Settings;
 use transfers::{Around, Transfers};
 use turn::Turn;
+pub(crate) use view::Counts;
 use view::View;
-pub(crate) use view::{Counts, Pace};
 
 use crate::model::{Monotonic, Now, Record, StoredState};
 

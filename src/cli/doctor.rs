@@ -36,8 +36,8 @@ pub(super) use self::shares::{AnswersArguments, answer};
 use super::{Common, Exit, render};
 use crate::clock::Clock;
 use crate::config::{Config, duration_argument};
-use crate::store::Error;
 use crate::store::snapshot::{Snapshot, Status};
+use crate::store::{Error, Kind};
 
 /// What may hang is given up after this time.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
@@ -69,18 +69,20 @@ pub(super) fn execute(common: &Common, arguments: &DoctorArguments) -> anyhow::R
     report.add(configured.checks)?;
     let clock = Clock::real();
     let mut status = None;
+    let mut is_new = false;
     if let Some(directory) = &configured.state_directory {
         let (checks, answers) = place::check(directory);
         report.add(checks)?;
         if answers {
             let found = state_of(directory, &clock);
+            is_new = found.as_ref().is_err_and(|error| matches!(error.kind, Kind::Missing));
             report.add(database::check(directory, &found))?;
             status = found.ok();
         }
         if status.is_some() {
             report.add(receipts::check(directory))?;
         }
-        report.add(daemon::check(status.as_ref(), &clock))?;
+        report.add(daemon::check(status.as_ref(), is_new, &clock))?;
         report.add(daemon::check_socket(common, status.as_ref()))?;
         report.add(clock::check(status.as_ref(), &clock))?;
         report.add(clock::zone(configured.config.as_deref(), &clock))?;

@@ -35,7 +35,7 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 21] = [
         ],
     ),
     ("wait", &[("dropferry wait run1 --timeout 2d", "0 there, 6 needs a person, 7 time is up")]),
-    ("exports", &[("dropferry exports --all", "also those that are done")]),
+    ("exports", &[("dropferry exports --all", "also those that were done long ago")]),
     ("plan", &[("dropferry plan", "each file: where to, in how many parts, or why not")]),
     (
         "receipts",

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use super::Daemon;
 use super::flows::{FlowMeter, FlowNow, Flows};
-use crate::engine::Pace;
 use crate::engine::event::Event;
 use crate::model::{
     ByteCount, DestinationName, Flow, FlowKey, Monotonic, Now, PartNumber, UploadId,
@@ -113,7 +112,7 @@ impl PartMeters {
 pub(crate) struct Meters {
     sent: Mutex<BTreeMap<DestinationName, Arc<Meter>>>,
     parts: Arc<Mutex<PartMeters>>,
-    paces: Mutex<BTreeMap<DestinationName, Pace>>,
+    widths: Mutex<BTreeMap<DestinationName, u32>>,
     reading_count: AtomicU64,
 }
 
@@ -168,8 +167,8 @@ impl Meters {
         ByteCount(self.sent().into_iter().map(|(_, sent)| sent.0).sum())
     }
 
-    pub(crate) fn paces(&self) -> BTreeMap<DestinationName, Pace> {
-        lock(&self.paces).clone()
+    pub(crate) fn widths(&self) -> BTreeMap<DestinationName, u32> {
+        lock(&self.widths).clone()
     }
 
     fn sent(&self) -> Vec<(DestinationName, ByteCount)> {
@@ -195,8 +194,9 @@ impl Daemon {
         if !in_flight.is_empty() {
             self.tell(Event::InFlight(in_flight));
         }
-        let paces = self.engine.view().paces().map(|(name, pace)| (name.clone(), pace)).collect();
-        *lock(&self.world.bandwidth.meters.paces) = paces;
+        let widths =
+            self.engine.view().widths().map(|(name, width)| (name.clone(), width)).collect();
+        *lock(&self.world.bandwidth.meters.widths) = widths;
     }
 }
 

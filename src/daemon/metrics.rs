@@ -12,8 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{Atomic, Gauge};
 use prometheus_client::registry::{Metric, Registry};
 
-use crate::engine::Pace;
-use crate::model::{DestinationName, RunState, WallTime};
+use crate::model::{DestinationName, Flow, Live, RunState, WallTime};
 use crate::store::snapshot::{RunShown, Status, Tally};
 
 /// Words for the state of uploads, in the order of a life.
@@ -26,7 +25,7 @@ const DESTINATION_STATES: [&str; 6] =
 type LabelledValue<N> = (Vec<(&'static str, String)>, N);
 
 /// Returns the text of a scrape.
-pub(super) fn render(status: &Status, paces: &BTreeMap<DestinationName, Pace>) -> String {
+pub(super) fn render(status: &Status, most: &BTreeMap<DestinationName, u32>) -> String {
     let mut metrics = Metrics(Registry::with_prefix("dropferry"));
     let version = status.process.daemon.as_ref().map_or("", |daemon| daemon.version.as_str());
     let build = (vec![("version", version.to_owned())], 1);
@@ -41,7 +40,7 @@ pub(super) fn render(status: &Status, paces: &BTreeMap<DestinationName, Pace>) -
     });
     metrics.family("destination_state", "How a destination is doing: 1 for what holds", states);
     failures(&mut metrics, status);
-    widths(&mut metrics, paces);
+    widths(&mut metrics, most, status.process.live.as_ref());
     runs(&mut metrics, status);
     let waiting = status.notices.waiting_count;
     metrics.one("notices_waiting", "Notices that are not sent yet", waiting);
@@ -103,17 +102,19 @@ fn failures(metrics: &mut Metrics, status: &Status) {
     metrics.register("failures", "Attempts that failed, by the kind of the failure", family);
 }
 
-fn widths(metrics: &mut Metrics, paces: &BTreeMap<DestinationName, Pace>) {
-    let mut family = |name, help, value: fn(&Pace) -> u64| {
-        let values = paces
-            .iter()
-            .map(|(to, pace)| (vec![("destination", to.as_str().to_owned())], value(pace)));
-        metrics.family(name, help, values);
+fn widths(metrics: &mut Metrics, most: &BTreeMap<DestinationName, u32>, live: Option<&Live>) {
+    let label = |to: &DestinationName| vec![("destination", to.as_str().to_owned())];
+    let values = most.iter().map(|(to, width)| (label(to), u64::from(*width)));
+    metrics.family("destination_parts_max", "Parts that may be in flight", values);
+    let mut family = |name, help, value: fn(&Flow) -> u64| {
+        let sum = |to: &DestinationName| -> u64 {
+            live.into_iter().flat_map(|live| live.flows_to(to.as_str())).map(value).sum()
+        };
+        metrics.family(name, help, most.keys().map(|to| (label(to), sum(to))));
     };
-    family("destination_parts_max", "Parts that may be in flight", |pace| pace.width.into());
-    family("destination_parts", "Parts in flight", |pace| pace.flying.into());
-    let help = "Bytes sent each second, when last measured";
-    family("destination_rate_bytes_per_second", help, |pace| pace.bytes_per_second);
+    family("destination_parts", "Parts in flight", |flow| flow.parts_in_flight.into());
+    let help = "Bytes sent each second, lately";
+    family("destination_rate_bytes_per_second", help, |flow| flow.bytes_per_second);
 }
 
 /// Runs that are not all there: complete ones would make a label each, for ever.
@@ -190,9 +191,8 @@ mod tests {
 
     #[test]
     fn every_state_is_there_also_when_nothing_is() {
-        let pace = Pace { width: 3, flying: 2, bytes_per_second: 9 };
-        let paces = [(DestinationName::new("hub"), pace)].into();
-        let text = render(&Status::default(), &paces);
+        let most = [(DestinationName::new("hub"), 3)].into();
+        let text = render(&Status::default(), &most);
         assert!(
             text.contains("dropferry_destination_parts_max{destination=\"hub\"} 3\n"),
             "{text}"

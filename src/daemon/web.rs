@@ -142,8 +142,8 @@ impl PageReader {
             PageResource::Overview => self.overview()?,
             PageResource::Status => (self.render.status)(&self.status()?),
             PageResource::Metrics => {
-                let paces = self.world.bandwidth.meters.paces();
-                metrics::render(&self.status()?, &paces)
+                let widths = self.world.bandwidth.meters.widths();
+                metrics::render(&self.status()?, &widths)
             }
             PageResource::Trouble => trouble(&self.status()?),
             PageResource::History => lock(&self.history).json(),

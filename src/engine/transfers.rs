@@ -46,10 +46,10 @@ use super::failure::WAITING_MAX;
 use super::flights::Flight;
 use super::intake::{Askable, Intake};
 use super::orders::Orders;
+use super::plan;
 use super::settings::{DestinationSettings, PartsInFlight, RetrySettings, Settings};
 use super::shared::Shared;
 use super::turn::Turn;
-use super::{Pace, plan};
 use crate::model::{
     Admission, DestinationName, DirectoryName, Fact, Hold, Monotonic, Now, PartNumber, Record,
     RemoteUploadId, RunEndKey, StoredUpload, UploadId, WholeDigest,
@@ -259,10 +259,9 @@ impl Transfers {
         self.gate.as_ref().is_some_and(Gate::is_halted)
     }
 
-    pub(super) fn pace(&self, settings: &Settings) -> Option<Pace> {
-        let width = self.gate.as_ref()?.width();
-        let bytes_per_second = width.bytes_per_second();
-        Some(Pace { width: self.width(settings), flying: width.flying(), bytes_per_second })
+    /// Returns how many parts may be in flight, where it is configured.
+    pub(super) fn parts_max(&self, settings: &Settings) -> Option<u32> {
+        self.gate.as_ref().map(|_| self.width(settings))
     }
 
     fn width(&self, settings: &Settings) -> u32 {

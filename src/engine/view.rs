@@ -17,17 +17,6 @@ pub struct Counts {
     pub settling: usize,
 }
 
-/// How a destination is sent to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
-    /// Parts that may be in flight.
-    pub width: u32,
-    /// Parts that are.
-    pub flying: u32,
-    /// Bytes that went in a second, when that was last measured.
-    pub bytes_per_second: u64,
-}
-
 /// See the module's head.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a>(&'a Machines);
@@ -43,9 +32,9 @@ impl<'a> View<'a> {
     }
 
     /// Returns how each destination is sent to.
-    pub fn paces(self) -> impl Iterator<Item = (&'a DestinationName, Pace)> {
+    pub fn widths(self) -> impl Iterator<Item = (&'a DestinationName, u32)> {
         let transfers = self.0.transfers.iter();
-        transfers.filter_map(move |(name, t)| Some((name, t.pace(&self.0.settings)?)))
+        transfers.filter_map(move |(name, t)| Some((name, t.parts_max(&self.0.settings)?)))
     }
 
     /// Returns the path of an upload and where it goes, as the log names it; `None` of one that has ended.

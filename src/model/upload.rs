@@ -1,8 +1,7 @@
 //! The law of an upload: which fact may follow which state, and what it leads to.
 //!
-//! [`transition`] is the only place that knows. The engine applies it to memory, the store's writer
-//! applies it to rows, recovery applies it to what it loads; so the three cannot disagree. It has
-//! no side effects and turns nothing into acts: that is `engine/transfers/upload.rs`.
+//! [`transition`] alone knows. The engine applies it to memory, the store's writer to rows, recovery to what it
+//! loads, so the three cannot disagree. It turns nothing into acts: that is `engine/transfers/upload.rs`.
 //!
 //! An upload has a *stage*, which only facts move, and a *hold* on top of it, which says whether it
 //! may go on. Parking and waiting keep the stage, so nothing is lost by stopping.

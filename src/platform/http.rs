@@ -335,7 +335,7 @@ impl Http {
         match &answer {
             Ok(answer) => {
                 let status = answer.status;
-                // Worked out only where somebody asked for it.
+                // Worked out only where it is logged.
                 tracing::trace!(
                     path = %place,
                     status,

@@ -74,8 +74,8 @@ fn a_file_too_large_for_a_platform_is_refused_at_planning_with_a_cure() {
     let mut stage = to(&["basespace"]);
     stage.write("run/small", b"fits");
     let large = stage.drop().join("run/large.bin");
-    let file = std::fs::File::create(large).expect("made");
-    file.set_len(251_000_000_000).expect("sparse");
+    // Closed at once: a file that is open to write waits.
+    std::fs::File::create(large).expect("made").set_len(251_000_000_000).expect("sparse");
     let planned = String::from_utf8_lossy(&stage.output("plan", &[]).stdout).into_owned();
     assert!(planned.contains("split it, or send it to another destination"), "{planned}");
     stage.start();

@@ -323,7 +323,7 @@ fn what_waits_for_somebody_is_said_with_what_to_do() {
     stage.start();
     stage.until_count("parked", 2);
     let found = doctor(&stage, &["--offline"]);
-    found.assert_code(0);
+    found.assert_code(6);
     found.assert_says(
         ("attention", "warn"),
         "2 uploads (1, 2): the platform calls the request wrong",

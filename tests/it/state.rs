@@ -47,6 +47,7 @@ fn a_new_state_starts_beside_receipts_where_that_is_asked_for() {
     let mut run = stage.command("run");
     run.arg("--new-state");
     stage.start_as(run);
+    until("it has started", || (stage.log().matches("INFO started").count() == 2).then_some(()));
     stage.until_count("completed", 1);
     stage.assert_all_there();
     assert_eq!(stage.ledger()["bytes_received_again"], 0, "it is found there");

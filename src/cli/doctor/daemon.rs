@@ -6,8 +6,14 @@ use crate::clock::Clock;
 use crate::control;
 use crate::store::snapshot::{DaemonShown, Status};
 
-pub(super) fn check(status: Option<&Status>, clock: &Clock) -> Checks {
+/// Of a state that is new no daemon can run; where it cannot be read that is not known.
+pub(super) fn check(status: Option<&Status>, is_new: bool, clock: &Clock) -> Checks {
     let mut checks = Checks::of("daemon");
+    if status.is_none() && !is_new {
+        let unknown = "whether it runs cannot be told: the state cannot be read";
+        checks.warn("process", unknown, "mend what the lines above say of it");
+        return checks;
+    }
     let start = "systemctl start dropferry, or: dropferry run";
     let running = status.map(|status| &status.process).filter(|process| process.is_running);
     let Some(daemon) = running.and_then(|process| process.daemon.as_ref()) else {

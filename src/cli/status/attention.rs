@@ -106,7 +106,12 @@ impl Matter {
         let code = Code::Parked(*reason);
         let retry = format!("dropferry retry {first}");
         let cure = code.cure().map(|cure| cure.replace("ID", &first.to_string()));
-        let cure = cure.filter(|cure| !cure.contains("retry"));
+        let cure = match cure {
+            // It says with which words.
+            Some(cure) if cure.contains("dropferry retry") => cure,
+            Some(cure) => format!("{retry}, once this is done: {cure}"),
+            None => retry,
+        };
         let plural = if *count == 1 { "file" } else { "files" };
         Self {
             what: Some(format!("{drop}{run}")),
@@ -114,9 +119,7 @@ impl Matter {
                 "{count} {plural} parked for {destination}: {}{detail}",
                 reason.sentence()
             )),
-            cure: Some(
-                cure.map_or(retry.clone(), |cure| format!("{retry}, once this is done: {cure}")),
-            ),
+            cure: Some(cure),
             count: *count,
             first: Some(*first),
             ..Self::notice(NoticeKind::Parked)

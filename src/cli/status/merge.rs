@@ -20,7 +20,7 @@ use crate::clock::{Clock, wall_time};
 use crate::model::{Code, DirectoryName, Shown, WallTime};
 use crate::receipt::parse_rfc3339;
 
-/// An answer that is older says nothing of the machine any more: whoever collects answers does it each few
+/// An answer that is older says nothing of the machine any more: answers are collected each few
 /// minutes.
 const SILENT_AFTER: Duration = Duration::from_mins(15);
 const SCHEMA: u64 = 2;

@@ -1,4 +1,4 @@
-//! `status --watch` on a terminal: a full-screen view that is read anew each second.
+//! `status --watch` on a terminal: a full-screen view that is read again each second.
 //!
 //! One thread reads, as `status` and `show` do; this one draws and takes keys, so that no key waits for a
 //! daemon that does not answer. The terminal is restored however the view ends: by a key, a signal, an

@@ -239,7 +239,10 @@ impl TrackedRun {
         self.marked_since = is_marked.then(|| self.marked_since.unwrap_or(now));
         let files = seen.files();
         match (self.row.state, files.count) {
-            (RunState::Open | RunState::Closed | RunState::Skipped, 0) if self.open.is_empty() => {
+            // While its receipt is being written it is what the receipt says.
+            (RunState::Open | RunState::Closed | RunState::Skipped, 0)
+                if self.open.is_empty() && !self.attempts.is_out() =>
+            {
                 self.row.state = RunState::Gone;
                 self.row.reason = None;
                 self.note_absence();

@@ -169,10 +169,6 @@ impl Width {
         self.traffic.flying
     }
 
-    pub(crate) fn bytes_per_second(&self) -> u64 {
-        self.found.map_or(0, |found| found.bytes_per_second)
-    }
-
     /// Returns the bytes that one part sends in a second, once that is known.
     pub(crate) fn speed(&self) -> Option<u64> {
         self.speed

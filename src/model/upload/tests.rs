@@ -137,15 +137,15 @@ fn begins_that_fail_are_counted_until_one_succeeds() {
 /// For each stage, in the order of [`facts`]: `.` keeps the stage, `-` is forbidden, a letter is
 /// where it leads.
 const LAW: [(&str, &str); 9] = [
-    ("queued", "b--------c.-------...-.xa..."),
-    ("beginning", "bs--------.-------...qqxa-.."),
-    ("sending", "--...._---.-------...qqxa-.."),
-    ("completing", "-------sc-.-------...qqxa-.."),
-    ("completed", "-----------.v-----...qq-a-.."),
-    ("verified", "-------------r.---...-q-a-.."),
-    ("receipted", "----------------------------"),
-    ("source-changed", "----------------------------"),
-    ("abandoned", "----------------------------"),
+    ("queued", "b--------c..-------...-.xa..."),
+    ("beginning", "bs--------..-------...qqxa-.."),
+    ("sending", "--...._---..-------...qqxa-.."),
+    ("completing", "-------sc-..-------...qqxa-.."),
+    ("completed", "------------.v-----...qq-a-.."),
+    ("verified", "--------------r.---...-q-a-.."),
+    ("receipted", "-----------------------------"),
+    ("source-changed", "-----------------------------"),
+    ("abandoned", "-----------------------------"),
 ];
 
 fn letter(stage: &Stage) -> char {

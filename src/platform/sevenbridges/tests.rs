@@ -133,7 +133,7 @@ async fn a_file_in_a_folders_place_is_refused() {
     let bench = bench(table(vec![(FIND_A, 200, file)]));
     let failure = bench.platform.begin(&request(&["a"])).await.expect_err("a file");
     assert_eq!(failure.kind, FailureKind::BadRequest);
-    assert_eq!(failure.message, "a file stands where folder \"a\" is wanted");
+    assert_eq!(failure.message, "a file is where folder \"a\" is wanted");
 }
 
 #[tokio::test]

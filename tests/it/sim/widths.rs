@@ -24,7 +24,7 @@ fn world(seed: u64) -> World {
 }
 
 fn width(life: &Life) -> u32 {
-    life.engine.view().paces().next().expect("a destination").1.width
+    life.engine.view().widths().next().expect("a destination").1
 }
 
 /// Steps until all is there; tells the widest width and the most parts that flew, and holds each

@@ -53,7 +53,7 @@ pub(super) type Line = (Tone, String);
 
 /// Something that can be marked.
 pub(super) struct ListEntry {
-    /// By this it is found again when it is read anew.
+    /// By this it is found again in the next answer.
     pub(super) name: String,
     pub(super) lines: Vec<Line>,
     pub(super) opens: Option<Screen>,

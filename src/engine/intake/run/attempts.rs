@@ -22,6 +22,11 @@ impl Attempts {
         self.act.is_none() && self.not_before <= now
     }
 
+    /// Tells whether one is under way.
+    pub(super) fn is_out(&self) -> bool {
+        self.act.is_some()
+    }
+
     pub(super) fn begin(&mut self, act: ActId) {
         self.act = Some(act);
     }
