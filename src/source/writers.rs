@@ -24,10 +24,10 @@ const PROC_INTERVAL: Duration = Duration::from_secs(1);
 const OPEN_MAX: usize = 50_000;
 
 #[derive(Debug, Default)]
-pub(crate) struct OpenWriters(Mutex<Seen>);
+pub(crate) struct OpenWriters(Mutex<HeldOpen>);
 
 #[derive(Debug, Default)]
-struct Seen {
+struct HeldOpen {
     /// By the events of the disk.
     wrote: BTreeSet<SourcePath>,
     /// By `/proc`, and when that was.
@@ -64,7 +64,7 @@ impl OpenWriters {
         seen.wrote.union(&seen.open).cloned().collect()
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, HeldOpen> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,24 +9,32 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::fuse::{Fuse, Sick};
+use super::fuse::{Fuse, Mood, Sick};
 use super::shares::start_apart;
 use super::skipped::{skipped, skipped_by_machine};
 use super::stage::{Options, Stage, noise, until};
 
 const QUICK: &str = "quiet_period = \"50ms\"\nscan_interval = \"500ms\"";
+/// As docs/operating.md says.
+const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 /// Three parts.
 const LENGTH: usize = 3 << 16;
 
 /// A running stage with a share in its drop directory that holds two files.
 fn stage_with_share(platform: &'static [&'static str]) -> Option<(Stage, Fuse)> {
+    // Another one, in which there is no share.
+    let settings = format!(
+        "{QUICK}\n[drops.disk]\ndirectory = \"disk\"\ndestinations = [\"to-{}\"]\n{QUICK}",
+        platform[0]
+    );
     let mut stage = Stage::new(Options {
         platforms: platform,
         transfer: "parts_in_flight = 8",
         switches: "{\"part_size\": 65536}",
-        drop: QUICK,
+        drop: Box::leak(settings.into_boxed_str()),
         ..Options::default()
     });
+    fs::create_dir(stage.path("disk")).expect("made");
     fs::create_dir(stage.drop().join("share")).expect("made");
     if !rustix::process::geteuid().is_root() {
         skipped("only root mounts a share into a running daemon's namespace");
@@ -35,7 +43,7 @@ fn stage_with_share(platform: &'static [&'static str]) -> Option<(Stage, Fuse)> 
     if !start_apart(&mut stage, "-m", "true") {
         return None;
     }
-    until("it runs", || stage.status()["drops"][0]["last_full_scan_at"].as_str().map(drop));
+    until("it runs", || stage.status()["drops"][1]["last_full_scan_at"].as_str().map(drop));
     let file = |name: &str, seed| (name.to_owned(), noise(LENGTH, seed));
     let files = BTreeMap::from([file("sick", 1), file("well", 2)]);
     // Sick before anybody can have read of it.
@@ -133,10 +141,97 @@ fn a_file_that_fails_in_the_middle_waits_and_says_where() {
         let reason = upload["reason"].to_string();
         assert!(reason.contains("at byte ") && reason.contains("share/sick"), "{reason}");
         assert_others_arrive(&stage);
-        let drop = &stage.status()["drops"][0];
+        let drop = &stage.status()["drops"][1];
         assert_ne!(drop["watch"], "deaf", "{drop}");
         assert_eq!(stage.count("parked"), 0);
         fuse.heal();
         stage.until_count("completed", 23);
     }
+}
+
+/// Its server is stopped: no call is answered, of whatever kind. What hangs gives its places back, and an end is
+/// within the drain limit.
+#[test]
+fn a_share_that_answers_nothing_holds_up_neither_another_directory_nor_the_end_and_goes_on_after_it()
+ {
+    for platform in [&["s3"], &["sevenbridges"]] {
+        let Some((mut stage, fuse)) = stage_with_share(platform) else { return };
+        for n in 0..8 {
+            fuse.write(&format!("more {n}"), &noise(LENGTH, n + 10));
+        }
+        until("some of it is being sent", || {
+            sick(&stage).filter(|upload| upload["state"] == "sending")
+        });
+        fuse.become_(Mood::Hanging);
+        fs::create_dir(stage.path("disk/run")).expect("made");
+        let other = stage.path("disk/run/large");
+        fs::write(&other, noise(10 << 16, 77)).expect("written");
+        until("the other directory goes on", || {
+            let status = stage.status();
+            let mut runs = status["runs"].as_array()?.iter();
+            let is_it = |run: &&Value| run["drop"] == "disk" && run["state"] == "completed";
+            runs.find(is_it).map(drop)
+        });
+        let started = Clock::real();
+        stage.signal(Signal::TERM);
+        until("the daemon has stopped", || {
+            stage.log().contains("stopped; what is unfinished goes on").then_some(())
+        });
+        let took = started.now().monotonic.0;
+        assert!(took < DRAIN_LIMIT, "{platform:?}: {took:?}");
+        drop(fuse);
+        assert!(stage.wait_for_end().success(), "{}", stage.log());
+    }
+}
+
+/// What a share that was stopped held up goes on as soon as it answers, without a restart.
+#[test]
+fn what_a_share_held_up_that_answered_nothing_is_tried_at_once_when_it_answers() {
+    let Some((stage, fuse)) = stage_with_share(&["s3"]) else { return };
+    for n in 0..4 {
+        fuse.write(&format!("more {n}"), &noise(LENGTH, n + 10));
+    }
+    until("some of it is being sent", || {
+        sick(&stage).filter(|upload| upload["state"] == "sending")
+    });
+    fuse.become_(Mood::Hanging);
+    until("it is noticed", || (stage.status()["drops"][1]["watch"] == "deaf").then_some(()));
+    until("the sick one waits", || sick(&stage).filter(|upload| upload["state"] == "waiting"));
+    fuse.heal();
+    fuse.become_(Mood::Well);
+    stage.until_count("completed", 6);
+    assert_eq!(stage.count("parked"), 0);
+}
+
+#[test]
+fn a_drop_directory_takes_no_more_places_than_it_may_and_leaves_the_rest_to_others() {
+    let disk = "[drops.disk]\ndirectory = \"disk\"\ndestinations = [\"to-s3\"]";
+    let drop = format!("{QUICK}\nplaces_max = 2\n{disk}\n{QUICK}");
+    let mut stage = Stage::new(Options {
+        platforms: &["s3"],
+        transfer: "parts_in_flight = 8\nbandwidth = \"400 kB/s\"",
+        drop: Box::leak(drop.into_boxed_str()),
+        ..Options::default()
+    });
+    fs::create_dir_all(stage.path("disk/other")).expect("made");
+    for n in 0..12 {
+        stage.write(&format!("run/{n}"), &noise(60_000, n));
+        fs::write(stage.path(&format!("disk/other/{n}")), noise(60_000, n + 50)).expect("written");
+    }
+    stage.start();
+    let mut most = BTreeMap::from([("lab".to_owned(), 0), ("disk".to_owned(), 0)]);
+    until("all of it is there", || {
+        let status = stage.status();
+        for (drop, most) in &mut most {
+            let uploads = status["uploads"].as_array().expect("a list").iter();
+            let in_flight = |one: &&Value| {
+                one["in_flight_bytes"].as_u64() > Some(0) && one["state"] != "completed"
+            };
+            let count = uploads.filter(|one| one["drop"] == **drop).filter(in_flight).count();
+            *most = count.max(*most);
+        }
+        (status["counts"]["completed"] == 24).then_some(())
+    });
+    assert_eq!(most["lab"], 2, "{most:?}");
+    assert!(most["disk"] > 2, "{most:?}");
 }

@@ -236,7 +236,7 @@ fn fifteen_touches_while_a_file_is_sent_cost_one_more_read_for_each_destination(
     const SIZE: usize = 8_000_000;
     let mut stage = Stage::new(Options {
         platforms: &["s3", "sevenbridges"],
-        transfer: "parts_in_flight = 4\nbandwidth = \"4 MB/s\"",
+        transfer: "parts_in_flight = 4\nbandwidth = \"1 MB/s\"",
         switches: "{\"part_size\": 262144}",
         ..Options::default()
     });
