@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -295,11 +295,12 @@ impl Stage {
     /// Starts the daemon by a command that ends in being it.
     pub(crate) fn start_as(&mut self, mut run: Command) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("daemon.log"));
-        let child = run
-            .args(["--log-level", self.options.level])
-            .stderr(log.expect("opened"))
-            .spawn()
-            .expect("the daemon starts");
+        run.args(["--log-level", self.options.level]).stderr(log.expect("opened"));
+        // A process that another test starts may still hold a program open that was just copied.
+        let child = until("the program can be run", || match run.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
+            child => Some(child.expect("the daemon starts")),
+        });
         self.daemon = Some(child);
     }
 

@@ -69,11 +69,6 @@ impl Terminal {
         self.run(&["resize-window", "-x", &columns, "-y", &rows]);
     }
 
-    /// What is on the screen.
-    pub(crate) fn screen(&self) -> String {
-        self.run(&["capture-pane", "-p"])
-    }
-
     /// What is on the screen, with the sequences for its colours.
     pub(crate) fn coloured(&self) -> String {
         self.run(&["capture-pane", "-p", "-e"])
@@ -81,9 +76,13 @@ impl Terminal {
 
     /// Waits until the screen is as wanted.
     pub(crate) fn until(&self, what: &str, is_so: impl Fn(&str) -> bool) -> String {
+        self.until_captured(&["capture-pane", "-p"], what, is_so)
+    }
+
+    fn until_captured(&self, capture: &[&str], what: &str, is_so: impl Fn(&str) -> bool) -> String {
         let mut screen = String::new();
         for _ in 0..LOOKS_MAX {
-            screen = self.screen();
+            screen = self.run(capture);
             if is_so(&screen) {
                 return screen;
             }
@@ -99,11 +98,10 @@ impl Terminal {
 
     /// The command has ended so, and the terminal is as it was before.
     pub(crate) fn assert_restored(&self, ended: &str) -> String {
-        let screen = self.until_shown(ended);
-        let screen = match screen.contains("icanon") {
-            true => screen,
-            false => self.until_shown("icanon"),
-        };
+        // What the shell says may be longer than the screen.
+        let history = ["capture-pane", "-p", "-S", "-200"];
+        let is_over = |screen: &str| screen.contains(ended) && screen.contains("icanon");
+        let screen = self.until_captured(&history, ended, is_over);
         for word in ["-icanon", "-echo ", "-isig"] {
             assert!(!screen.contains(word), "{word}: {screen}");
         }

@@ -1,5 +1,6 @@
 //! The full-screen view and bars, as a person sees them: the real binary in a terminal.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -90,9 +91,12 @@ fn screens(terminal: &Terminal) -> String {
     let mut all = String::new();
     for (keys, title, what) in steps {
         terminal.press(keys);
+        // A screen may be seen while it is drawn: the same is to be seen twice.
+        let before = RefCell::new(String::new());
         let screen = terminal.until(what, |screen| {
+            let is_drawn = before.replace(screen.to_owned()) == screen;
             let first = screen.lines().next().unwrap_or_default();
-            first.contains(title) && screen.contains(what)
+            is_drawn && first.contains(title) && screen.contains(what)
         });
         let last = screen.lines().last().unwrap_or_default();
         assert!(last.contains("Enter open") && last.contains("q quit"), "{screen}");
