@@ -72,7 +72,7 @@ impl From<Exit> for ExitCode {
 
 /// Uploads what settles in drop directories, by resumable multipart upload, and never loses it.
 #[derive(Debug, Parser)]
-#[command(name = "dropferry", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "dropferry", version, max_term_width = 100, after_help = exit_codes())]
 struct Arguments {
     #[command(flatten)]
     common: Common,
@@ -80,9 +80,22 @@ struct Arguments {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 fine, 1 the asked-for thing failed, 2 usage, \
-    3 configuration, 4 state unusable, 5 daemon not running, 6 something needs a person (status --check, wait, doctor), \
-    7 time is up (wait).";
+/// What each exit code says, by its number.
+const EXIT_CODES: [&str; 8] = [
+    "fine",
+    "the asked-for thing failed",
+    "usage",
+    "configuration",
+    "state unusable",
+    "daemon not running",
+    "something needs a person (status --check, wait, doctor)",
+    "time is up (wait)",
+];
+
+fn exit_codes() -> String {
+    let codes = EXIT_CODES.iter().enumerate().map(|(code, what)| format!("{code} {what}"));
+    format!("Exit codes: {}.", codes.collect::<Vec<_>>().join(", "))
+}
 
 /// Arguments of every command.
 #[derive(Debug, Clone, Args)]

@@ -40,12 +40,12 @@
 //! # The crash table
 //! Every remote act has an intent where repeating it blindly would do harm, and may be repeated
 //! where it has none. The simulation in `tests/it/sim` cuts at every row. What an upload asks when it is in doubt
-//! stands in `engine/transfers/upload.rs`.
+//! is in `engine/transfers/upload.rs`.
 //!
 //! | step | durable before | killed after the act, before its record | on restart |
 //! |---|---|---|---|
 //! | admit | – | nothing happened | a scan sees the file again |
-//! | note which directory a drop directory's name stands for | – (its row, in one transaction with the first admission there) | nothing happened | it is noted with the next admission |
+//! | note which directory has the name of a drop directory | – (its row, in one transaction with the first admission there) | nothing happened | it is noted with the next admission |
 //! | claim a place | the admission; where another open upload has the place, also the row that says for which one it waits | nothing happened | uploads claim their places in the order of their ids, but for those that wait |
 //! | find whose a place is | every commit before it (rows are read) | nothing changed | it is asked again |
 //! | begin anew at another target | the row with that target; the remote upload at the old one queued for removal there | nothing happened | its target is compared with that of its destination |

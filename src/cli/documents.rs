@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Args, Command};
 use clap_mangen::Man;
 
-use super::{Exit, render};
+use super::{EXIT_CODES, Exit, render};
 
 /// What each command is used for: lines for a shell, and what they do.
 const EXAMPLES: [(&str, &[(&str, &str)]); 21] = [
@@ -72,17 +72,6 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 21] = [
         "check-config",
         &[("dropferry check-config --online", "all that run checks, and each destination")],
     ),
-];
-
-const EXIT_CODES: [&str; 8] = [
-    "fine",
-    "the asked-for thing failed",
-    "usage",
-    "configuration",
-    "state unusable",
-    "daemon not running",
-    "something needs a person (status \\-\\-check, wait, doctor)",
-    "time is up (wait)",
 ];
 
 const FILES: [(&str, &str); 6] = [
@@ -176,7 +165,7 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     }
     writeln!(out, ".SH EXIT STATUS")?;
     for (code, what) in EXIT_CODES.iter().enumerate() {
-        writeln!(out, ".TP\n.B {code}\n{what}")?;
+        writeln!(out, ".TP\n.B {code}\n{}", escaped(what))?;
     }
     writeln!(
         out,

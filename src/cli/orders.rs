@@ -57,7 +57,7 @@ pub(super) struct RetryArguments {
     /// Send to a destination's changed target what its former one has, as far as the sources are here
     #[arg(long, conflicts_with_all = ["all", "drop"])]
     resend: bool,
-    /// Replace what stands under a name that is taken. What is parked for another reason stays
+    /// Replace the file that has the name. What is parked for another reason is left as it is
     #[arg(long, conflicts_with_all = ["resend", "keep_both"])]
     overwrite: bool,
     /// Send under another name what parked because its name is taken
@@ -173,7 +173,7 @@ fn said(verb: Verb, change: &OrderChange) -> String {
         Verb::Resume => format!("{of} goes on: {count}"),
         Verb::Retry => format!("{of} is tried again: {count} that waited or parked"),
         Verb::Decide(NameDecision::Overwrite) => {
-            format!("{of} is tried again, and replaces what stands there: {count}")
+            format!("{of} is tried again, and replaces the file that has the name: {count}")
         }
         Verb::Decide(NameDecision::KeepBoth) => {
             format!("{of} is tried again under another name: {count}")

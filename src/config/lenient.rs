@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{Problem, meant_key};
 use super::sources::Sources;
 
-/// More wrong keys than anybody reads at once.
+/// More wrong keys than one reads at once.
 const WRONG_MAX: usize = 50;
 
 /// What is wrong with keys.
@@ -54,7 +54,7 @@ pub(super) fn read<'a, T: Deserialize<'a>>(
     }
 }
 
-/// Takes the key out of a table that stands there, or whose value does; returns it with its tables.
+/// Takes the key out of its table, found by its own place or by that of its value; returns it with its tables.
 fn take_out(table: &mut DeTable<'_>, span: &Range<usize>, place: &str) -> Option<String> {
     let is_there = |item: &Spanned<DeValue<'_>>| item.span() == *span;
     let found = table.iter().find(|(key, value)| {

@@ -30,8 +30,7 @@ impl ConfigFile {
 }
 
 /// Refuses a file that others may write, for a configuration may name commands.
-fn check_mode(file: &Path) -> Result<(), Problems> {
-    let found = std::fs::metadata(file).map_err(|error| Problems::unreadable(file, &error))?;
+fn check_mode(file: &Path, found: &std::fs::Metadata) -> Result<(), Problems> {
     let mode = found.permissions().mode() & 0o777;
     if mode & 0o022 != 0 && found.is_file() {
         let message = format!("others may write this file (mode {mode:o})");
@@ -59,15 +58,17 @@ impl Sources {
     pub(super) fn read(path: &Path) -> Result<Self, Problems> {
         let unreadable = |file: &Path, error: &std::io::Error| Problems::unreadable(file, error);
         let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-        check_mode(path)?;
+        let found = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+        check_mode(path, &found)?;
         let mut sources = Self::single(path, &text);
         let directory = path.parent().unwrap_or(Path::new(".")).join(DIRECTORY);
         for file in names(&directory).map_err(|error| unreadable(&directory, &error))? {
-            if !std::fs::metadata(&file).is_ok_and(|found| found.is_file()) {
+            let found = std::fs::metadata(&file).map_err(|error| unreadable(&file, &error))?;
+            if !found.is_file() {
                 let hint = "remove it, or give it another ending than .toml".to_owned();
                 return Err(Problems::of_file(&file, "this is no file".to_owned(), hint));
             }
-            check_mode(&file)?;
+            check_mode(&file, &found)?;
             let text = std::fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
             sources.push(file, text.strip_prefix('\u{feff}').unwrap_or(&text));
         }

@@ -108,7 +108,7 @@ impl Claims {
     }
 }
 
-/// Returns what stands for a place at a target.
+/// Returns the digest that identifies a place at a target.
 pub(super) fn place_digest(target: TargetId, place: &Target) -> PlaceDigest {
     let key = [&target.0.to_be_bytes(), place.path().as_bytes()].concat();
     PathDigest::of(&key).head()

@@ -14,8 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::claims::Claims;
-use super::dispatch::UploadFile;
-use super::dispatch::{Dispatch, ToIntake, ToUpload};
+use super::dispatch::{Dispatch, ToIntake, ToUpload, UploadFile};
 use super::event::{Act, ActId};
 use super::intake::{StoredPart, UploadEnd};
 use super::known::KnownFiles;

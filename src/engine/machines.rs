@@ -7,8 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::dispatch::UploadFile;
-use super::dispatch::{Dispatch, ToIntake, ToTransfers, ToUpload};
+use super::dispatch::{Dispatch, ToIntake, ToTransfers, ToUpload, UploadFile};
 use super::event::{ActId, Outcome, Setback, Unstored};
 use super::flights::Flight;
 use super::handed::HandedFile;

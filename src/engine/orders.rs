@@ -235,9 +235,10 @@ impl Orders {
     fn abandon(&self, ids: &[UploadId], scene: Scene<'_>) -> Vec<Dispatch> {
         let is_new = |id: &&UploadId| !self.gives_up(**id);
         let files = ids.iter().filter(is_new).filter_map(|id| scene.upload(*id));
-        let files = files.map(|upload| upload.file());
-        let notes =
-            files.map(|file| Dispatch::Intake(file.file.drop.clone(), ToIntake::GivenUp(file)));
+        let notes = files.map(|upload| {
+            let drop = upload.admission().file.drop.clone();
+            Dispatch::Intake(drop, ToIntake::GivenUp(upload.file()))
+        });
         notes.chain(Dispatch::uploads(ids.iter().copied(), ToUpload::GiveUp)).collect()
     }
 }

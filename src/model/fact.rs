@@ -10,10 +10,10 @@ use super::failure::{Failure, ParkReason};
 use super::file::Fingerprint;
 use super::id::ExportId;
 use super::ledger::WrittenLine;
+use super::order::NameDecision;
 use super::remote::{ContentMark, RemoteFile, RemoteUpload};
 use super::target::{Supersession, TargetId};
 use super::time::WallTime;
-use crate::model::NameDecision;
 
 /// Something that happened to one upload.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! What an operator orders, and of what. An order is the same value in the command that gives it, in the
 //! request to the daemon, and in the engine.
 
-use crate::model::{Admission, AdmittedFile};
 use serde::{Deserialize, Serialize};
 
 use super::file::SourcePath;
 use super::id::{DestinationName, DirectoryName, UploadId};
+use super::record::{Admission, AdmittedFile};
 use super::shown::Shown;
 use super::time::WallTime;
 use super::words::words;
@@ -67,7 +67,7 @@ words! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     #[serde(rename_all = "kebab-case")]
     pub enum NameDecision {
-        /// What stands there is replaced.
+        /// The file that has the name is replaced.
         Overwrite = "overwrite";
         /// The file gets another name.
         KeepBoth = "keep-both";

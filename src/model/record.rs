@@ -119,7 +119,7 @@ pub enum Record {
         name: String,
         at: WallTime,
     },
-    /// The directory that a drop directory's name stands for, from an upload on.
+    /// The directory that has the name of a drop directory, from an upload on.
     DirectoryInForce {
         drop: DirectoryName,
         directory: String,

@@ -228,7 +228,7 @@ pub struct Traits {
     pub report_max: u32,
     /// When metadata and tags can be said.
     pub describes: Describes,
-    /// It wants to be told when all of a drop is there.
+    /// It has to be called when all of a run is there.
     pub finishes_runs: bool,
     /// A file has a place there that no two files can have.
     pub has_places: bool,
@@ -243,4 +243,32 @@ pub struct Traits {
     /// holds it too.
     pub parts_need_account: bool,
     pub etags: ETagLaw,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_its_folders_and_its_name() {
+        for (folders, name, folder, path) in [
+            (&[] as &[&str], "a", "", "a"),
+            (&["runs"], "a.b", "runs", "runs/a.b"),
+            (&["runs", "ä b", "c"], "with/slash", "runs/ä b/c", "runs/ä b/c/with/slash"),
+            (&["", "runs", ""], "a", "runs", "runs/a"),
+            (&["runs/x"], "a", "runs/x", "runs/x/a"),
+        ] {
+            let target = Target::new(folders, name);
+            assert_eq!((target.folder(), target.name(), target.path()), (folder, name, path));
+            let whole: Vec<_> = target.folders().collect();
+            assert_eq!(whole.join("/"), folder, "{folders:?}");
+            assert_eq!(target.names().last(), Some(name));
+        }
+    }
+
+    #[test]
+    fn a_new_name_leaves_the_folders() {
+        let target = Target::new(["runs", "x"], "a");
+        assert_eq!(target.with_name("a.v2"), Target::new(["runs", "x"], "a.v2"));
+    }
 }

@@ -251,7 +251,7 @@ pub trait Platform: Send + Sync {
         Box::pin(ready(Err(Failure::new(FailureKind::BadRequest, message))))
     }
 
-    /// Says that all of a drop is there, where [`Traits::finishes_runs`]; by the name of its top
+    /// Says that all of a run is there, where [`Traits::finishes_runs`]; by the name of its top
     /// folder. "Not found" and "finished before" are success.
     ///
     /// Repeatable: yes. If the answer is lost: it may be known.

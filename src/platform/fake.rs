@@ -338,7 +338,7 @@ impl FakeFile {
     fn show(&self, id: &str) -> RemoteFile {
         RemoteFile {
             id: RemoteFileId::new(id),
-            name: self.target.name().to_owned().clone(),
+            name: self.target.name().to_owned(),
             size: Some(ByteCount(self.bytes.len() as u64)),
             mark: self.description.mark,
             created_at: Some(self.created_at),
@@ -477,7 +477,7 @@ impl Platform for Fake {
     }
 
     fn finish_run<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
-        let told = self.enter("finish drop").map(|mut state| {
+        let told = self.enter("finish run").map(|mut state| {
             let count = state.files.len();
             state.finished.push((name.to_owned(), count));
         });

@@ -70,8 +70,8 @@ fn a_run_directory_that_is_renamed_after_its_upload_is_not_sent_again() {
     until("it is there", || (objects(&stage).len() == 4).then_some(()));
 }
 
-/// What stands at the far side under the old name is replaced by the new file, or kept beside it: both contents
-/// are there, whichever comes first.
+/// Where the new file takes the place of the old name at the far side, the moved one is sent under its own: both
+/// contents are there, whichever comes first.
 #[test]
 fn a_moved_file_stays_at_the_far_side_when_another_takes_its_name() {
     let both = |first: &[u8], second: &[u8]| {

@@ -17,6 +17,16 @@ fn stage() -> Stage {
     Stage::new(Options { destination: "when_name_taken = \"skip-if-same\"", ..Options::default() })
 }
 
+/// A stage of which one file was sent, and whose daemon is stopped.
+fn sent_and_stopped() -> Stage {
+    let mut stage = stage();
+    stage.write("run/a", b"first");
+    stage.start();
+    stage.until_count("completed", 1);
+    stop(&mut stage);
+    stage
+}
+
 fn stop(stage: &mut Stage) {
     stage.signal(rustix::process::Signal::TERM);
     assert!(stage.wait_for_end().success(), "{}", stage.log());
@@ -38,11 +48,7 @@ fn lose_database(stage: &Stage) {
 
 #[test]
 fn a_new_state_starts_beside_receipts_where_that_is_asked_for() {
-    let mut stage = stage();
-    stage.write("run/a", b"first");
-    stage.start();
-    stage.until_count("completed", 1);
-    stop(&mut stage);
+    let mut stage = sent_and_stopped();
     lose_database(&stage);
     let mut run = stage.command("run");
     run.arg("--new-state");
@@ -55,11 +61,7 @@ fn a_new_state_starts_beside_receipts_where_that_is_asked_for() {
 
 #[test]
 fn a_lost_database_is_said_and_rebuilt_only_when_that_is_asked_for() {
-    let mut stage = stage();
-    stage.write("run/a", b"first");
-    stage.start();
-    stage.until_count("completed", 1);
-    stop(&mut stage);
+    let mut stage = sent_and_stopped();
     let receipts = walk(&stage.path("state/receipts"));
     for is_empty in [false, true] {
         lose_database(&stage);
@@ -202,11 +204,7 @@ fn members_of_the_group_read_the_status_of_a_daemon_that_runs_stopped_or_was_kil
 
 #[test]
 fn a_pipe_under_the_name_of_a_file_of_the_state_holds_nobody_up() {
-    let mut stage = stage();
-    stage.write("run/a", b"first");
-    stage.start();
-    stage.until_count("completed", 1);
-    stop(&mut stage);
+    let stage = sent_and_stopped();
     for name in ["dropferry.db", "dropferry.lock"] {
         let (path, aside) = (stage.path("state").join(name), stage.path("aside"));
         fs::rename(&path, &aside).expect("moved");

@@ -203,7 +203,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// A secret must be there, and nobody else may read it.
+    /// A secret must be there, and no other user may read it.
     pub(super) fn check_secret(&mut self, file: &Path, span: Range<usize>) {
         match std::fs::metadata(file) {
             Err(error) => {

@@ -3,7 +3,7 @@
 use super::rows::{MISTAKES, with};
 use super::said_of_files;
 
-/// What stands in the file of a token, and its mode.
+/// What the file of a token holds, and its mode.
 const TOKENS: [(&str, u32, &str); 8] = [
     ("a token that others may read", 0o644, "planted0123456789\n"),
     ("an empty token", 0o600, "\n"),

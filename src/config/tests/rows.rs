@@ -7,7 +7,7 @@ pub(crate) const GOOD: &str = "[destinations.far]\nplatform = \"sevenbridges\"\n
     project = \"lab/novaseq\"\n\
     [drops.lab]\ndirectory = \"drop\"\ndestinations = [\"far\"]\n";
 
-/// What of a good configuration is written otherwise: what stands there, and what instead. Nothing there
+/// What of a good configuration is written otherwise: what is replaced, and by what. Nothing there
 /// is its end.
 pub(crate) const MISTAKES: [(&str, &str, &str); 59] = [
     ("a wrong key", "project = \"lab/novaseq\"", "project = \"a/b\"\nfoldr = \"x\""),

@@ -2,7 +2,7 @@
 //!
 //! A run whose directory is renamed is not there under its name until a scan finds it under the other one.
 //! So a file is gone only where a scan that began after it was missed has ended, and a look after that does not
-//! find it either. Until then its uploads wait, and nobody is notified. Nor is anything sent of a run that was found
+//! find it either. Until then its uploads wait, and no notice is sent. Nor is anything sent of a run that was found
 //! just now while others are under way, before such a scan has ended.
 
 use std::collections::BTreeMap;

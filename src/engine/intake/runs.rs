@@ -21,8 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::act::IntakeAct;
 use super::run::{RunStep, SeenFile, TrackedRun};
 use super::turn::IntakeTurn;
-use crate::engine::dispatch::UploadFile;
-use crate::engine::dispatch::{Dispatch, ToTransfers};
+use crate::engine::dispatch::{Dispatch, ToTransfers, UploadFile};
 use crate::engine::event::{Act, Outcome, Setback};
 use crate::engine::settings::DirectorySettings;
 use crate::engine::transfers::Sentinel;
@@ -79,8 +78,8 @@ impl Runs {
     }
 
     /// Notes that an upload of a run was given up by an operator.
-    pub(super) fn note_given_up(&mut self, admission: &UploadFile) {
-        let run = self.tracked.get_mut(&admission.file.run).filter(|_| !admission.file.is_sentinel);
+    pub(super) fn note_given_up(&mut self, upload: &UploadFile) {
+        let run = self.tracked.get_mut(&upload.file.run).filter(|_| !upload.file.is_sentinel);
         if let Some(run) = run {
             run.note_given_up();
         }
@@ -97,25 +96,24 @@ impl Runs {
     }
 
     /// Notes that an upload belongs to a run.
-    pub(super) fn join(&mut self, admission: &UploadFile, now: Now) {
-        if admission.file.run == admission.file.path || admission.file.is_sentinel {
+    pub(super) fn join(&mut self, upload: &UploadFile, now: Now) {
+        if upload.file.run == upload.file.path || upload.file.is_sentinel {
             return;
         }
         let opened = || {
-            let row =
-                RunRow::opened(admission.file.drop.clone(), admission.file.run.clone(), now.wall);
+            let row = RunRow::opened(upload.file.drop.clone(), upload.file.run.clone(), now.wall);
             TrackedRun::new(row, now.monotonic)
         };
-        let run = self.tracked.entry(admission.file.run.clone()).or_insert_with(opened);
-        run.join(admission.id, now.monotonic);
-        self.wake(&admission.file.run, now.monotonic);
+        let run = self.tracked.entry(upload.file.run.clone()).or_insert_with(opened);
+        run.join(upload.id, now.monotonic);
+        self.wake(&upload.file.run, now.monotonic);
     }
 
     /// Notes that an upload has ended.
-    pub(super) fn leave(&mut self, admission: &UploadFile, now: Monotonic) {
-        let run = self.tracked.get_mut(&admission.file.run);
-        if run.is_some_and(|run| run.leave(admission.id)) {
-            self.wake(&admission.file.run, now);
+    pub(super) fn leave(&mut self, upload: &UploadFile, now: Monotonic) {
+        let run = self.tracked.get_mut(&upload.file.run);
+        if run.is_some_and(|run| run.leave(upload.id)) {
+            self.wake(&upload.file.run, now);
         }
     }
 

@@ -2,8 +2,7 @@
 
 use super::turn::{IntakeTurn, UploadEnd};
 use super::{Intake, Reply};
-use crate::engine::dispatch::UploadFile;
-use crate::engine::dispatch::{Dispatch, ToNotices};
+use crate::engine::dispatch::{Dispatch, ToNotices, UploadFile};
 use crate::engine::event::ActId;
 use crate::engine::settings::DirectorySettings;
 use crate::model::{
@@ -40,18 +39,18 @@ impl Intake {
     }
 
     /// Notes that a file was admitted for a destination.
-    pub(super) fn admitted(&mut self, admission: &UploadFile, now: Now) {
-        let set = self.files.set_of(&admission.destination);
-        self.files.known.admitted(admission.file.path.digest(), &admission.file.fingerprint, set);
-        self.joined(admission, now);
+    pub(super) fn admitted(&mut self, upload: &UploadFile, now: Now) {
+        let set = self.files.set_of(&upload.destination);
+        self.files.known.admitted(upload.file.path.digest(), &upload.file.fingerprint, set);
+        self.joined(upload, now);
     }
 
     /// Notes that an upload of a file has not ended.
-    pub(super) fn joined(&mut self, admission: &UploadFile, now: Now) {
-        if !admission.file.is_sentinel {
-            self.files.known.began(admission.file.path.digest(), admission.id);
+    pub(super) fn joined(&mut self, upload: &UploadFile, now: Now) {
+        if !upload.file.is_sentinel {
+            self.files.known.began(upload.file.path.digest(), upload.id);
         }
-        self.runs.join(admission, now);
+        self.runs.join(upload, now);
     }
 
     /// Notes that a file which was touched while it was sent is what was sent.
@@ -74,15 +73,10 @@ impl Intake {
     }
 
     /// Notes what the end of an upload means for its file.
-    pub(super) fn ended(
-        &mut self,
-        admission: &UploadFile,
-        end: UploadEnd,
-        turn: &mut IntakeTurn<'_>,
-    ) {
-        let UploadFile { id, file: AdmittedFile { path, fingerprint, .. }, .. } = admission;
+    pub(super) fn ended(&mut self, upload: &UploadFile, end: UploadEnd, turn: &mut IntakeTurn<'_>) {
+        let UploadFile { id, file: AdmittedFile { path, fingerprint, .. }, .. } = upload;
         let is_superseded = end == UploadEnd::Superseded;
-        let set = self.files.set_of(&admission.destination);
+        let set = self.files.set_of(&upload.destination);
         let known = &mut self.files.known;
         if is_superseded {
             // The same version may be back, while uploads of it to other destinations go on.
@@ -99,9 +93,9 @@ impl Intake {
             self.hint(vec![path.clone()], turn.now().monotonic);
         }
         if end == UploadEnd::Receipted {
-            self.runs.note_line(&admission.file.run, turn.now().monotonic);
+            self.runs.note_line(&upload.file.run, turn.now().monotonic);
         }
-        if admission.file.run == *path && self.files.is_everywhere(path, fingerprint) {
+        if upload.file.run == *path && self.files.is_everywhere(path, fingerprint) {
             // A file that is its own run is disposed of when its last upload has its receipt.
             // One that lies beside the parts of what people call a run is no run of its own.
             let is_beside = self.settings.runs.closing.has_groups && path.above().next().is_some();

@@ -2,8 +2,7 @@
 
 use super::upload::{Tried, Upload};
 use super::{TransferTurn, Transfers};
-use crate::engine::dispatch::UploadFile;
-use crate::engine::dispatch::{Dispatch, ToIntake};
+use crate::engine::dispatch::{Dispatch, ToIntake, UploadFile};
 use crate::engine::plan;
 use crate::model::{
     Admission, AdmittedFile, DirectoryName, Fact, Failure, FailureKind, Fingerprint, Now,
@@ -234,7 +233,7 @@ impl Transfers {
                     self.end_changed(id, turn);
                 }
             }
-            // It stands under another path, and is sent from there.
+            // It is under another path, and is sent from there.
             Sending { .. }
                 if self.uploads().any(|other| other.is_of_same_file(upload.admission())) =>
             {

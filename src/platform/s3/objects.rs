@@ -201,7 +201,7 @@ impl S3 {
         }
     }
 
-    /// Returns what stands there after an answer without an ETag, as some gateways give it: our object.
+    /// Returns the object that is there after an answer without an ETag, as some gateways give it: our object.
     async fn arrived(
         &self,
         failure: Failure,
@@ -318,7 +318,7 @@ pub(super) fn is_hidden(failure: &Failure) -> bool {
     failure.status == Some(403) && failure.kind != FailureKind::ServerFault
 }
 
-/// Returns whether what stands there is the version that is to be replaced. One without an ETag is when our
+/// Returns whether the object that is there is the version that is to be replaced. One without an ETag is when our
 /// request made it.
 pub(super) fn is_replaced(begun: &BeginRequest, found: &Response) -> bool {
     let etag = told(found).etag;

@@ -257,7 +257,7 @@ fn a_complete_whose_answer_is_lost_is_known_by_its_token_where_final_digests_are
         stage.start();
         stage.until_count("completed", 1);
         stage.assert_all_there();
-        assert_eq!(calls(&stage, "create"), 1, "{switch}: nothing is begun anew");
+        assert_eq!(calls(&stage, "create"), 1, "{switch}: nothing is begun again");
     }
 }
 

@@ -119,7 +119,7 @@ fn assert_closed(stage: &Stage, first: &str, state: &str) -> Value {
         of(true).filter(|shown| shown["state"] == state)
     });
     assert_eq!(of(false).expect("a second one")["state"], "ok");
-    assert_eq!(stage.count("parked"), 0, "nobody is asked for: {}", stage.status());
+    assert_eq!(stage.count("parked"), 0, "no person is asked for: {}", stage.status());
     shown
 }
 

@@ -180,7 +180,7 @@ fn what_was_given_up_is_kept_until_another_upload_is_begun_wherever_it_is_cut() 
         });
         points += count;
     }
-    println!("{points} crash points of an upload that is begun anew");
+    println!("{points} crash points of an upload that is begun again");
     assert!(points > 240, "only {points} crash points were found");
 }
 
