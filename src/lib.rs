@@ -1,16 +1,16 @@
-//! dropferry watches drop directories and uploads what settles there by resumable multipart upload.
-//! This page is the architecture; the compiler checks its links.
+//! dropferry watches drop directories and uploads their settled files by resumable multipart
+//! upload. This page is the architecture; the compiler checks its links.
 //!
 //! # Ideas
 //! 1. *The rows are the only state.* Memory is a cache of them ([`store`]).
 //! 2. *Decide, commit, act, in that order.* The pure [`engine`] decides, the store commits, and only
 //!    then the shell ([`daemon`]) acts.
-//! 3. *One act, one outcome.* Every act yields exactly one event back, also when it was cut.
-//! 4. *Start is recovery.* There is no other start, so killing the process is a way to stop it.
+//! 3. *One act, one outcome.* Every act yields exactly one event, also when it was cancelled.
+//! 4. *Start is recovery.* There is no other start, so killing the process is a supported way to stop it.
 //!
 //! # Layers
 //! A module imports only from layers with a lower number; adapters never import each other. A test
-//! reads the sources and holds them to it.
+//! reads the sources and enforces both.
 //!
 //! | layer | modules |
 //! |---|---|
@@ -22,8 +22,8 @@
 //! | 4 shell | [`daemon`] |
 //! | 5 surface | [`cli`] |
 //!
-//! Known exceptions: a platform counts its calls with [`limiter`], reads [`clock`] for them, and tells
-//! [`telemetry`] its token so that the log never shows it.
+//! Known exceptions: a platform counts its calls with [`limiter`], reads [`clock`] for them, and
+//! registers its token with [`telemetry`] so that the log never shows it.
 //!
 //! # From a file to a receipt
 //! ```text
@@ -31,110 +31,111 @@
 //!                                                                              │
 //!   receipt durable ◄─ (exported) ◄─ verified ◄─ (described) ◄─ completed ◄─ complete intended
 //!      │
-//!      └─ all of a drop ─► its receipt durable ─► (sentinel) ─► (disposed of)
+//!      └─ every upload of a run ─► the run's receipt durable ─► (sentinel) ─► (disposed of)
 //! ```
-//! The plan is frozen at admission. A source that is another version later is a *new* upload; the
-//! old one ends. What tells versions apart is the size; where the inode or a time alone is another
-//! one, the content is compared here: before the parts are put together, and before anything is sent again. A file that is at the destination and is the same is complete with no byte sent.
+//! The plan is frozen at admission. A later version of the source is a *new* upload, and the old
+//! one ends. A different size makes another version. Where only the inode or a time differs, the
+//! content is compared first: before the parts are put together, and before anything is sent again.
+//! A file that is already at the destination and is equal is completed without sending a byte.
 //!
 //! # The crash table
-//! Every remote act has an intent where repeating it blindly would do harm, and may be repeated
-//! where it has none. The simulation in `tests/it/sim` cuts at every row. What an upload asks when it is in doubt
-//! is in `engine/transfers/upload.rs`.
+//! A remote act has an intent where repeating it blindly would do harm; where it has none, it may
+//! be repeated. The simulation in `tests/it/sim` kills at every row. `engine/transfers/upload.rs`
+//! lists what an upload in doubt asks the platform.
 //!
 //! | step | durable before | killed after the act, before its record | on restart |
 //! |---|---|---|---|
 //! | admit | – | nothing happened | a scan sees the file again |
-//! | note which directory has the name of a drop directory | – (its row, in one transaction with the first admission there) | nothing happened | it is noted with the next admission |
-//! | claim a place | the admission; where another open upload has the place, also the row that says for which one it waits | nothing happened | uploads claim their places in the order of their ids, but for those that wait |
-//! | find whose a place is | every commit before it (rows are read) | nothing changed | it is asked again |
-//! | begin anew at another target | the row with that target; the remote upload at the old one queued for removal there | nothing happened | its target is compared with that of its destination |
+//! | record which directory the name of a drop directory means | – (its row, in one transaction with the first admission there) | nothing happened | recorded with the next admission |
+//! | claim a place | the admission; if another open upload holds the place, also the row that names it | nothing happened | uploads claim their places in the order of their ids, except those that wait for another one |
+//! | find the owner of a place | every earlier commit (rows are read) | nothing changed | asked again |
+//! | begin again at another target | the row with that target; the remote upload at the old one queued for removal | nothing happened | its target is compared with that of its destination |
 //! | read rows for another configuration | every commit before it | nothing changed | a start reads all of them |
-//! | send again what a former target has | the order, with the id before which uploads do not count | nothing happened | the order is in the rows: those uploads do not count as sent |
-//! | begin | the intent, with its time | a remote upload without owner | found by name, place and time: adopted; others are removed; none: begun again |
-//! | put part | – (same bytes, same number) | part stored, ETag unknown | parts are listed; one without checkpoint counts only if its range is read again and agrees; else it is sent again |
-//! | put whole file | the admission, from which its token follows | the file exists, we do not know | what stands under the name is asked for, or refuses: with our token and the digest of what is read it is complete; with our token and another digest, or none, it is not proved: it is sent again, and replaces that very object |
-//! | look whether a file that was sent whole was overwritten meanwhile | – (it reads here, and nothing else) | the file exists, we do not know | as put whole file |
-//! | count what is in flight | – (about once a second, while it changes) | bytes sent that no row counts: what a second moves | what was recorded counts as sent |
-//! | let one request through to a destination that was closed, ask it whether it refuses everything | – (a request like any other, or a question) | nothing changed | a destination is held to be open until it is found to be closed |
-//! | send larger or smaller parts | the size, with the end of the upload that was refused | nothing happened | begun again with that size |
-//! | report part | the checkpoint | reported, not marked | reported again |
-//! | look whether the source is still what was read of it, before the parts are put together | – (it reads here, and nothing else) | nothing changed | it is looked at again |
-//! | note that a source was touched while it was sent | – (one transaction, before complete) | nothing happened | it is looked at again |
-//! | complete | the intent, with its time; where the storage knows no conditions the place is looked at just before | the file exists, we do not know | the platform is asked what became of it: pending: completed again; done; gone: begun again; unknown: parked, for a second file would be worse |
-//! | describe | the completed row | metadata set, not marked | set again |
+//! | send to a new target what the former one has | the order, with the id below which uploads do not count | nothing happened | the order is in the rows: those uploads do not count as sent |
+//! | begin | the intent, with its time | a remote upload without owner | found by name, place and time: adopted, others removed; if there is none, begun again |
+//! | put part | – (same bytes, same number) | part stored, ETag unknown | parts are listed; one without checkpoint counts only if its range is read again and is equal; else it is sent again |
+//! | put whole file | the admission, from which its token follows | the file exists, not recorded | the object under the name is asked for, or the request is refused because of it. Our token and the digest of the source: it is complete. Our token and another digest, or none: not proved, so it is sent again and replaces exactly that object |
+//! | check whether a file that was sent whole was written to meanwhile | – (local read) | the file exists, not recorded | as put whole file |
+//! | count bytes in flight | – (about once a second, while they change) | at most what one second moves is not counted | the recorded bytes count as sent |
+//! | probe a destination whose circuit is open: let one request through, or ask whether it refuses everything | – (a request like any other, or a question) | nothing changed | the circuit starts closed, until failures open it |
+//! | send larger or smaller parts | the size, with the end of the refused upload | nothing happened | begun again with that size |
+//! | report part | the checkpoint | reported, not recorded | reported again |
+//! | check that the source is still what was read, before the parts are put together | – (local read) | nothing changed | checked again |
+//! | record that a source was touched while it was sent | – (one transaction, before complete) | nothing happened | checked again |
+//! | complete | the intent, with its time; where the storage has no conditional requests, the place is checked just before | the file exists, not recorded | the platform is asked for the outcome. Pending: completed again; done; gone: begun again; unknown: parked, because a second file would be worse |
+//! | describe | the completed row | metadata set, not recorded | set again |
 //! | verify | the completed row | nothing to lose | verified again |
 //! | read back | the completed row, and that its ETags are no digests | nothing to lose | read back again |
-//! | replace a file of ours that was read back and differs | that it is gone, before it is | it stands there, damaged | found under its name by its token, and replaced while it has that ETag |
-//! | replace our own earlier version | which version that is (its upload, id and ETag); its place was looked at just before | the newer one is there, we do not know | found under its name by its token, or asked for as any complete; what is there is replaced while it has that ETag, else it is a stranger's |
-//! | have a newer version and the earlier one change places, where files are renamed by their ids | the newer one is verified under a name of its own; each step: the earlier one gets another name, the newer one gets the name, the earlier one is removed | it has that name, or is gone | done again: the same name again; what is not there counts as removed |
-//! | note that nothing is at a path | – (a look shows it) | nothing happened | a path that is empty only between two looks counts as one that always held a file |
-//! | learn what a destination's answers show | – (with the checkpoint that showed it) | nothing happened | shown again by the next answer |
-//! | fetch keys | – (they are kept in memory alone) | keys were given out that nobody uses | others are fetched |
-//! | try our rights | – (it is no part of any upload) | an unfinished upload below the prefix, of one part | no list of ours shows it: a lifecycle rule removes it |
-//! | export | the intent, with its place | a job exists, its id unknown | the volume's jobs are asked for: one of this file and place is adopted; only then one is started |
-//! | receipt | the verified row, the export done | its line stands in the ledger, no row names it | a whole line that continues the chain is adopted, never written again; a tail that is no whole line is cut off, kept beside the ledger, and its lines are appended again |
-//! | append after the power failed | the ledger's length and head, in the row of the line before | lines that were not synced are gone, or garbage | what the rows know must be there as it was, else the ledger is damaged: never written to again, said, and the next of its name is gone on with |
-//! | check the ledgers | – (it reads, and nothing else) | nothing changed | the next check reads them again |
-//! | note that a ledger is damaged, or whole again | its row, in one transaction with its notice | nothing happened | the next check or start finds it again |
-//! | note that a run is not there, so that another of its name has a ledger of its own | – (a scan, or its disposal, shows it) | nothing happened | a scan shows it again |
-//! | first line of a run that came again | the number of its ledger, in its row | it stands in that ledger, no row names it | the row has that number: it is found there, and adopted |
-//! | cut a torn tail | its copy beside the ledger, synced | it stands there still | cut again, kept again |
-//! | line of an export | the line of its upload, in one write | both, the first, or none | the one that lacks is appended |
-//! | compare a file that was touched | – (it reads here, and nothing else) | it was read in vain | a scan finds it touched, it is read again |
-//! | accept another root | its row, before it is answered | nothing happened, or it holds | the directory that was accepted is the one that has to stand there |
-//! | find what was moved | – (it looks here, and nothing else) | nothing changed | a scan finds it under its new path, it is asked about again |
-//! | find a run under another name | – (a scan looks here, and nothing else) | its row does not have the name | the next scan finds it by its files again |
-//! | close, complete or skip a run, begin a wave of it | its row | nothing happened | scans find it as it is |
-//! | adopt at a start | the line in its ledger | rows of some lines are written, of others not | the rest is adopted: a ledger's row says how far it was read |
-//! | put a copy back | the copy, whole under another name; the old files, moved aside | there is no database | a start beside receipts says so; the copy is put back again |
-//! | line that a run is complete | every upload's receipt | it stands in the ledger, no row names it | where it is the last line and says the same it is adopted; else one more is appended |
-//! | make the sentinel | the line that its run is complete | it stands below `STATE/sentinels`, no row names it | made again of the same lines: the same bytes |
-//! | remove a sentinel that was sent | the receipts of all its uploads | it stands below `STATE/sentinels` | the next tidying removes it |
-//! | send the sentinel | the drop's completed row, in one transaction with its admission | – | an upload like any other |
-//! | ask before a source goes | – (it asks, and nothing else) | nothing changed | every destination is asked about every file again |
-//! | dispose | the intent; before it: receipts as they were written, every file at every destination as it was sent, exports done, grace passed, every fingerprint equal | source gone, row missing | done again: what is not there was done |
-//! | one file of a disposal is set aside | the intent | it stands under its private name in its directory | the next act of the run goes on with it if it is the proved version, else gives it its name again |
-//! | it is copied to another file system | the intent | an unfinished copy under a random name; or a whole one, and the source | the one is removed; the other is compared, then the source goes |
-//! | end of a drop | the open row | the platform knows, not marked | told again |
-//! | notify | the notice's row, in one transaction with its fact | accepted, not marked | sent again with the same id |
-//! | hand a file in | its row, with the file's owner and file system, before it is answered | nothing happened, or it is admitted | it goes on; under its path nothing but that file is read |
-//! | order (pause, give up) | its row, before it is answered | nothing happened, or it holds | it holds; what is given up ends once it is known what was begun for it |
-//! | decide about a name that is taken | its row, before it is answered | nothing happened, or it holds | it holds; the far side is looked at again before anything is replaced |
-//! | close a run by hand | its row, before it is answered | nothing happened, or it holds | it is closed, and completed as any; who closed it is in the row until its line is written |
-//! | line that a run was closed by hand | the run's closed row; before the line that it is complete, in one write | both, the first, or none | the one that lacks is appended |
-//! | add a file to the next notice of its group | its row in the notice's list, in one transaction with its fact | nothing happened | the pause goes on, and so does the list |
-//! | report a period | – (it reads rows, and nothing else) | nothing happened | the next survey finds that the period has no row, and summarises it |
-//! | give a notice up | – | nothing happened | it is tried once more, and given up |
-//! | heartbeat | – | nothing | the next beat comes when the loop turns |
-//! | copy the database | – (another name until it is whole) | a torn copy under that name | the next one removes it |
-//! | remove old parts | – (one transaction) | nothing happened | they are found again |
-//! | park what no row can hold | – (in the transaction of all else) | nothing happened | what brought the value is seen or asked for again |
-//! | clean up | a row in the queue, with the upload that gave it up for another one | remote upload gone | "not found" is success; it is kept until that upload has begun again |
+//! | replace our own file that was read back and differs | the fact that it does not count any more | the damaged file is still there | found under its name by its token, and replaced while it has that ETag |
+//! | replace our own earlier version | which version that is (its upload, id and ETag); its place was checked just before | the newer one is there, not recorded | found under its name by its token, or asked for as after any complete; the file there is replaced while it has that ETag, else it belongs to someone else |
+//! | swap the names of a newer and an earlier version, where files are renamed by id | the newer one is verified under a name of its own; each step: the earlier one is renamed, the newer one gets the name, the earlier one is removed | it has that name, or is gone | done again with the same name; a missing file counts as removed |
+//! | record that there is no file at a path | – (a look shows it) | nothing happened | a path that is empty only between two looks counts as one that always held a file |
+//! | learn from a destination's answers | – (with the checkpoint that showed it) | nothing happened | the next answer shows it again |
+//! | fetch access keys | – (kept in memory only) | the issued keys stay unused | others are fetched |
+//! | test our permissions | – (belongs to no upload) | an unfinished upload of one part below the prefix | no list of ours shows it: a lifecycle rule removes it |
+//! | export | the intent, with its place | a job exists, its id unknown | the volume's jobs are listed: one of this file and place is adopted; only if there is none, one is started |
+//! | receipt | the verified row, the export done | its line is in the ledger, no row names it | a whole line that continues the chain is adopted, never written again; an incomplete tail is cut off, kept beside the ledger, and its lines are appended again |
+//! | append after a power failure | the ledger's length and head, in the row of the line before | unsynced lines are gone, or garbage | everything the rows know must be unchanged, else the ledger is damaged: it is reported, never written to again, and the next file of its name continues it |
+//! | check the ledgers | – (read only) | nothing changed | the next check reads them again |
+//! | record that a ledger is damaged, or whole again | its row, in one transaction with its notice | nothing happened | the next check or start finds it again |
+//! | record that a run is gone, so that a later run of its name has its own ledger | – (a scan, or its disposal, shows it) | nothing happened | a scan shows it again |
+//! | first line of a run whose name came again | the number of its ledger, in its row | the line is in that ledger, no row names it | the row has the number: the line is found there, and adopted |
+//! | cut a torn tail | its copy beside the ledger, synced | the tail is still in the ledger | copied and cut again |
+//! | line of an export | the line of its upload, in one write | both, the first, or neither | the missing line is appended |
+//! | compare a touched file | – (local read) | the read is lost | a scan finds it touched, and it is read again |
+//! | accept another root | its row, before the answer | nothing happened, or the order is recorded | the path must hold the accepted directory |
+//! | find a moved file | – (local look) | nothing changed | a scan finds it under its new path, and it is looked up again |
+//! | find a run under another name | – (a scan looks here) | its row does not have the name | the next scan finds it by its files again |
+//! | close, complete or skip a run, begin a wave of it | its row | nothing happened | scans find it unchanged |
+//! | adopt ledger lines at a start | the line in its ledger | rows of some lines are written, of others not | the rest is adopted: a ledger's row says how far it was read |
+//! | restore a copy of the database | the whole copy under another name; the old files, moved aside | there is no database | a start that finds receipts says so; the copy is restored again |
+//! | line that a run is complete | every upload's receipt | the line is in the ledger, no row names it | if it is the last line and says the same, it is adopted; else another one is appended |
+//! | make the sentinel | the line that its run is complete | the sentinel is below `STATE/sentinels`, no row names it | made again from the same lines: the same bytes |
+//! | remove a sentinel that was sent | the receipts of all its uploads | it is still below `STATE/sentinels` | the next tidying removes it |
+//! | send the sentinel | the run's completed row, in one transaction with its admission | – | an upload like any other |
+//! | ask the destinations before a source is disposed of | – (a question) | nothing changed | every destination is asked about every file again |
+//! | dispose | the intent; before it: receipts unchanged, every file at every destination as it was sent, exports done, grace passed, every fingerprint equal | source gone, row missing | done again: a missing source was disposed of |
+//! | set one file of a disposal aside | the intent | the file has its private name in its directory | the next act of the run continues with it if it is the proved version, else gives it its name back |
+//! | copy it to another file system | the intent | a partial copy under a random name; or a whole copy, and the source | the partial copy is removed; the whole one is compared, then the source is removed |
+//! | report the end of a run | the row of the open run | the platform knows, not recorded | reported again |
+//! | notify | the notice's row, in one transaction with its fact | accepted, not recorded | sent again with the same id |
+//! | hand a file in | its row, with the file's owner and file system, before the answer | nothing happened, or it is admitted | it continues; under its path only that file is read |
+//! | order (pause, abandon) | its row, before the answer | nothing happened, or the order is recorded | the order applies; an abandoned upload ends once it is known what was begun for it |
+//! | decide about a taken name | its row, before the answer | nothing happened, or the decision is recorded | the decision applies; the destination is asked again before anything is replaced |
+//! | close a run by hand | its row, before the answer | nothing happened, or the run is closed | it is closed, and completed like any other; its row names who closed it until its line is written |
+//! | line that a run was closed by hand | the run's closed row; before the line that it is complete, in one write | both, the first, or neither | the missing line is appended |
+//! | add a file to the next notice of its group | its row in the notice's list, in one transaction with its fact | nothing happened | the pause continues, and so does the list |
+//! | report on a period | – (rows are read) | nothing happened | the next survey finds that the period has no row, and summarises it |
+//! | give up a notice | – | nothing happened | it is sent once more, and given up |
+//! | heartbeat | – | nothing | the next one is sent when the loop turns |
+//! | copy the database | – (another name until it is whole) | a partial copy under that name | the next copy removes it |
+//! | remove rows of old parts | – (one transaction) | nothing happened | they are found again |
+//! | park an upload whose record no row can hold | – (in the transaction of all other records) | nothing happened | the source of the value is seen or asked for again |
+//! | clean up | a row in the queue, with the upload that gave it up for another one | remote upload gone | "not found" is success; the remote upload is kept until that upload has begun again |
 //!
-//! One kill costs at most twice as many parts sent again as may be on their way: those that were, and
-//! those that had arrived and whose checkpoints were not durable. No part waits for a checkpoint before
+//! One kill costs at most twice as many parts sent again as may be in flight: the parts in flight,
+//! and as many that had arrived without a durable checkpoint. No part waits for a checkpoint until
 //! that many lack one.
 //!
-//! # Where this departs from the first plan
-//! - Time in the engine is [`model::Monotonic`], not `Instant`: a value that a simulation can make.
-//! - Acts do not wait for commits one by one. The engine says which must
-//!   ([`engine::event::Effect`]): all that change something at the far side. Parts wait too, so that a
-//!   kill never costs more of them than may be on their way, however slow the disk is.
-//! - The vocabulary is not of `std` alone: it derives `serde`, for what goes over the control socket and into a
-//!   recording (`daemon/recording.rs`) is what the engine works with, and no copy of it.
-//! - What is known of files that were sent stays in the rows, and scans are compared with it off the loop.
-//!   Uploads that are queued are in memory as well, each as its admission: while it waits its file may change, go or be
-//!   moved, its place may be claimed, its destination may be taken out, an order may be about it, and each of
-//!   these has to be decided in the turn in which it is heard. Read from the rows on demand, every such turn
-//!   would wait for a read behind the commits before it. They are loaded beside the first parts, portion by
-//!   portion; `benches/start.rs` measures what they take.
-//! - A receipt has one fact, written after its line is durable: a line that no row names is found when it is
-//!   asked for again, so an intent would buy nothing.
-//! - An export is done before the receipt, and is a line of its own behind that of its upload.
-//! - `find_completed` is an operation of its own: platforms differ most in what they can tell then.
-//! - Wrapping a platform to inject faults proved needless: the simulation does it around any act, and
-//!   the sandbox before and after any call.
+//! # Differences from the first plan
+//! - Time in the engine is [`model::Monotonic`], not `Instant`, so that a simulation can make it.
+//! - Acts do not wait for commits one by one. The engine says which must wait
+//!   ([`engine::event::Effect`]): all that change something at the destination. Parts wait too, so
+//!   that a kill never costs more of them than may be in flight, however slow the disk is.
+//! - The vocabulary uses `serde` besides `std`: the control socket and recordings
+//!   (`daemon/recording.rs`) carry the engine's own types, not copies of them.
+//! - Completed files are known from the rows only, and scans are compared with them off the loop.
+//!   Queued uploads are also in memory, each as its admission. While one waits, its file may
+//!   change, disappear or be moved, its place may be claimed, its destination removed, or an order
+//!   given about it; each of these is decided in the turn that receives it. If they were read from
+//!   the rows on demand, every such turn would wait for the commits before the read. They are
+//!   loaded in portions while the first parts are sent; `benches/start.rs` measures their memory.
+//! - A receipt has one fact, written after its line is durable. A line that no row names is found
+//!   when it is asked for again, so an intent would gain nothing.
+//! - An export is done before the receipt, and has a line of its own after that of its upload.
+//! - `find_completed` is an operation of its own, because platforms differ most in what they can answer there.
+//! - No platform is wrapped to inject faults: the simulation injects them around any act, and the
+//!   sandbox before and after any call.
 
 pub mod cli;
 pub(crate) mod clock;
