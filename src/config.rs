@@ -302,7 +302,7 @@ impl Config {
         resolve::resolve(&sources, keys, environment)
     }
 
-    /// Tells whether a configuration names no drop directory and no destination yet.
+    /// Returns whether a configuration names no drop directory and no destination yet.
     pub(crate) fn is_blank(path: &Path) -> Result<bool, Problems> {
         let sources = Sources::read(path)?;
         let keys = FileKeys::of(&sources)?;

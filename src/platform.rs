@@ -131,7 +131,7 @@ impl Destination {
         &self.0.name
     }
 
-    /// Tells whether its credential was replaced since it was built or since this was asked last.
+    /// Returns whether its credential was replaced since it was built or since this was asked last.
     pub(crate) fn credential_has_changed(&self) -> bool {
         let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.credential.as_ref().is_some_and(|credential| credential.changed_since(&mut seen))

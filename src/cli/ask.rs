@@ -69,13 +69,13 @@ fn once_it_listens<T>(attempt: impl Fn() -> anyhow::Result<T>) -> anyhow::Result
     }
 }
 
-/// Tells whether a daemon runs that cannot be asked, for its socket is gone.
+/// Returns whether a daemon runs that cannot be asked, for its socket is gone.
 pub(super) fn is_socket_gone(common: &Common) -> bool {
     let found = reach(common, async |path| control::reach(&path).await);
     found.as_ref().is_err_and(has_no_socket)
 }
 
-/// Tells whether a daemon runs that has no socket: not yet, or not any more.
+/// Returns whether a daemon runs that has no socket: not yet, or not any more.
 fn has_no_socket(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<Error>(), Some(Error::SocketGone { .. }))
 }

@@ -97,7 +97,7 @@ pub(super) fn terminal_width() -> Option<usize> {
     size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0).or(columns).or(Some(80))
 }
 
-/// Tells whether standard output takes colours.
+/// Returns whether standard output takes colours.
 pub(super) fn has_colour() -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");

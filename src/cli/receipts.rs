@@ -113,7 +113,7 @@ pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow:
     Ok(listing.found.judge(is_named))
 }
 
-/// Tells whether nothing of a database can be read that is not there any more.
+/// Returns whether nothing of a database can be read that is not there any more.
 fn is_lost(error: &crate::store::Error) -> bool {
     match error.kind {
         Kind::Missing | Kind::Corrupt { .. } | Kind::Lost { .. } => true,
@@ -182,7 +182,7 @@ struct LineFilter<'a> {
 }
 
 impl LineFilter<'_> {
-    /// Tells whether a line of a file is meant.
+    /// Returns whether a line of a file is meant.
     fn covers(&self, entry: &Entry<'_>) -> bool {
         self.destination.is_none_or(|name| name == entry.destination.name)
             && self.what.is_none_or(|what| entry.with_file(|file| what.covers(file)))

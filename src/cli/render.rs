@@ -105,7 +105,7 @@ impl<W: Write> Write for Lines<W> {
     }
 }
 
-/// Tells whether an error only means that the reader has read enough.
+/// Returns whether an error only means that the reader has read enough.
 pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let of = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)

@@ -58,7 +58,7 @@ impl<'a> WaitProgress<'a> {
         Ok(status)
     }
 
-    /// Tells whether no daemon runs, and says so.
+    /// Returns whether no daemon runs, and says so.
     pub(super) fn is_in_vain(&self) -> bool {
         let now = self.clock.now().monotonic;
         let is_down = self.ran_at.is_none_or(|at| now.since(at) > RESTART_LIMIT);
@@ -126,7 +126,7 @@ pub(super) fn execute(common: &Common, arguments: &WaitArguments) -> anyhow::Res
     }
 }
 
-/// Tells whether all that is meant is there: runs are complete, and no upload is open.
+/// Returns whether all that is meant is there: runs are complete, and no upload is open.
 fn is_there(status: &Status) -> anyhow::Result<bool> {
     for run in &status.runs {
         let name = format!("{}/{}", run.row.drop, run.row.name);

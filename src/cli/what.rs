@@ -140,7 +140,7 @@ pub(super) fn is_below(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
-/// Tells whether a path ends with whole components.
+/// Returns whether a path ends with whole components.
 fn is_end(path: &[u8], end: &[u8]) -> bool {
     path.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with(b"/"))
 }

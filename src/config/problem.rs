@@ -330,7 +330,7 @@ fn key_at<'a>(text: &'a str, span: &Range<usize>) -> Option<&'a str> {
     (is_direct && !key.is_empty() && key.chars().all(is_plain)).then_some(key)
 }
 
-/// Tells whether a key stands in the table of a credential, where a secret may have been written.
+/// Returns whether a key stands in the table of a credential, where a secret may have been written.
 fn is_in_credential(text: &str, span: &Range<usize>, section: Option<&str>) -> bool {
     let before = text.get(..span.start).unwrap_or_default();
     let line = before.rsplit_once('\n').map_or(before, |(_, line)| line);

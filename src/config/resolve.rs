@@ -222,7 +222,7 @@ impl Resolver<'_> {
         self.refused.extend(wrong.refused);
     }
 
-    /// Tells whether another problem says why a key is missing.
+    /// Returns whether another problem says why a key is missing.
     fn is_refused(&self, table: &str, key: &str) -> bool {
         self.refused.contains(table) || self.refused.contains(&format!("{table}.{key}"))
     }

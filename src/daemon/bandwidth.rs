@@ -91,7 +91,7 @@ impl Bandwidth {
         self.lock().slice
     }
 
-    /// Tells whether there is a rate to keep to.
+    /// Returns whether there is a rate to keep to.
     pub(crate) fn is_limited(&self) -> bool {
         self.lock().rate.is_some()
     }

@@ -50,7 +50,7 @@ impl<C: Clone, A> Desk<C, A> {
         Self { writes: VecDeque::new() }
     }
 
-    /// Tells whether everything is durable.
+    /// Returns whether everything is durable.
     pub fn is_clear(&self) -> bool {
         self.writes.is_empty()
     }

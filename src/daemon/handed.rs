@@ -71,7 +71,7 @@ impl Protected {
 }
 
 impl Inodes {
-    /// Tells whether a path leads to one of them, or through one.
+    /// Returns whether a path leads to one of them, or through one.
     fn cover(&self, path: &Path) -> bool {
         path.ancestors().filter_map(inode).any(|inode| self.0.contains(&inode))
     }

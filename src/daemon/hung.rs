@@ -36,7 +36,7 @@ const DRAIN_LIMIT: u32 = 3;
 /// Reads of one device that hang at most: each keeps a thread and its memory.
 const HUNG_MAX: usize = 4;
 
-/// Tells whether a read that was left has come back.
+/// Returns whether a read that was left has come back.
 type HasReturned = Box<dyn FnMut() -> bool + Send>;
 
 struct Left {
@@ -56,7 +56,7 @@ impl fmt::Debug for Hung {
 }
 
 impl Hung {
-    /// Tells whether a read of a file was left and has not come back.
+    /// Returns whether a read of a file was left and has not come back.
     pub(super) fn is(&self, path: &SourcePath) -> bool {
         self.left().iter().any(|left| left.path == *path)
     }

@@ -106,7 +106,7 @@ pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
     }
 }
 
-/// Tells whether a file that was sent whole was overwritten meanwhile: then the next try replaces what was sent.
+/// Returns whether a file that was sent whole was overwritten meanwhile: then the next try replaces what was sent.
 async fn is_overwritten(world: &Arc<World>, sending: &Sending, md5: Md5) -> bool {
     let (from, sent) = (sending.source.clone(), [(sending.range, md5)]);
     let (file, what) = (source_file(world, from.clone()), reading(from));

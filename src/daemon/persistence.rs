@@ -81,7 +81,7 @@ impl Persistence {
         self.commits.next().now_or_never().flatten()
     }
 
-    /// Tells whether everything that was submitted is durable.
+    /// Returns whether everything that was submitted is durable.
     pub(super) fn is_clear(&self) -> bool {
         self.commits.is_empty()
     }

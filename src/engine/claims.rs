@@ -102,7 +102,7 @@ impl Claims {
         self.filled.insert(u64::from_be_bytes(place));
     }
 
-    /// Tells whether an upload of ours may have made or found a file at a place in this life.
+    /// Returns whether an upload of ours may have made or found a file at a place in this life.
     pub(super) fn is_filled(&self, place: PlaceDigest) -> bool {
         self.filled.contains(u64::from_be_bytes(place))
     }

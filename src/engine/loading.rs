@@ -91,7 +91,7 @@ impl Loading {
         (self.unread, self.act, self.due) = (unread, None, now);
     }
 
-    /// Tells whether all of a drop directory is being read.
+    /// Returns whether all of a drop directory is being read.
     pub(super) fn has_new(&self, drop: &DirectoryName) -> bool {
         self.unread.get(drop).is_some_and(|unread| unread.is_new)
     }

@@ -145,7 +145,7 @@ impl Notices {
         }
     }
 
-    /// Tells whether no notice waits to be sent.
+    /// Returns whether no notice waits to be sent.
     pub(super) fn is_empty(&self) -> bool {
         self.queues.values().all(NoticeQueue::is_empty)
     }

@@ -117,12 +117,12 @@ impl Orders {
         }
     }
 
-    /// Tells whether an upload is given up, as soon as it is known what was begun for it.
+    /// Returns whether an upload is given up, as soon as it is known what was begun for it.
     pub(super) fn gives_up(&self, id: UploadId) -> bool {
         self.given_up.contains(&id)
     }
 
-    /// Tells whether an upload may not start anything. One that is given up has a question left.
+    /// Returns whether an upload may not start anything. One that is given up has a question left.
     pub(super) fn hold(&self, upload: &Admission) -> bool {
         // Asked whenever an upload moves, and there is hardly ever a pause.
         self.cover(upload) && !self.gives_up(upload.id)
@@ -139,7 +139,7 @@ impl Orders {
         }
     }
 
-    /// Tells whether a pause covers an upload.
+    /// Returns whether a pause covers an upload.
     fn cover(&self, upload: &Admission) -> bool {
         !self.paused.is_empty()
             && (self.stops(&upload.destination)
@@ -147,14 +147,14 @@ impl Orders {
                 || self.cover_run(&upload.file.drop, &upload.file.run))
     }
 
-    /// Tells whether no call may be made at a destination.
+    /// Returns whether no call may be made at a destination.
     pub(super) fn stops(&self, destination: &DestinationName) -> bool {
         !self.paused.is_empty()
             && (self.paused.contains(&Scope::All)
                 || self.paused.contains(&Scope::Destination(destination.clone())))
     }
 
-    /// Tells whether nothing may be done with a run.
+    /// Returns whether nothing may be done with a run.
     pub(super) fn cover_run(&self, drop: &DirectoryName, run: &SourcePath) -> bool {
         !self.paused.is_empty()
             && (self.paused.contains(&Scope::All)
@@ -277,7 +277,7 @@ fn accept_roots(scope: &Scope, scene: Scene<'_>) -> Vec<Dispatch> {
     others.map(|(name, _)| Dispatch::Intake(name.clone(), ToIntake::AcceptRoot)).collect()
 }
 
-/// Tells whether the wait of a destination is ended by an order to retry: also one that the far side asked
+/// Returns whether the wait of a destination is ended by an order to retry: also one that the far side asked
 /// for, for the operator may know better.
 fn lifts(scope: &Scope, name: &DestinationName) -> bool {
     match scope {
@@ -287,7 +287,7 @@ fn lifts(scope: &Scope, name: &DestinationName) -> bool {
     }
 }
 
-/// Tells whether an upload that is retried goes on by that.
+/// Returns whether an upload that is retried goes on by that.
 fn goes_on(id: UploadId, scope: &Scope, scene: Scene<'_>) -> bool {
     let Some(upload) = scene.upload(id) else { return false };
     let to = &upload.admission().destination;

@@ -86,7 +86,7 @@ impl Permits {
             }
     }
 
-    /// Tells whether a crash would cost no more than `room` bytes, were more sent now.
+    /// Returns whether a crash would cost no more than `room` bytes, were more sent now.
     pub(super) fn may_be_ahead(&mut self, room: u64) -> bool {
         let is_within = self.disk.unproved_bytes() <= room;
         self.waits_for_disk |= !is_within;
@@ -97,7 +97,7 @@ impl Permits {
         self.load.by_destination.values().sum()
     }
 
-    /// Tells whether one more part of a drop directory may be in flight.
+    /// Returns whether one more part of a drop directory may be in flight.
     pub(super) fn has_place(&self, drop: &DirectoryName, max: PartsInFlight) -> bool {
         match max {
             PartsInFlight::Auto => true,

@@ -83,7 +83,7 @@ const RUN_WORDS: [&str; 4] = ["run_id", "instrument", "flowcell", "sample"];
 /// What stands for a word that a run does not say.
 const UNKNOWN: &str = "unknown";
 
-/// Tells whether a template speaks of what a run says of itself.
+/// Returns whether a template speaks of what a run says of itself.
 pub(crate) fn needs_reading(template: &str) -> bool {
     RUN_WORDS.iter().chain(&["date"]).any(|word| template.contains(&format!("{{{word}}}")))
 }

@@ -90,7 +90,7 @@ pub enum DiskFloor {
 }
 
 impl DiskFloor {
-    /// Tells whether the space is too little. What was too little is enough with a fifth more, so that a
+    /// Returns whether the space is too little. What was too little is enough with a fifth more, so that a
     /// space that varies a little is no new condition each time.
     pub fn is_low(self, space: Space, was_low: bool) -> bool {
         let floor = match self {

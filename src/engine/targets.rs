@@ -58,7 +58,7 @@ impl TargetRegistry {
         self.learned.insert((target, what))
     }
 
-    /// Tells whether answers have shown something of a target.
+    /// Returns whether answers have shown something of a target.
     pub(super) fn has_learned(&self, target: TargetId, what: Learned) -> bool {
         self.learned.contains(&(target, what))
     }

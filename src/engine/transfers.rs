@@ -246,7 +246,7 @@ impl Transfers {
         self.uploads().map(Upload::stored)
     }
 
-    /// Tells whether every upload is parked or waits for another one, and nothing is to be removed.
+    /// Returns whether every upload is parked or waits for another one, and nothing is to be removed.
     pub(super) fn is_quiet(&self) -> bool {
         let is_still = |upload: &Upload| {
             matches!(upload.state().hold, Hold::Parked { .. }) || upload.awaited().is_some()
@@ -391,7 +391,7 @@ impl Transfers {
         }
     }
 
-    /// Tells whether the destination is closed, and waits.
+    /// Returns whether the destination is closed, and waits.
     pub(super) fn waits(&self) -> bool {
         self.gate.as_ref().is_some_and(Gate::waits)
     }

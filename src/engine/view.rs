@@ -26,7 +26,7 @@ impl<'a> View<'a> {
         Self(machines)
     }
 
-    /// Tells whether a part is in flight.
+    /// Returns whether a part is in flight.
     pub fn has_parts_in_flight(self) -> bool {
         self.0.shared.permits.part_count() > 0
     }
@@ -43,12 +43,12 @@ impl<'a> View<'a> {
         Some(format!("{} to {}", admission.file.path, admission.destination))
     }
 
-    /// Tells whether nothing is under way.
+    /// Returns whether nothing is under way.
     pub fn is_idle(self) -> bool {
         self.0.shared.flights.is_empty()
     }
 
-    /// Tells whether nothing is under way but looking and comparing, which a stop need not wait for.
+    /// Returns whether nothing is under way but looking and comparing, which a stop need not wait for.
     pub fn is_landed(self) -> bool {
         let is_aside = |flight: &Flight| {
             matches!(flight, Flight::Intake(_, act, _) if act.only_reads())
@@ -57,12 +57,12 @@ impl<'a> View<'a> {
         self.0.shared.flights.all().all(is_aside)
     }
 
-    /// Tells whether all that is stored is in memory.
+    /// Returns whether all that is stored is in memory.
     pub fn is_loaded(self) -> bool {
         self.0.shared.loading.is_none()
     }
 
-    /// Tells whether anything is done for an upload, a run or a remote upload; scans, looks, probes
+    /// Returns whether anything is done for an upload, a run or a remote upload; scans, looks, probes
     /// and notices are none of these.
     pub fn is_working(self) -> bool {
         let is_aside = |flight: &Flight| {
@@ -76,7 +76,7 @@ impl<'a> View<'a> {
         !self.is_loaded() || self.0.shared.flights.all().any(|flight| !is_aside(flight))
     }
 
-    /// Tells whether every admitted upload has ended or is parked, and nothing settles.
+    /// Returns whether every admitted upload has ended or is parked, and nothing settles.
     pub fn is_quiet(self) -> bool {
         self.is_loaded()
             && self.is_idle()
@@ -85,7 +85,7 @@ impl<'a> View<'a> {
             && self.0.notices.is_empty()
     }
 
-    /// Tells whether a destination refuses our credential or is closed for maintenance.
+    /// Returns whether a destination refuses our credential or is closed for maintenance.
     pub fn has_halted(self) -> bool {
         self.0.transfers.values().any(Transfers::is_halted)
     }

@@ -210,7 +210,7 @@ impl Call {
         }
     }
 
-    /// Tells whether it changes something at the far side.
+    /// Returns whether it changes something at the far side.
     pub fn changes(&self) -> bool {
         match self {
             Self::Begin(_)

@@ -220,7 +220,7 @@ impl Fact {
         }
     }
 
-    /// Tells whether an upload that was to be begun was, could not be, or is not to be any more.
+    /// Returns whether an upload that was to be begun was, could not be, or is not to be any more.
     pub(crate) fn is_end_of_begin(&self) -> bool {
         matches!(
             self,
@@ -234,7 +234,7 @@ impl Fact {
         )
     }
 
-    /// Tells whether it shows that an upload goes on, or that somebody looks after it.
+    /// Returns whether it shows that an upload goes on, or that somebody looks after it.
     pub(crate) fn is_progress(&self) -> bool {
         match self {
             Self::PartAccepted { .. }

@@ -214,20 +214,20 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Tells whether both may be the same version of the same file: whether they are, their content
+    /// Returns whether both may be the same version of the same file: whether they are, their content
     /// alone can tell where their times of change differ. The device is left out.
     pub fn same_version(&self, other: &Self) -> bool {
         (self.inode, self.size, self.mtime_ns) == (other.inode, other.size, other.mtime_ns)
     }
 
-    /// Tells whether both are the same version and nothing was done to the file in between. Where a
+    /// Returns whether both are the same version and nothing was done to the file in between. Where a
     /// time of change is unknown, only the rest can be asked.
     pub fn is_untouched(&self, other: &Self) -> bool {
         let moved = self.ctime_ns.zip(other.ctime_ns).is_some_and(|(one, two)| one != two);
         self.same_version(other) && !moved
     }
 
-    /// Tells whether both have the same length and time of modification: a file system whose inodes or times
+    /// Returns whether both have the same length and time of modification: a file system whose inodes or times
     /// of change do not hold still tells no more of a version.
     pub fn same_stamp(&self, other: &Self) -> bool {
         (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
@@ -344,7 +344,7 @@ words! {
 }
 
 impl IgnoreReason {
-    /// Tells whether files may lie below that are not seen.
+    /// Returns whether files may lie below that are not seen.
     pub fn hides_files(self) -> bool {
         matches!(self, Self::DirectoryUnreadable | Self::PathTooLong)
     }

@@ -69,7 +69,7 @@ words! {
 }
 
 impl Learned {
-    /// Tells whether people should know of it: something goes without, or takes longer.
+    /// Returns whether people should know of it: something goes without, or takes longer.
     pub fn is_notable(self) -> bool {
         match self {
             Self::ETagsAreMd5s | Self::Works => false,

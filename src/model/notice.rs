@@ -114,7 +114,7 @@ words! {
 }
 
 impl NoticeNumber {
-    /// Tells whether it is a time, in nanoseconds since 1970.
+    /// Returns whether it is a time, in nanoseconds since 1970.
     pub fn is_time(self) -> bool {
         matches!(self, Self::ExpiresAt | Self::From | Self::Until)
     }

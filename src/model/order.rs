@@ -22,7 +22,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Tells whether an upload is meant.
+    /// Returns whether an upload is meant.
     pub fn covers(&self, upload: &Admission) -> bool {
         let AdmittedFile { drop, run, .. } = &upload.file;
         match self {

@@ -126,7 +126,7 @@ impl RemoteStanding {
         }
     }
 
-    /// Tells whether it proves enough for the source to go: all that the destination gives agrees.
+    /// Returns whether it proves enough for the source to go: all that the destination gives agrees.
     pub fn lets_source_go(self, etag_mode: ETagMode) -> bool {
         match self {
             Self::Same | Self::SameSize | Self::AsVerified => true,

@@ -57,7 +57,7 @@ impl Place {
         if end == bytes.len() { path.clone() } else { SourcePath::from_bytes(&bytes[..end]) }
     }
 
-    /// Tells whether the file is its own run.
+    /// Returns whether the file is its own run.
     pub fn is_alone(&self, path: &SourcePath) -> bool {
         self.run_length as usize >= path.as_bytes().len()
     }

@@ -26,7 +26,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Tells whether a character does something else in a text than stand there: it controls a terminal,
+/// Returns whether a character does something else in a text than stand there: it controls a terminal,
 /// breaks a line, turns the direction of writing, or is invisible.
 ///
 /// Joiners (U+200C, U+200D) are plain: words of some languages need them.

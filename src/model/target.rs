@@ -37,7 +37,7 @@ pub struct TargetAddress {
 }
 
 impl TargetAddress {
-    /// Tells whether its container is called a bucket.
+    /// Returns whether its container is called a bucket.
     pub fn has_buckets(&self) -> bool {
         self.platform == "s3"
     }
@@ -138,7 +138,7 @@ pub struct EarlierVersion {
 }
 
 impl EarlierVersion {
-    /// Tells whether a file that was found at its place is still this one.
+    /// Returns whether a file that was found at its place is still this one.
     pub fn is(&self, found: &RemoteFile) -> bool {
         let is_other = self.etag.as_ref().zip(found.etag.as_ref()).is_some_and(|(a, b)| a != b);
         self.file == found.id && !is_other

@@ -105,12 +105,12 @@ impl UploadState {
         self.supersedes.as_ref()?.renames
     }
 
-    /// Tells whether its file is whole and has not taken the place of the earlier version yet.
+    /// Returns whether its file is whole and has not taken the place of the earlier version yet.
     pub fn is_renaming(&self) -> bool {
         matches!(self.stage, Stage::Verified { .. }) && self.rename_step().is_some()
     }
 
-    /// Tells whether an export was intended that is not done.
+    /// Returns whether an export was intended that is not done.
     pub fn is_exporting(&self) -> bool {
         self.export.as_ref().is_some_and(|export| export.step != ExportStep::Done)
     }
@@ -176,7 +176,7 @@ impl Stage {
         }
     }
 
-    /// Tells whether nothing will happen to the upload any more.
+    /// Returns whether nothing will happen to the upload any more.
     pub fn is_end(&self) -> bool {
         matches!(self, Self::Receipted { .. } | Self::Ended(_))
     }

@@ -47,7 +47,7 @@ pub enum Tls {
     None,
 }
 
-/// Tells whether a text is somebody's address, with or without a name.
+/// Returns whether a text is somebody's address, with or without a name.
 pub(crate) fn is_address(text: &str) -> bool {
     text.parse::<Mailbox>().is_ok()
 }

@@ -91,7 +91,7 @@ struct LedgerEnd {
     damaged: Option<DamagedLedger>,
 }
 
-/// Tells whether a file was changed or replaced by others.
+/// Returns whether a file was changed or replaced by others.
 #[derive(Debug, PartialEq, Eq)]
 struct FileMark {
     inode: u64,

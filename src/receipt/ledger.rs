@@ -156,7 +156,7 @@ pub enum LedgerFault {
 }
 
 impl LedgerFault {
-    /// Tells whether what was read is no whole line: what an append that was cut leaves.
+    /// Returns whether what was read is no whole line: what an append that was cut leaves.
     pub fn is_torn(&self) -> bool {
         match self {
             Self::Torn { .. } | Self::NoLine { .. } => true,

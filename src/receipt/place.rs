@@ -67,7 +67,7 @@ impl LedgerName {
         self.0.split('/').next().unwrap_or_default()
     }
 
-    /// Tells whether it is of files that are their own runs.
+    /// Returns whether it is of files that are their own runs.
     pub fn is_of_files(&self) -> bool {
         self.0.split('/').nth(1).is_some_and(|file| file.starts_with(FILES))
     }

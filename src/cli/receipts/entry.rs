@@ -68,7 +68,7 @@ pub(super) enum SumFormat {
 }
 
 impl Entry<'_> {
-    /// Tells whether it proves that a file is at a destination.
+    /// Returns whether it proves that a file is at a destination.
     pub(super) fn is_of_file(&self) -> bool {
         matches!(self.kind(), Some(LineKind::Upload | LineKind::FoundAgain)) && !self.sentinel
     }

@@ -43,7 +43,7 @@ impl NewestLines {
         }
     }
 
-    /// Tells whether the line at a position, one of those that were noted, is the newest of its file.
+    /// Returns whether the line at a position, one of those that were noted, is the newest of its file.
     pub(super) fn is_newest(&self, position: u64, entry: &Entry<'_>) -> bool {
         !self.has_older
             || self.lines.get(&self.key(entry)).is_some_and(|line| line.position == short(position))

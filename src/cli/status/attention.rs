@@ -75,7 +75,7 @@ pub(in crate::cli) fn waits(status: &Status, halted_after: Duration) -> Vec<Matt
     away.chain(stuck).chain(stale).collect()
 }
 
-/// Tells whether a destination is closed for a reason that does not pass by itself.
+/// Returns whether a destination is closed for a reason that does not pass by itself.
 fn needs_person(
     to: &DestinationShown,
     now: WallTime,

@@ -85,7 +85,7 @@ fn rate_of(status: &Status, rate: u64) -> Option<u64> {
     (status.process.live.is_some() || !status.process.is_running).then_some(rate)
 }
 
-/// Tells whether bytes may be sent to a destination.
+/// Returns whether bytes may be sent to a destination.
 fn is_open(status: &Status, destination: &str) -> bool {
     let is_stopped = status.process.live.as_ref().is_some_and(|live| live.stopped.is_some());
     let mut destinations = status.places.destinations.iter();

@@ -105,7 +105,7 @@ fn open_runs(status: &Status) -> String {
     format!(": {}/{} is open, {}{more}", row.drop, row.name, reason.text)
 }
 
-/// Tells whether a pause, or a rate of nothing that no timetable ends, holds something.
+/// Returns whether a pause, or a rate of nothing that no timetable ends, holds something.
 fn is_stopped_by_order(status: &Status) -> bool {
     let stopped = status.process.live.as_ref().and_then(|live| live.stopped.as_ref());
     status.orders.iter().any(|(standing, ..)| *standing == Standing::Paused)
@@ -161,7 +161,7 @@ pub(in crate::cli) fn waits(status: &Status) -> Vec<(String, Option<String>)> {
     said
 }
 
-/// Tells whether what goes there is of what is shown.
+/// Returns whether what goes there is of what is shown.
 fn is_listed(status: &Status, key: &FlowKey) -> bool {
     match key.run.as_bytes().is_empty() {
         true => status.single_files.iter().any(|(drop, _)| drop == key.drop.as_str()),

@@ -73,7 +73,7 @@ impl Resolver<'_> {
     }
 }
 
-/// Tells whether a name is one for a file, and leads nowhere else.
+/// Returns whether a name is one for a file, and leads nowhere else.
 fn is_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     !name.is_empty() && !name.starts_with('.') && name.chars().all(allowed)

@@ -45,7 +45,7 @@ pub(super) fn written(name: &LedgerName, line: &LedgerLine) -> WrittenLine {
     }
 }
 
-/// Tells whether both are of one file at one destination.
+/// Returns whether both are of one file at one destination.
 pub(super) fn is_same(stored: &Admission, said: &Admission) -> bool {
     let of = |one: &Admission| {
         let Fingerprint { size, mtime_ns, .. } = one.file.fingerprint;

@@ -192,7 +192,7 @@ impl Health {
         self.reach = Reach::Away { reason, other: Some(other) };
     }
 
-    /// Tells whether another directory is at the path.
+    /// Returns whether another directory is at the path.
     pub(in crate::engine) fn has_other(&self) -> bool {
         matches!(&self.reach, Reach::Away { other: Some(_), .. })
     }

@@ -65,12 +65,12 @@ impl NoticeQueue {
         self.on = on.cloned();
     }
 
-    /// Tells whether the channel wants notices of a kind.
+    /// Returns whether the channel wants notices of a kind.
     pub(super) fn wants(&self, kind: NoticeKind) -> bool {
         self.on.as_ref().is_some_and(|on| on.contains(&kind))
     }
 
-    /// Tells whether nothing waits.
+    /// Returns whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -133,7 +133,7 @@ impl NoticeQueue {
         self.not_before = self.not_before.min(now);
     }
 
-    /// Tells whether this notice is being sent.
+    /// Returns whether this notice is being sent.
     pub(super) fn is_sending(&self, id: NoticeId) -> bool {
         self.sending.is_some_and(|(_, sending)| sending == id)
     }

@@ -178,7 +178,7 @@ impl Gate {
         plan::part_size(&self.settings.traits.limits, wish, size)
     }
 
-    /// Tells whether it refuses us, rather than failing.
+    /// Returns whether it refuses us, rather than failing.
     pub(super) fn is_halted(&self) -> bool {
         self.closed_as() == Some(DestinationState::Halted)
     }
@@ -190,12 +190,12 @@ impl Gate {
         }
     }
 
-    /// Tells whether it takes a request now: any, or the one that decides.
+    /// Returns whether it takes a request now: any, or the one that decides.
     pub(super) fn admits(&self) -> bool {
         matches!(self.state, GateState::Open | GateState::HalfOpen { act: None, .. })
     }
 
-    /// Tells whether it takes parts now: during a pause of the account too, where they need no call of it.
+    /// Returns whether it takes parts now: during a pause of the account too, where they need no call of it.
     pub(super) fn admits_parts(&self) -> bool {
         let is_of_account = matches!(
             self.state,
@@ -211,7 +211,7 @@ impl Gate {
         }
     }
 
-    /// Tells whether it was not asked anything since the start.
+    /// Returns whether it was not asked anything since the start.
     pub(super) fn is_unknown(&self) -> bool {
         self.closed_as() == Some(DestinationState::Unknown)
     }
@@ -234,7 +234,7 @@ impl Gate {
         turn.start(name, TransferAct::Probe, Act::call(name, Call::CheckAccess))
     }
 
-    /// Tells whether one more call for an upload may be made.
+    /// Returns whether one more call for an upload may be made.
     pub(super) fn has_call_room(&self) -> bool {
         self.call_count < self.calls.most()
     }
@@ -319,7 +319,7 @@ impl Gate {
         (self.state, self.reason) = (GateState::Open, None);
     }
 
-    /// Tells whether it is closed, and waits.
+    /// Returns whether it is closed, and waits.
     pub(super) fn waits(&self) -> bool {
         matches!(self.state, GateState::Closed { .. })
     }

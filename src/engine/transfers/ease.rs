@@ -45,7 +45,7 @@ impl Ease {
     }
 }
 
-/// Tells whether a failure may come of too many requests at a time.
+/// Returns whether a failure may come of too many requests at a time.
 fn is_overload(kind: FailureKind) -> bool {
     use FailureKind::{Broken, ServerFault, Throttled, TimedOut};
     matches!(kind, Throttled { .. } | ServerFault | TimedOut | Broken)

@@ -49,7 +49,7 @@ impl Transfers {
         self.gate.as_ref().is_some_and(|gate| gate.admits_parts() && gate.width().flying() < width)
     }
 
-    /// Tells whether the drop directory of an upload may have one more part in flight.
+    /// Returns whether the drop directory of an upload may have one more part in flight.
     fn has_place(&self, id: UploadId, turn: &TransferTurn<'_>) -> bool {
         let Some(drop) = self.upload(id).map(|upload| &upload.admission().file.drop) else {
             return false;

@@ -8,7 +8,7 @@ use crate::engine::plan;
 use crate::engine::settings::PartWish;
 use crate::model::{BeginRequest, Call, Description, Fact, PartSize, RemoteFile, Stage, UploadId};
 
-/// Tells whether a step may be taken now. What is answered without asking anybody says nothing of a
+/// Returns whether a step may be taken now. What is answered without asking anybody says nothing of a
 /// destination that is half open.
 fn may_step(step: &Step, gate: &Gate) -> bool {
     let is_asked = gate.is_open()

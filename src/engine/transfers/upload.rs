@@ -106,7 +106,7 @@ pub(crate) struct UploadStep {
 }
 
 impl UploadStep {
-    /// Tells whether the upload cannot go on without what the step asks for.
+    /// Returns whether the upload cannot go on without what the step asks for.
     pub(super) fn goes_on(&self) -> bool {
         matches!(self.name, "begin" | "list parts" | "report parts" | "complete")
     }
@@ -125,7 +125,7 @@ pub(crate) enum StepDetail {
 }
 
 impl Step {
-    /// Tells whether the destination is called, where it has something to ask.
+    /// Returns whether the destination is called, where it has something to ask.
     pub(super) fn is_call(&self) -> bool {
         match self {
             Self::FindHolder

@@ -74,7 +74,7 @@ impl Hosts {
         }
     }
 
-    /// Tells whether the next request to a host has a connection of its own.
+    /// Returns whether the next request to a host has a connection of its own.
     pub(super) fn is_alone(&self, host: &str) -> bool {
         let mut hosts = self.lock();
         let Some(state) = hosts.get_mut(host).filter(|state| state.alone > 0) else { return false };

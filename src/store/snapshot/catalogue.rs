@@ -169,7 +169,7 @@ enum IgnoredRow {
 }
 
 impl PathRows<'_> {
-    /// Tells whether a file that was observed is as it was sent to all these destinations, and whoever
+    /// Returns whether a file that was observed is as it was sent to all these destinations, and whoever
     /// observes it has nothing else to note.
     fn are_all_of(&self, one: &Observation, destinations: &[DestinationName]) -> bool {
         let (Seen::File(version), Some(newest)) = (&one.seen, self.sent.last()) else {

@@ -158,7 +158,7 @@ impl Snapshot {
         Ok(RunTrace { files, run_id })
     }
 
-    /// Tells whether a sentinel was admitted, and no upload of it goes on.
+    /// Returns whether a sentinel was admitted, and no upload of it goes on.
     pub fn is_sentinel_sent(&self, path: &SourcePath) -> std::result::Result<bool, Error> {
         let sql = format!(
             "SELECT count(*) > 0 AND ifnull(sum({}), 0) = 0 FROM uploads \

@@ -78,7 +78,7 @@ impl WatchView {
         self.positions[self.positions.len() - 1].found.as_ref()
     }
 
-    /// Tells whether what was read last was for another screen.
+    /// Returns whether what was read last was for another screen.
     pub(super) fn is_behind(&self) -> bool {
         self.read_for.as_ref() != Some(self.screen())
     }

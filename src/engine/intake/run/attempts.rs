@@ -22,7 +22,7 @@ impl Attempts {
         self.act.is_none() && self.not_before <= now
     }
 
-    /// Tells whether one is under way.
+    /// Returns whether one is under way.
     pub(super) fn is_out(&self) -> bool {
         self.act.is_some()
     }

@@ -60,7 +60,7 @@ pub(super) enum SourceProof {
 }
 
 impl SourceProof {
-    /// Tells whether the source is to be looked at again before the next complete.
+    /// Returns whether the source is to be looked at again before the next complete.
     pub(super) fn ends_with(fact: &Fact) -> bool {
         matches!(
             fact,

@@ -127,7 +127,7 @@ impl Upload {
         }
     }
 
-    /// Tells whether it is parked for something that such a decision ends. Of two files of ours neither
+    /// Returns whether it is parked for something that such a decision ends. Of two files of ours neither
     /// replaces the other.
     pub(crate) fn waits_for(&self, decision: NameDecision) -> bool {
         let Hold::Parked { reason } = self.state.hold else { return false };

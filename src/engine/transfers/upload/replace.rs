@@ -42,7 +42,7 @@ impl Upload {
         self.admission.target.name().chars().take(length).collect::<String>() + &end
     }
 
-    /// Tells whether it was verified, and has taken the place of the earlier version of its file.
+    /// Returns whether it was verified, and has taken the place of the earlier version of its file.
     pub(crate) fn has_replaced(&self) -> bool {
         let is_verified = matches!(self.state.stage, Stage::Verified { .. });
         is_verified && self.state.supersedes.as_ref().is_some_and(|by| by.renames.is_none())
