@@ -1,7 +1,7 @@
-//! The vocabulary: plain values that every layer above speaks in.
+//! The vocabulary: plain values that every layer above uses.
 //!
-//! Nothing here does I/O, reads a clock, or knows a vendor. The types parse at the door, so that
-//! inside the house there are no strings that mean something.
+//! Nothing here does I/O, reads a clock, or knows a vendor. The types validate when they are built,
+//! so that no other module handles strings that carry a meaning.
 
 pub mod bytes;
 pub mod call;

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 pub struct ByteCount(pub u64);
 
 impl ByteCount {
-    /// No file is longer, anywhere: 1 PiB. Thousands of them still add up to a number of the database.
+    /// The longest file that is accepted: 1 PiB. The sum of thousands of them still fits a database integer.
     pub const FILE_MAX: Self = Self(1 << 50);
 
-    /// Returns the length of a file, unless none has it.
+    /// Returns the length of a file, unless it is longer than any file may be.
     pub fn of_file(bytes: u64) -> Option<Self> {
         Some(Self(bytes)).filter(|size| *size <= Self::FILE_MAX)
     }
@@ -41,7 +41,7 @@ impl fmt::Display for ByteCount {
     }
 }
 
-/// A run of bytes inside a file.
+/// A range of bytes inside a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ByteRange {
     /// First byte, counted from the start of the file.
@@ -57,7 +57,7 @@ impl PartSize {
     /// The largest file of most platforms, 5 TiB, in one part.
     const MAX: u64 = 5 << 40;
 
-    /// Returns a part size, unless `bytes` is zero or more than any part has.
+    /// Returns a part size, unless `bytes` is zero or more than the largest part.
     pub fn new(bytes: u64) -> Option<Self> {
         NonZeroU64::new(bytes).filter(|bytes| bytes.get() <= Self::MAX).map(Self)
     }
@@ -66,8 +66,8 @@ impl PartSize {
         self.0.get()
     }
 
-    /// Returns how many parts a file of `size` has: at least one, for an empty file is one empty part.
-    /// `None` when the count does not fit a part number.
+    /// Returns how many parts a file of `size` has: at least one, because an empty file is one
+    /// empty part. `None` when the count does not fit a part number.
     pub fn count_for(self, size: ByteCount) -> Option<u32> {
         u32::try_from(size.0.div_ceil(self.get()).max(1)).ok()
     }
@@ -78,15 +78,15 @@ impl PartSize {
     }
 }
 
-/// Which part of an upload: counted from 1.
+/// The number of a part in its upload, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PartNumber(NonZeroU32);
 
 impl PartNumber {
-    /// A hundred times as many as any platform takes.
+    /// A hundred times as many as any platform accepts.
     const MAX: u32 = 1_000_000;
 
-    /// Returns a part number, unless `number` is zero or more than any part has.
+    /// Returns a part number, unless `number` is zero or above the limit.
     pub fn new(number: u32) -> Option<Self> {
         NonZeroU32::new(number).filter(|number| number.get() <= Self::MAX).map(Self)
     }
@@ -113,21 +113,21 @@ impl fmt::Display for PartNumber {
     }
 }
 
-/// What a platform allows a part plan to be.
+/// The limits that a platform sets for part plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartLimits {
     /// Smallest part, the last excepted.
     pub size_min: ByteCount,
     pub size_max: ByteCount,
-    /// Most parts in one upload.
+    /// The largest number of parts in one upload.
     pub count_max: u32,
     pub file_max: ByteCount,
 }
 
-/// Room on a file system.
+/// Space on a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Space {
-    /// What we may fill.
+    /// Bytes that we may use.
     pub free: ByteCount,
     pub total: ByteCount,
 }

@@ -1,9 +1,9 @@
-//! The remote operations, as data: what is asked of a destination, and what it replies.
+//! The remote operations as data: the question to a destination, and its reply.
 //!
-//! Each operation is described at the trait that platforms implement (`platform/contract.rs`). The engine
-//! makes a [`Call`], or a [`PutRequest`] where bytes of a file go with it; `platform::call` and
-//! `platform::put` make them, for the daemon and for the simulation; a [`Reply`] comes back. None of
-//! them holds an address or a credential.
+//! The trait that platforms implement (`platform/contract.rs`) describes each operation. The engine
+//! makes a [`Call`], or a [`PutRequest`] where bytes of a file are sent; `platform::call` and
+//! `platform::put` perform them, for the daemon and for the simulation, and return a [`Reply`].
+//! None of them holds an address or a credential.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use super::{
     RemoteUpload, RemoteUploadId, Stored, Target, WallTime,
 };
 
-/// One remote operation with all that it needs.
+/// One remote operation with everything it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
     /// Asks whether the credential is accepted and lets us write to the target.
@@ -34,10 +34,10 @@ pub enum Call {
     Complete(CompleteRequest),
     FindCompleted(CompleteRequest),
     Inspect(RemoteFileId),
-    /// Reads a file back, and digests it.
+    /// Reads a file back and digests it.
     ReadBack {
         file: RemoteFileId,
-        /// Length of the parts over which its digest is taken.
+        /// Part length for the digest.
         part_size: PartSize,
     },
     Describe {
@@ -70,25 +70,25 @@ pub struct BeginRequest {
     pub overwrite: bool,
     /// Metadata and tags, where [`Describes::AtBegin`](crate::model::Describes::AtBegin).
     pub description: Description,
-    /// A text that no other upload of ours carries, the same each time this one is begun: letters,
+    /// A text that no other upload of ours has, the same each time this one is begun: letters,
     /// digits and dashes.
     pub token: String,
-    /// A file of ours that it replaces, as long as that has this ETag: a damaged one that this upload made, or
+    /// Our own file that this one replaces while it has this ETag: a damaged one of this upload, or
     /// an earlier version.
     pub replaces: Option<ETag>,
 }
 
 impl BeginRequest {
-    /// Returns how many parts the file makes of the size that we wish for.
+    /// Returns how many parts of the wished size the file has.
     ///
     /// # Errors
-    /// `BadRequest` when they are more than can be counted.
+    /// `BadRequest` when they do not fit a part number.
     pub fn part_count(&self) -> Result<u32, Failure> {
         let many = || Failure::new(FailureKind::BadRequest, "the file makes too many parts");
         self.part_size.count_for(self.size).ok_or_else(many)
     }
 
-    /// Returns the upload of that id, in parts of the size that we wish for, in any order.
+    /// Returns the upload with that id, with parts of the wished size that may go in any order.
     pub fn remote(&self, id: RemoteUploadId) -> Result<RemoteUpload, Failure> {
         let (part_size, part_count) = (self.part_size, self.part_count()?);
         Ok(RemoteUpload { id, part_size, part_count, sequential: false })
@@ -101,30 +101,29 @@ pub struct CompleteRequest {
     /// Every part with its ETag, in order.
     pub parts: Vec<RemotePart>,
     pub begun: BeginRequest,
-    /// When completing was decided, by our clock.
+    /// When we decided to complete, by our clock.
     pub since: WallTime,
 }
 
-/// One operation that bytes of a file go with.
+/// One operation that sends bytes of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutRequest {
     Part(PartRequest),
-    /// Sends a file of one part, which makes it.
+    /// Sends a file of one part in one request, which creates the file.
     Whole(WholeRequest),
 }
 
-/// Which part of which upload is sent.
+/// The part to send, and its upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartRequest {
     pub remote: RemoteUpload,
     pub part: PartNumber,
-    /// What was asked for when it was begun, where the upload has no other part: sending it may make the
-    /// file.
+    /// The begin request, where the upload has no other part: sending the part may create the file.
     pub begun: Option<BeginRequest>,
 }
 
 impl PartRequest {
-    /// Returns what was asked for at begin, for an upload of one part.
+    /// Returns the begin request of an upload with one part.
     ///
     /// # Errors
     /// `LocalFault` when the upload has more parts.
@@ -138,33 +137,33 @@ impl PartRequest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WholeRequest {
     pub begun: BeginRequest,
-    /// It is not known whether a file of that name is there.
+    /// Whether the platform must first check for a file of that name.
     pub looks: bool,
 }
 
-/// What a platform replied to an operation that succeeded.
+/// A platform's reply to an operation that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     AccessChecked,
-    /// The file of that name, or none.
+    /// The file with that name, if there is one.
     Located(Option<RemoteFile>),
     Begun(RemoteUpload),
     /// Remote uploads that match; the newest first.
     BegunFound(Vec<RemoteUpload>),
-    /// The parts that the platform knows, where it can tell.
+    /// The parts that the platform has; `None` where it cannot list them.
     PartsListed(Option<Vec<RemotePart>>),
     PartsReported,
     Completed(RemoteFile),
     CompletionFound(Completion),
-    /// The file with that id, or none; where it was read back, with the digest of what was read.
+    /// The file with that id, if there is one; after reading back, with the digest of its content.
     Inspected(Option<RemoteFile>),
     Described,
     /// Whether the file was there.
     Renamed(bool),
     Removed,
-    /// A job for each item, or none; in order.
+    /// The job of each item, if there is one; in order.
     ExportsFound(Vec<Option<ExportJob>>),
-    /// A job for each item, or why there is none; in order.
+    /// The job of each item, or why there is none; in order.
     ExportsStarted(Vec<Result<ExportId, Failure>>),
     /// The state of each job; in order.
     ExportsPolled(Vec<Result<ExportState, Failure>>),
@@ -174,19 +173,19 @@ pub enum Reply {
     WholeStored(Whole),
 }
 
-/// What came of a file that was sent in one request.
+/// The result of sending a file in one request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Whole {
-    /// What stands for the upload that was never begun.
+    /// Stands in for the upload, which was never begun.
     pub remote: RemoteUpload,
-    /// What the storage answered to its only part.
+    /// The storage's answer to its only part.
     pub stored: Stored,
-    /// The file. A size is told only when the answer proves it.
+    /// The file. Its size is set only when the answer proves it.
     pub file: RemoteFile,
 }
 
 impl Call {
-    /// Names it, in stored attempts and while it is in flight.
+    /// Returns its name, for stored attempts and for what is in flight.
     pub fn name(&self) -> &'static str {
         match self {
             Self::CheckAccess => "check access",
@@ -210,7 +209,7 @@ impl Call {
         }
     }
 
-    /// Returns whether it changes something at the far side.
+    /// Returns whether it changes something at the destination.
     pub fn changes(&self) -> bool {
         match self {
             Self::Begin(_)
@@ -236,7 +235,7 @@ impl Call {
 }
 
 impl Reply {
-    /// Returns whether bytes that were to be sent were there already.
+    /// Returns whether the bytes to send were already there.
     pub fn is_found(&self) -> bool {
         if let Self::PartStored(stored) | Self::WholeStored(Whole { stored, .. }) = self {
             stored.is_found
@@ -247,7 +246,7 @@ impl Reply {
 }
 
 impl PutRequest {
-    /// Names it, as [`Call::name`] does.
+    /// Returns its name, as [`Call::name`] does.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Part(_) => "put part",

@@ -1,7 +1,7 @@
-//! Codes: the closed list of what may want a person, each with its text and its cure.
+//! Codes: the closed list of conditions that may need a person, each with its text and its cure.
 //!
-//! `doctor`, notices and docs/troubleshooting.md have them from here. A code is a word that programs may
-//! compare; texts and cures are for people. Where a cure says `ID`, an upload's id belongs there.
+//! `doctor`, notices and docs/troubleshooting.md use it. A code is a word for programs to compare;
+//! texts and cures are for people. In a cure, `ID` stands for the id of an upload.
 
 use super::failure::ParkReason;
 use super::file::IgnoreReason;
@@ -12,7 +12,7 @@ use super::run::RunWait;
 use super::words::words;
 
 words! {
-    /// Why an upload is not sent, or a place is not as it could be, and it goes on by itself or by an order.
+    /// Why an upload is not sent, or a place is not as it could be, while it continues by itself or by an order.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub enum WaitCode {
         Retrying = "retrying", "the last try failed";
@@ -27,12 +27,12 @@ words! {
     }
 }
 
-/// Why something is as it is: for programs and for people.
+/// The reason for a state: for programs and for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
     pub code: Code,
     pub text: String,
-    /// The upload and the destination that it is about, where it is about one.
+    /// The upload and its destination, where the reason is about one.
     pub upload: Option<UploadId>,
     pub destination: Option<DestinationName>,
 }
@@ -42,7 +42,7 @@ impl Reason {
         Self { code, text: text.into(), upload: None, destination: None }
     }
 
-    /// Says what to do about it, where there is something to do.
+    /// Returns what to do about it, where there is something to do.
     pub fn cure(&self) -> Option<String> {
         let mut cure = self.code.cure()?.to_owned();
         if let Some(id) = self.upload {
@@ -72,14 +72,14 @@ pub enum Code {
     DisposalHeld,
     DatabaseDamaged,
     BackupFailed,
-    /// Of several machines, one has not been heard of for long.
+    /// One of several machines has sent no sign for long.
     HostSilent,
-    /// Of several machines, the daemon of one does not run.
+    /// The daemon on one of several machines does not run.
     NotRunning,
 }
 
 impl Code {
-    /// Returns every code. Reasons that park and that ignore may share a word, and then share the cure.
+    /// Returns every code. A park reason and an ignore reason may share a word, and then share the cure.
     pub fn all() -> impl Iterator<Item = Self> {
         let parked = ParkReason::ALL.into_iter().map(Self::Parked);
         let ignored = IgnoreReason::ALL.into_iter().map(Self::Ignored);
@@ -97,7 +97,7 @@ impl Code {
         parked.chain(ignored).chain(notices).chain(waits).chain(runs).chain(others)
     }
 
-    /// Returns what the state of a destination says, where that is more than that it accepts calls.
+    /// Returns the code of a destination's state, unless the state is that it accepts calls.
     pub fn of_destination(state: &str) -> Option<Self> {
         match DestinationState::parse(state)? {
             DestinationState::Ok | DestinationState::Unknown => None,
@@ -107,10 +107,10 @@ impl Code {
         }
     }
 
-    /// Returns what a reason beside the watch of a drop directory is about.
+    /// Returns the code for the reason beside a drop directory's watch state.
     pub fn of_watch(watch: &str) -> Option<Self> {
         match WatchState::parse(watch)? {
-            // What of it is not seen.
+            // Here the reason names what is not visible in it.
             WatchState::Events => Some(Self::Ignored(IgnoreReason::DirectoryUnreadable)),
             WatchState::Scanning => Some(Self::Wait(WaitCode::Scanning)),
             WatchState::Deaf => Some(Self::Notice(NoticeKind::Deaf)),
@@ -133,7 +133,7 @@ impl Code {
         }
     }
 
-    /// Says what it means.
+    /// Returns what the code means.
     pub fn text(self) -> &'static str {
         match self {
             Self::Parked(reason) => reason.sentence(),
@@ -150,7 +150,7 @@ impl Code {
         }
     }
 
-    /// Says what to do about it, where there is something to do.
+    /// Returns what to do about it, where there is something to do.
     pub fn cure(self) -> Option<&'static str> {
         match self {
             Self::Parked(reason) => Some(cure_of_parked(reason)),

@@ -1,4 +1,4 @@
-//! Digests of content, ETags, and what may be concluded from comparing the two.
+//! Digests of content, ETags, and the conclusions from comparing them.
 
 use std::fmt;
 
@@ -41,14 +41,14 @@ impl fmt::Debug for Md5 {
     }
 }
 
-/// The remote's word for an accepted part, without the quotes around it.
+/// The remote's identifier of an accepted part, without the quotes around it.
 ///
 /// Empty where a storage gives none and the platform does not ask for one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ETag(String);
 
 impl ETag {
-    /// Takes a header's value and strips the quotes, and the mark of a weak one that proxies put there.
+    /// Parses a header's value: strips the quotes, and the weak mark that proxies add.
     pub fn from_header(value: &str) -> Self {
         let value = value.trim();
         Self(value.strip_prefix("W/").unwrap_or(value).trim_matches('"').to_owned())
@@ -65,27 +65,27 @@ impl fmt::Display for ETag {
     }
 }
 
-/// What a storage answered to a part, or to a file of one part, that it took.
+/// The storage's answer to an accepted part, or to an accepted file of one part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
     pub etag: ETag,
-    /// The answer names a key (of a key service, or the customer's): then the ETag is no digest.
+    /// The answer names a key (of a key service, or the customer's), so the ETag is no digest.
     pub is_keyed: bool,
-    /// It was there already: an earlier request of ours sent it, and this one may have sent nothing.
+    /// It was already there: an earlier request of ours sent it, and this one may have sent nothing.
     pub is_found: bool,
-    /// What of the answer is reported instead of the ETag, where the platform asks for more or other.
+    /// Reported instead of the ETag, where the platform asks for more or for something else.
     pub note: Option<PartNote>,
 }
 
-/// What a platform is to be told of a part, as its client wrote it: opaque to everybody else.
+/// The text that a platform's client reports for a part; opaque to every other module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartNote(Box<str>);
 
 impl PartNote {
-    /// No note is longer: one is kept for each part that is not reported yet.
+    /// Limit of a note's length: one is kept for each part that is not reported yet.
     pub const BYTES_MAX: usize = 4096;
 
-    /// Takes a note; `None` when it is too long.
+    /// Returns a note; `None` when it is too long.
     pub fn new(text: &str) -> Option<Self> {
         (text.len() <= Self::BYTES_MAX).then(|| Self(text.into()))
     }
@@ -101,62 +101,62 @@ impl From<ETag> for Stored {
     }
 }
 
-/// What a platform's documents promise of its ETags.
+/// What a platform's documentation promises about its ETags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ETagLaw {
-    /// They are MD5s. One that is not told proves nothing; any other one is damage.
+    /// They are MD5s. A missing one proves nothing; a different one is damage.
     Md5s,
-    /// They are MD5s unless the storage encrypts with a key or makes them by a rule of its own.
+    /// They are MD5s unless the storage encrypts with a key or computes them by its own rule.
     Mostly {
-        /// What was stored can be read back, so that such a rule can be proved.
+        /// Stored content can be read back, so that such a rule can be proved.
         reads_back: bool,
     },
 }
 
 words! {
-    /// How the content of one upload's parts is proved. It is learned per upload and kept in its row.
+    /// How the content of one upload's parts is proved. Learned per upload and kept in its row.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
     pub enum ETagMode {
         /// No part accepted yet.
         Unknown = "unknown";
         Md5 = "md5";
-        /// The storage said that its ETags are no digests: each part was sent with its MD5, and the size
-        /// must agree.
+        /// The storage stated that its ETags are no digests: each part was sent with its MD5, and
+        /// the size must agree.
         Opaque = "opaque";
-        /// ETags that look like digests are none: the whole file is read back before it counts.
+        /// ETags that look like digests are none: the whole file must be read back.
         ReadBack = "read-back";
     }
 }
 
-/// What an ETag says about a part whose MD5 we know.
+/// The conclusion from the ETag of a part whose MD5 we know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is the MD5 of what we read.
+    /// The ETag is the MD5 of the bytes we read.
     Equal,
-    /// It is no digest, by the storage's own word.
+    /// The storage stated that the ETag is no digest.
     Silent,
-    /// It looks like a digest and is none: the bytes must be read back.
+    /// The ETag looks like a digest and is none: the bytes must be read back.
     Unproved,
     Differs,
 }
 
-/// What is known of ETags when one is judged.
+/// What is known about ETags when one is judged.
 #[derive(Debug, Clone, Copy)]
 pub struct ETagEvidence<'a> {
     /// What the platform's documents promise.
     pub law: ETagLaw,
     /// What the upload's other parts have shown.
     pub mode: ETagMode,
-    /// An ETag has equalled its part's MD5 at this destination.
+    /// An ETag was equal to its part's MD5 at this destination.
     pub md5_seen: bool,
-    /// A file was whole at this destination although its ETags were other digests.
+    /// A file was intact at this destination although its ETags were other digests.
     pub no_digests: bool,
-    /// The ETag that an earlier sending of the same part was given, and that was not its MD5.
+    /// The ETag that an earlier request got for the same part, where it was not the part's MD5.
     pub earlier: Option<&'a ETag>,
 }
 
 impl ETagEvidence<'_> {
-    /// Judges what the storage answered to a part whose MD5 we know.
+    /// Judges the storage's answer to a part whose MD5 we know.
     pub fn judge(&self, stored: &Stored, md5: Md5) -> Verdict {
         let said = Md5::parse(stored.etag.as_str());
         let ETagLaw::Mostly { reads_back } = self.law else {
@@ -213,7 +213,7 @@ mod tests {
             (storage, Unknown, false, None, &md5, false, Equal),
             (storage, Unknown, false, None, &upper, false, Equal),
             (storage, ReadBack, false, Some(OTHER), &md5, false, Equal),
-            // The storage's own word.
+            // The storage states it.
             (storage, Unknown, false, None, OTHER, true, Silent),
             (storage, Md5s, true, Some(OTHER), OTHER, true, Silent),
             (storage, Unknown, true, None, "opaque-3", false, Silent),
@@ -224,7 +224,7 @@ mod tests {
             (storage, Unknown, false, None, OTHER, false, Differs),
             (storage, Unknown, false, Some(OTHER), OTHER, false, Differs),
             (storage, Opaque, false, None, OTHER, false, Differs),
-            // Two different ones want a proof, where there can be one.
+            // Two different ones require a proof, where one is possible.
             (storage, Unknown, false, Some(OTHER), THIRD, false, Unproved),
             (storage, ReadBack, false, None, THIRD, false, Unproved),
             (blind, Unknown, false, Some(OTHER), THIRD, false, Differs),
@@ -232,7 +232,7 @@ mod tests {
             (storage, Md5s, false, Some(OTHER), THIRD, false, Differs),
             (storage, Unknown, true, Some(OTHER), THIRD, false, Differs),
             (storage, ReadBack, true, Some(OTHER), THIRD, false, Differs),
-            // The vendor's word.
+            // The vendor states it.
             (ETagLaw::Md5s, Unknown, false, Some(OTHER), THIRD, true, Differs),
             (ETagLaw::Md5s, Unknown, false, None, "opaque-3", false, Differs),
             (ETagLaw::Md5s, Unknown, false, None, &md5, false, Equal),

@@ -1,4 +1,4 @@
-//! Exports of completed files to an attached volume, in words of the engine.
+//! Exports of completed files to an attached volume.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,11 +10,11 @@ use super::time::WallTime;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ExportPlace {
     pub volume: String,
-    /// The object's key, below the volume's own prefix.
+    /// The object's key below the volume's own prefix.
     pub location: String,
 }
 
-/// What is durable about one upload's export.
+/// The durable state of one upload's export.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Export {
     pub place: ExportPlace,
@@ -23,20 +23,20 @@ pub struct Export {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExportStep {
-    /// We asked, or were about to ask, for a job.
+    /// We asked for a job, or were about to.
     Intended {
         since: WallTime,
     },
-    /// The platform has a job for us.
+    /// The platform has a job of ours.
     Started {
         job: ExportId,
     },
-    /// The job failed, or none was made: there is certainly none under way.
+    /// The job failed, or none was made: certainly none is running.
     Failed,
     Done,
 }
 
-/// One file to be exported, as the platform is asked for it.
+/// One file to export, as the platform is asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportItem {
     pub file: RemoteFileId,
@@ -46,13 +46,13 @@ pub struct ExportItem {
 /// How exports are made at a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportMode {
-    /// The file stays at the platform; else it is moved out of it.
+    /// The file stays at the platform; otherwise it is moved out of it.
     pub copy_only: bool,
-    /// An object of that key is replaced.
+    /// An object with that key is replaced.
     pub overwrite: bool,
 }
 
-/// A job, as the platform tells of it.
+/// A job, as the platform reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportJob {
     pub id: ExportId,

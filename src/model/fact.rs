@@ -1,4 +1,4 @@
-//! Everything that may ever be written to the database, as values.
+//! Everything that is ever written to the database, as values.
 //!
 //! The store writes facts and nothing else; memory, disk and recovery apply them through the one
 //! law in [`super::upload`]. A run is its list of facts, so it can be logged and replayed.
@@ -20,7 +20,7 @@ use super::time::WallTime;
 pub enum Fact {
     /// We are about to ask the platform for an upload.
     BeginIntended {
-        /// The part size to wish for, where it is another than at admission.
+        /// The part size to wish for, where it differs from that of the admission.
         part_size: Option<PartSize>,
         at: WallTime,
     },
@@ -36,22 +36,22 @@ pub enum Fact {
         md5: Md5,
         /// What the storage answered.
         etag: ETag,
-        /// What is to be reported instead of the ETag, where the platform asks for more or other.
+        /// Reported instead of the ETag, where the platform asks for more or for something else.
         note: Option<PartNote>,
-        /// Bytes that went over the wire for it this time; zero when it was found there.
+        /// Bytes that were sent for it this time; zero when it was already there.
         sent: ByteCount,
         at: WallTime,
     },
     PartsReported {
         parts: Vec<PartNumber>,
     },
-    /// A part that was accepted must be sent again.
+    /// An accepted part must be sent again.
     PartReopened {
         part: PartNumber,
-        /// The platform had been told of it.
+        /// It had been reported to the platform.
         was_reported: bool,
     },
-    /// What this upload's ETags are worth.
+    /// What the ETags of this upload prove.
     ETagModeLearned {
         mode: ETagMode,
     },
@@ -66,41 +66,41 @@ pub enum Fact {
         file: RemoteFile,
         at: WallTime,
     },
-    /// The file was there before and is the same: nothing is sent.
+    /// The file was already there and is equal: nothing is sent.
     FoundPresent {
         file: RemoteFile,
         at: WallTime,
     },
-    /// Another name was chosen, because the wished one is taken.
+    /// Another name was chosen because the wished one is taken.
     Renamed {
         name: String,
     },
-    /// The source has another inode or other times, and the content of which parts were sent.
+    /// The source has another inode or other times, but the content of the parts that were sent.
     NameDecided {
         decision: NameDecision,
     },
     Retouched {
         fingerprint: Fingerprint,
     },
-    /// What is there is our own earlier version, which this one replaces, and how far that is; or is that no
-    /// more.
+    /// The file there is our own earlier version, which this one replaces, and the step of the
+    /// replacement; or it is not any more.
     Superseding {
         by: Option<Supersession>,
-        /// The name that the newer file got at the platform.
+        /// The newer file's name at the platform.
         name: Option<String>,
     },
     Described,
     /// The platform's file was compared with what we sent.
     Verified {
-        /// What the storage told versions of it apart by at that moment.
+        /// The ETag or version mark that the file had at that moment.
         etag: Option<ETag>,
         /// The digest over all parts.
         mark: Option<ContentMark>,
-        /// The digest that the platform tells of the file, where it tells one.
+        /// The digest that the platform reports for the file, where it reports one.
         there: Option<ContentMark>,
         at: WallTime,
     },
-    /// The whole source was digested for the receipt, or cannot be any more.
+    /// The whole source was digested for the receipt, or cannot be digested any more.
     Digested {
         md5: Option<Md5>,
         sha256: Option<[u8; 32]>,
@@ -121,32 +121,32 @@ pub enum Fact {
     /// The file is on the volume.
     Exported {
         job: ExportId,
-        /// When we learned of it.
+        /// When we learned it.
         at: WallTime,
     },
-    /// The line that is its receipt stands in its ledger, synced.
+    /// The receipt line is in its ledger, synced.
     ReceiptWritten {
         written: Box<WrittenLine>,
         at: WallTime,
     },
-    /// So many bytes of it are in flight: sent, and part of no checkpoint and of no failure yet. Recorded
-    /// about once a second while that changes, so that a kill leaves them counted.
+    /// Bytes in flight: sent, and not yet covered by a checkpoint or a failure. Recorded about once
+    /// a second while they change, so that a kill leaves them counted.
     InFlight {
-        /// The bytes of all its parts in flight.
+        /// The bytes in flight of all its parts.
         bytes: ByteCount,
     },
-    /// Bytes went over the wire in vain, and nothing failed: what was in flight was cut.
+    /// Bytes were sent without effect although nothing failed: the request was cancelled.
     SentInVain {
         bytes: ByteCount,
     },
-    /// An act failed and will be tried again.
+    /// An act failed and will be retried.
     AttemptFailed {
         act: &'static str,
         part: Option<PartNumber>,
         failure: Failure,
-        /// Bytes that went over the wire in vain.
+        /// Bytes that were sent without effect.
         sent: ByteCount,
-        /// When the whole upload goes on; `None` when only this part or nothing waits.
+        /// When the whole upload continues; `None` when only this part waits, or nothing.
         retry_at: Option<WallTime>,
         at: WallTime,
     },
@@ -159,23 +159,23 @@ pub enum Fact {
     },
     /// The upload may go on: its wait is over, or what parked it is gone.
     Released,
-    /// The platform does not know the upload any more: begin again, all parts open.
+    /// The platform does not know the upload any more: begin again, with all parts open.
     RemoteGone,
-    /// The platform found the parts too small or too large: it is begun again with parts of this size.
+    /// The platform found the parts too small or too large: begin again with parts of this size.
     PartSizeChanged {
         part_size: PartSize,
     },
-    /// The destination has another target: begin again there, all parts open.
+    /// The destination has another target: begin again there, with all parts open.
     Retargeted {
         target: TargetId,
         /// The part size to wish for there.
         part_size: PartSize,
     },
-    /// The source is another version now: this upload ends, a new one is made of the new version.
+    /// The source is another version: this upload ends, and the new version gets its own upload.
     SourceChanged {
         at: WallTime,
     },
-    /// The operator gave the upload up.
+    /// The operator abandoned the upload.
     Abandoned {
         at: WallTime,
     },
@@ -220,7 +220,7 @@ impl Fact {
         }
     }
 
-    /// Returns whether an upload that was to be begun was, could not be, or is not to be any more.
+    /// Returns whether it ends a begin: the remote upload was begun, could not be, or is not needed any more.
     pub(crate) fn is_end_of_begin(&self) -> bool {
         matches!(
             self,
@@ -234,7 +234,7 @@ impl Fact {
         )
     }
 
-    /// Returns whether it shows that an upload goes on, or that somebody looks after it.
+    /// Returns whether it shows that an upload progresses, or that a person attends to it.
     pub(crate) fn is_progress(&self) -> bool {
         match self {
             Self::PartAccepted { .. }

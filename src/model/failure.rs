@@ -1,4 +1,4 @@
-//! Failures as policy sees them: a closed list of kinds, and text for people.
+//! Failures as the policy sees them: a closed list of kinds, and text for people.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,47 +8,47 @@ use serde::{Deserialize, Serialize};
 use super::time::WallTime;
 use super::words::words;
 
-/// No pause that a far side asks for is longer: a header that says "in a year", or a clock over there
-/// that is wrong, must not stop a destination for a year.
+/// Limit of the pauses that a server asks for: a header that says "in a year", or a wrong clock
+/// there, must not stop a destination for a year.
 pub const PAUSE_MAX: Duration = Duration::from_hours(1);
 
-/// What went wrong, as far as behaviour depends on it.
+/// What went wrong, as far as it changes what happens next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FailureKind {
     /// No connection can be made.
     Unreachable,
-    /// The connection broke while a request was under way.
+    /// The connection broke during a request.
     Broken,
     /// Nothing moved for the inactivity time-out.
     TimedOut,
-    /// The platform asks for a pause. Without a length it is about this request: the delays of `[retry]`
-    /// hold.
+    /// The platform asks for a pause. Without a length, the pause is about this request only, and
+    /// the delays of `[retry]` apply.
     Throttled {
-        /// How long, when said; never longer than [`PAUSE_MAX`].
+        /// The length, when given; never longer than [`PAUSE_MAX`].
         after: Option<Duration>,
     },
     Maintenance,
     Unauthorized,
-    /// The credential is accepted and may not do this.
+    /// The credential is accepted but does not permit this.
     Forbidden,
-    /// What was named is not there.
+    /// The named thing does not exist.
     NotFound,
     UploadGone,
     AlreadyCompleted,
     NameTaken,
     /// The storage refused or corrupted the part; send it again.
     PartRejected,
-    /// What arrived is damaged, made a file, and cannot be replaced.
+    /// The stored file is damaged and cannot be replaced.
     Damaged,
     /// The platform could not put the parts together.
     CompleteRefused,
-    /// The platform would put larger parts together.
+    /// The platform would accept larger parts.
     PartsTooSmall,
     /// The part is too large for the storage, or for a proxy before it.
     PartTooLarge,
-    /// No room, or no money, on the far side.
+    /// The storage quota or the budget at the platform is used up.
     Quota,
-    /// The platform calls the request wrong: repeating it will not help.
+    /// The platform rejects the request as wrong: repeating it will not help.
     BadRequest,
     /// The answer could not be understood.
     BadAnswer,
@@ -59,18 +59,18 @@ pub enum FailureKind {
     SourceGone,
     /// The source may not be read, or reading it failed.
     SourceUnreadable,
-    /// The drop directory, or what it lies on, does not answer: it says nothing about the file.
+    /// The drop directory, or its file system, does not answer: this says nothing about the file.
     SourceAway,
-    /// The storage of this one file fails for the moment, or does not answer.
+    /// Reading this one file fails for the moment, or does not answer.
     SourceFailing,
     /// This machine failed: its disk, its memory.
     LocalFault,
-    /// The act was given up because the daemon stops.
+    /// The act was cancelled because the daemon stops.
     Cancelled,
 }
 
 impl FailureKind {
-    /// Returns the word kept in the database and shown in `show`.
+    /// Returns the word that is kept in the database and printed by `show`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
@@ -107,17 +107,17 @@ impl FailureKind {
 /// One failed act: its kind for the policy, the rest for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What the policy goes by.
+    /// The kind that the policy uses.
     pub kind: FailureKind,
-    /// Lower-case fragment that names the noun; no secrets, no signed URL.
+    /// Lower-case fragment that names the thing that failed; no secrets, no signed URL.
     pub message: String,
     pub status: Option<u16>,
-    /// The platform's id of the request, for its support desk.
+    /// The platform's id of the request, for its support.
     pub request_id: Option<String>,
 }
 
 impl Failure {
-    /// Builds a failure that has no answer behind it.
+    /// Builds a failure without an answer behind it.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), status: None, request_id: None }
     }
@@ -138,20 +138,20 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The attempts of an upload that failed.
+/// The failed attempts of an upload.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedAttempts {
     /// How many, since the last success of any kind.
     pub count: u32,
-    /// Since when it does not get on; none while it does.
+    /// Since when it makes no progress; `None` while it does.
     pub since: Option<WallTime>,
 }
 
 impl FailedAttempts {
-    /// An upload that failed less often is not held to be stuck: it may have waited for an outage to end.
+    /// An upload with fewer failures does not count as stuck: it may have waited for an outage to end.
     pub const MANY: u32 = 5;
 
-    /// Returns since when it is tried in vain, where that is more than a mishap.
+    /// Returns since when attempts fail, once they are [`Self::MANY`].
     pub fn in_vain_since(&self) -> Option<WallTime> {
         self.since.filter(|_| self.count >= Self::MANY)
     }
@@ -162,7 +162,7 @@ words! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     pub enum ParkReason {
         NameTaken = "name-taken", "a file of that name, not proved the same, is at the destination";
-        /// A file of another source of ours is at the destination under that name.
+        /// Another source of ours has a file with that name at the destination.
         PlaceTakenByOurs = "place-taken-by-ours",
             "another file of ours, not proved the same, has this name at the destination";
         SourceMissing = "source-missing", "the source file is not there";
@@ -187,7 +187,7 @@ words! {
         Quota = "quota", "no room at the destination";
         RestartedTooOften = "restarted-too-often", "the platform lost the upload five times";
         NotConfigured = "not-configured", "its drop or destination is not in the configuration";
-        /// The database cannot hold a value of it: a number that is out of range, a row that breaks a rule.
+        /// A value does not fit the database: a number out of range, or a row that breaks a rule.
         CannotBeStored = "cannot-be-stored", "a value of it cannot be stored in the database";
         /// A defect of dropferry: the law forbade what happened.
         Bug = "bug", "a defect of dropferry; please report it with the log";

@@ -1,4 +1,4 @@
-//! Local files as we see them: path, identity, one look at a time.
+//! Local files: path, identity, and what one look at a path found.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -62,7 +62,7 @@ impl SourcePath {
         Path::new(OsStr::from_bytes(&self.0))
     }
 
-    /// Returns what stands for the path where paths would be too many to keep.
+    /// Returns a digest that is kept where the paths themselves would need too much memory.
     pub fn digest(&self) -> PathDigest {
         PathDigest::of(&self.0)
     }
@@ -71,7 +71,7 @@ impl SourcePath {
         self.0.rsplit(|byte| *byte == b'/').next().unwrap_or(&self.0)
     }
 
-    /// Returns the path of what has this name in the directory; the empty path is the drop directory.
+    /// Returns the path of the entry with this name; the empty path is the drop directory.
     pub fn child(&self, name: &[u8]) -> Self {
         let separator: &[u8] = if self.0.is_empty() { b"" } else { b"/" };
         Self::from_bytes(&[&self.0, separator, name].concat())
@@ -113,7 +113,7 @@ impl std::borrow::Borrow<[u8]> for SourcePath {
 pub struct PathDigest([u8; 16]);
 
 impl PathDigest {
-    /// Takes the digest of a path's bytes.
+    /// Computes the digest of a path's bytes.
     pub fn of(path: &[u8]) -> Self {
         Self(md5::Md5::digest(path).into())
     }
@@ -122,7 +122,7 @@ impl PathDigest {
         self.0.first_chunk().copied().unwrap_or_default()
     }
 
-    /// Returns the one that is before all others.
+    /// Returns the digest that sorts before all others.
     pub fn lowest() -> Self {
         Self([0; 16])
     }
@@ -135,7 +135,7 @@ impl fmt::Display for PathDigest {
 }
 
 impl SourcePath {
-    /// Reads a path as it is shown; none where it is not how one is shown.
+    /// Parses a path as `Display` writes it; `None` for any other text.
     pub fn from_shown(text: &str) -> Option<Self> {
         let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text);
         while let Some((plain, escaped)) = rest.split_once('\\') {
@@ -197,55 +197,55 @@ impl fmt::Debug for SourcePath {
 
 /// Identity of one version of a file, from one `stat`.
 ///
-/// The time of modification can be set, and a file made anew may get the inode of the one before, so
-/// inode, size and time may hide another content. The time of change cannot be set; but it moves also
-/// when only the mode, the owner, the name or the number of links does.
+/// A process can set the time of modification, and a new file may get the inode of the one before,
+/// so equal inode, size and time may hide different content. The time of change cannot be set; but
+/// it also moves when only the mode, the owner, the name or the number of links changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fingerprint {
-    /// Device number. A hint only: a share that is mounted again may get another.
+    /// Device number. Only a hint: a share may get another one when it is mounted again.
     pub device: u64,
     pub inode: u64,
     pub size: ByteCount,
     /// Time of last modification, nanoseconds since 1970.
     pub mtime_ns: i64,
-    /// Time of last change of content or attributes, nanoseconds since 1970; unknown where the file
-    /// system has none, or a row is older than the column.
+    /// Time of last change of content or attributes, nanoseconds since 1970; `None` where the file
+    /// system has none, or the row is older than the column.
     pub ctime_ns: Option<i64>,
 }
 
 impl Fingerprint {
-    /// Returns whether both may be the same version of the same file: whether they are, their content
-    /// alone can tell where their times of change differ. The device is left out.
+    /// Returns whether both may be the same version of the same file. Where their times of change
+    /// differ, only the content can prove it. The device is ignored.
     pub fn same_version(&self, other: &Self) -> bool {
         (self.inode, self.size, self.mtime_ns) == (other.inode, other.size, other.mtime_ns)
     }
 
-    /// Returns whether both are the same version and nothing was done to the file in between. Where a
-    /// time of change is unknown, only the rest can be asked.
+    /// Returns whether both are the same version and the file was not touched in between. Where a
+    /// time of change is unknown, only the rest is compared.
     pub fn is_untouched(&self, other: &Self) -> bool {
         let moved = self.ctime_ns.zip(other.ctime_ns).is_some_and(|(one, two)| one != two);
         self.same_version(other) && !moved
     }
 
-    /// Returns whether both have the same length and time of modification: a file system whose inodes or times
-    /// of change do not hold still tells no more of a version.
+    /// Returns whether both have the same length and time of modification: all that is left to
+    /// compare on a file system whose inodes or times of change are not stable.
     pub fn same_stamp(&self, other: &Self) -> bool {
         (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
     }
 
-    /// Returns a digest that is the same for what may be the same version.
+    /// Returns a digest that is equal for fingerprints that may be the same version.
     pub fn version_digest(&self) -> u64 {
         digest_of([self.inode, self.size.0, self.mtime_ns.cast_unsigned()])
     }
 }
 
-/// Whose a file is and on which file system it lies: what a file that was handed in must still be
-/// when it is read, for the daemon may read more than who handed it in.
+/// The owner and file system of a file that was handed in. Both must be the same when it is read,
+/// because the daemon may have more rights than the user who handed it in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// The number of the user whose it is.
+    /// The owner's user id.
     pub owner: u32,
-    /// A digest of what identifies the file system.
+    /// A digest of the identity of the file system.
     pub file_system: u64,
 }
 
@@ -255,7 +255,7 @@ impl Provenance {
     }
 }
 
-/// Returns the begin of the MD5 of numbers.
+/// Returns the first 64 bits of the MD5 of numbers.
 fn digest_of(numbers: [u64; 3]) -> u64 {
     let mut hasher = md5::Md5::new();
     numbers.iter().for_each(|number| hasher.update(number.to_le_bytes()));
@@ -263,7 +263,7 @@ fn digest_of(numbers: [u64; 3]) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// A version of a file that was sent to a destination, or given up.
+/// A version of a file that was sent to a destination, or abandoned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownFile {
     pub drop: DirectoryName,
@@ -273,41 +273,41 @@ pub struct KnownFile {
     pub destination: DestinationName,
 }
 
-/// What the rows know of files that were observed.
+/// What the rows know about observed files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Catalogued {
-    /// Versions that were sent under the paths that were observed: of two of one path, the later one is
-    /// the newer version.
+    /// Versions that were sent under the observed paths, in order: of two with one path, the later
+    /// one is newer.
     pub sent: Vec<KnownFile>,
     /// Observed versions that were sent under other paths.
     pub elsewhere: Vec<Fingerprint>,
-    /// Files that a scan saw as they were sent to every destination, which are not among its
-    /// observations.
+    /// Files that a scan found unchanged since they were sent to every destination; they are not
+    /// among its observations.
     pub unchanged: Vec<UnchangedFiles>,
 }
 
-/// Files of one run that are as they were sent.
+/// The unchanged files of one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnchangedFiles {
     pub run: SourcePath,
     pub tally: RunTally,
 }
 
-/// What one look at a path gave.
+/// The result of one look at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
-    /// Where we looked, relative to the drop directory.
+    /// The path, relative to the drop directory.
     pub path: SourcePath,
     pub seen: Seen,
     pub place: Place,
 }
 
-/// What stood at a path.
+/// What was found at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seen {
     /// A regular file that we may open.
     File(Fingerprint),
-    /// A regular file that we may not open; why is said in the text.
+    /// A regular file that we may not open, and why.
     Unreadable(Fingerprint, String),
     /// Something that is never uploaded.
     Ignored(IgnoreReason),
@@ -320,7 +320,7 @@ words! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     pub enum IgnoreReason {
         LinkOutside = "link-outside", "symbolic link that leads out of the drop directory";
-        /// A symbolic link to a directory: what it shows is seen under its own name.
+        /// A symbolic link to a directory: its entries are seen under their own paths.
         LinkToDirectory = "link-to-directory", "symbolic link to a directory";
         LinkBroken = "link-broken", "symbolic link to nothing";
         Socket = "socket", "socket, not a file";
@@ -328,23 +328,23 @@ words! {
         Device = "device", "device, not a file";
         Filtered = "filtered", "left out by include or exclude";
         ByProfile = "by-profile", "left out by the profile";
-        /// A recycle bin, a file that has not arrived whole, and their like.
+        /// A recycle bin, a partially copied file, and the like.
         LeftOver = "left-over", "left behind by a system, a share or a program that copies";
         DirectoryUnreadable = "directory-unreadable", "directory that may not be read";
         PathTooLong = "path-too-long", "its path is longer than the system takes (4096 bytes; 255 for a name)";
-        /// Another name of a file whose owner is neither that of its directory nor that of the drop
-        /// directory.
+        /// A further name of a file that belongs neither to the owner of its directory nor to that
+        /// of the drop directory.
         HardLink = "hard-link",
             "hard link to a file of another owner than its directory and the drop directory";
         Moved = "moved", "was uploaded under another name and moved since";
-        /// The renamed run is still known by it.
+        /// The renamed run keeps that name in the database.
         NameInUse = "name-in-use", "its name is the first name of a run that was renamed";
         CannotBeStored = "cannot-be-stored", "a value of it cannot be stored in the database";
     }
 }
 
 impl IgnoreReason {
-    /// Returns whether files may lie below that are not seen.
+    /// Returns whether files below it may be invisible.
     pub fn hides_files(self) -> bool {
         matches!(self, Self::DirectoryUnreadable | Self::PathTooLong)
     }

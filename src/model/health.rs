@@ -1,4 +1,4 @@
-//! How drop directories and destinations are doing.
+//! The state of drop directories and destinations.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::words::words;
 words! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
     pub enum WatchState {
-        /// By events, with scans for truth.
+        /// By events, with scans as the authority.
         Events = "events";
         Scanning = "scanning";
         /// Not at all: neither events nor a full scan in time.
@@ -27,28 +27,28 @@ pub struct DirectoryHealth {
     /// Its directory, for people.
     pub directory: String,
     pub watch: WatchState,
-    /// Why not by events, and what of it is not seen.
+    /// Why events are not used, and which part is not visible.
     pub reason: Option<String>,
     /// End of the last scan that saw the whole directory.
     pub last_full_scan_at: Option<WallTime>,
-    /// Files seen and not yet quiet.
+    /// Files that were seen and have not settled.
     pub settling_count: u64,
-    /// Which directory it was when its files were last seen.
+    /// The directory's identity when its files were last seen.
     pub root: Option<RootIdentity>,
     /// A scan has seen it since the daemon started. Not stored.
     pub is_scanned: bool,
 }
 
 words! {
-    /// What a destination's answers have shown of it, for good.
+    /// Lasting properties of a destination that its answers have shown.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     pub enum Learned {
-        /// An ETag has equalled the MD5 of what was sent.
+        /// An ETag was equal to the MD5 of the bytes sent.
         ETagsAreMd5s = "etags-are-md5s", "its ETags are MD5s: another one is damage";
-        /// A file was whole although the ETags of its parts were other digests than theirs.
+        /// A file was intact although the ETags of its parts were not their digests.
         ETagsAreNoDigests = "etags-are-no-digests",
             "its ETags are no digests: each file is read back after it is sent";
-        /// The digest of a file of many parts is made by another rule than that of S3.
+        /// The digest of a file of many parts follows another rule than that of S3.
         FinalDigestsDiffer = "final-digests-differ",
             "it makes the digests of files of many parts by a rule of its own, so that only their parts \
              and sizes are compared";
@@ -57,7 +57,7 @@ words! {
         NoTags = "no-tags", "it knows no tags: files are sent without";
         NoObjectSize = "no-object-size",
             "it knows no size at a complete: the size is compared afterwards";
-        /// It took something of an upload.
+        /// It accepted a request of an upload.
         Works = "works", "it has taken an upload";
         NoContentMd5 = "no-content-md5",
             "it knows no Content-MD5: parts are proved by their ETags alone";
@@ -69,7 +69,7 @@ words! {
 }
 
 impl Learned {
-    /// Returns whether people should know of it: something goes without, or takes longer.
+    /// Returns whether people should know it: a check is missing, or work takes longer.
     pub fn is_notable(self) -> bool {
         match self {
             Self::ETagsAreMd5s | Self::Works => false,
@@ -85,19 +85,19 @@ impl Learned {
     }
 }
 
-/// People need not be called for a credential that is refused once, or replaced within this time.
+/// A credential that is refused once, or replaced within this time, needs no notice.
 pub const HALTED_AFTER: Duration = Duration::from_mins(2);
 
 words! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub enum DestinationState {
-        /// It was not asked since the daemon started.
+        /// It was not called since the daemon started.
         Unknown = "unknown";
-        /// It takes our calls.
+        /// It accepts our calls.
         Ok = "ok";
         /// It asked for a pause.
         Throttled = "throttled";
-        /// It does not answer; tried again for as long as it lasts.
+        /// It does not answer; calls are retried for as long as that lasts.
         Unreachable = "unreachable";
         /// It refuses our credential, or is closed for maintenance.
         Halted = "halted";

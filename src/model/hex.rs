@@ -1,8 +1,8 @@
-//! Bytes as hexadecimal digits: every digest is shown in them, some of them for each file.
+//! Bytes as hexadecimal digits. Fast, because every file has digests to show.
 
 use std::fmt;
 
-/// Bytes turned into digits at a time.
+/// Bytes that are converted at a time.
 const CHUNK: usize = 16;
 
 /// Displays bytes as lower-case hexadecimal digits.
@@ -17,7 +17,7 @@ impl fmt::Display for Hex<'_> {
                 pair[0] = digit(byte >> 4);
                 pair[1] = digit(byte & 15);
             }
-            // Always text.
+            // Hexadecimal digits are always valid UTF-8.
             f.write_str(str::from_utf8(&digits[..2 * chunk.len()]).unwrap_or_default())?;
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Names of things: newtypes without `Deref`, so that one cannot stand where another is meant.
-//! Texts are shared, not copied: hundreds of thousands of uploads name the same destination.
+//! Identifiers: newtypes without `Deref`, so that one cannot be used where another is meant. Texts
+//! are shared, not copied: hundreds of thousands of uploads name the same destination.
 
 use std::fmt;
 
@@ -60,10 +60,10 @@ text_id! {
     DirectoryName
 }
 impl DirectoryName {
-    /// The name of what operators hand in; no configured drop directory may have it.
+    /// The name for handed-in files; no configured drop directory may have it.
     pub const HANDED_IN: &str = "handed-in";
 
-    /// Returns the drop of files that operators hand in.
+    /// Returns the drop directory name of handed-in files.
     pub fn handed_in() -> Self {
         Self::new(Self::HANDED_IN)
     }
@@ -74,18 +74,18 @@ text_id! {
     DestinationName
 }
 text_id! {
-    /// The platform's word for an upload in progress. Opaque.
+    /// The platform's identifier of an upload in progress. Opaque.
     RemoteUploadId
 }
 text_id! {
-    /// The platform's word for an export job. Opaque.
+    /// The platform's identifier of an export job. Opaque.
     ExportId
 }
 text_id! {
-    /// The platform's word for a file that exists. Opaque.
+    /// The platform's identifier of a file that exists. Opaque.
     RemoteFileId
 }
 text_id! {
-    /// The storage's word for one version of an object. Opaque.
+    /// The storage's identifier of one version of an object. Opaque.
     VersionId
 }

@@ -1,4 +1,4 @@
-//! Ledgers of receipts, as rows and acts know them: which line proves what, and how far a ledger goes.
+//! Ledgers of receipts, as rows and acts refer to them: which line proves what, and a ledger's length.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,19 +6,19 @@ use super::file::{Fingerprint, SourcePath};
 use super::id::text_id;
 
 text_id! {
-    /// A ledger, by its path below the directory of receipts.
+    /// A ledger's path below the directory of receipts.
     LedgerPath
 }
 
-/// How a ledger's file name ends.
+/// The suffix of a ledger's file name.
 pub(crate) const LEDGER_SUFFIX: &str = ".jsonl";
 
-/// Splits the path of a ledger into what all ledgers of its run share, and its number. The first one has none
-/// in its name, the next is `<run>~2.jsonl`: one that follows a damaged ledger, or is of another run of that
-/// name.
+/// Splits a ledger's path into the stem that all ledgers of its run share, and its number. The
+/// first one has no number in its name, the next is `<run>~2.jsonl`: it continues a damaged ledger,
+/// or belongs to another run of that name.
 pub(crate) fn split_ledger(path: &str) -> (&str, u32) {
     let stem = path.strip_suffix(LEDGER_SUFFIX).unwrap_or(path);
-    // Digests behind `~` are longer than any number.
+    // A digest behind `~` is longer than any number.
     let numbered = stem.rsplit_once('~').filter(|(base, digits)| {
         let is_number = !digits.is_empty() && digits.len() < 16 && !base.ends_with('/');
         is_number && digits.bytes().all(|byte| byte.is_ascii_digit())
@@ -30,18 +30,18 @@ pub(crate) fn split_ledger(path: &str) -> (&str, u32) {
 }
 
 impl LedgerPath {
-    /// Returns which one it is of the ledgers of its run, from 1.
+    /// Returns its number among the ledgers of its run, from 1.
     pub fn number(&self) -> u32 {
         split_ledger(self.as_str()).1
     }
 }
 
-/// Which ledgers of its name a run uses.
+/// The ledgers that the runs of one name use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerNumbers {
-    /// The number of the first one for lines of the run that is there.
+    /// The number of the first ledger with lines of the current run.
     pub first: u32,
-    /// The number of the last one that has a line of any run of that name; zero when none has.
+    /// The number of the last ledger with a line of any run of that name; zero if there is none.
     pub last: u32,
 }
 
@@ -52,80 +52,80 @@ impl Default for LedgerNumbers {
 }
 
 impl LedgerNumbers {
-    /// Notes that a ledger, or else the first one, has a line of the run.
+    /// Records that a ledger, by default the first one, has a line of the run.
     pub fn note_line(&mut self, number: Option<u32>) {
         self.last = self.last.max(number.unwrap_or(self.first));
     }
 
-    /// Returns whether the run was not there since the last line.
+    /// Returns whether the run was absent since the last line.
     pub fn is_absent(&self) -> bool {
         self.last > 0 && self.first > self.last
     }
 
-    /// Notes that the run is not there any more: what comes under its name is another run.
+    /// Records that the run is gone: whatever appears under its name is another run.
     pub fn note_absence(&mut self) {
         self.first = self.first.max(self.last.saturating_add(1));
     }
 }
 
-/// How far a ledger goes: what its next line continues.
+/// The end of a ledger, which the next line continues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerHead {
-    /// Lines.
+    /// Number of lines.
     pub count: u64,
-    /// Digest of the last one; zeros when there is none.
+    /// Digest of the last line; zeros when there is none.
     pub sha256: [u8; 32],
-    /// Bytes.
+    /// Length in bytes.
     pub length: u64,
 }
 
-/// Where a line is, and its digest.
+/// The position of a line, and its digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineRef {
     /// The ledger, by its path below the directory of receipts.
     pub ledger: LedgerPath,
-    /// Which line it is, from 1.
+    /// The line's number, from 1.
     pub seq: u64,
-    /// Where it begins, in bytes.
+    /// The line's offset in bytes.
     pub offset: u64,
     pub sha256: [u8; 32],
 }
 
-/// A line that is durable.
+/// A durable line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrittenLine {
     pub line: LineRef,
-    /// How far its ledger is known to be durable.
+    /// The durable end of its ledger.
     pub head: LedgerHead,
-    /// A ledger of the same name that is damaged, and was not gone on with.
+    /// A damaged ledger of the same name, which this line's ledger continues.
     pub damaged: Option<DamagedLedger>,
 }
 
-/// A ledger that is not as the rows know it.
+/// A ledger that differs from its rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DamagedLedger {
     pub ledger: LedgerPath,
     pub why: String,
 }
 
-/// What a check found of a ledger that is not as its row says.
+/// The result of checking a ledger that differs from its row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerFinding {
     pub ledger: LedgerPath,
-    /// Why it is damaged; none when it is whole again.
+    /// Why it is damaged; `None` when it is whole again.
     pub damage: Option<String>,
 }
 
-/// What the rows know of a ledger.
+/// What the rows know about a ledger.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KnownLedger {
-    /// How far it is known to be durable.
+    /// Its durable end.
     pub head: LedgerHead,
-    /// Why it is damaged, where it is.
+    /// Why it is damaged, if it is.
     pub damage: Option<String>,
 }
 
-/// The file that tells others that a run is complete, as it is sent.
+/// The file that is sent to show others that a run is complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentinelFile {
     /// Its path below the directory of sentinels.

@@ -1,5 +1,5 @@
-//! Notices: one message for each fact that people are to know, and each channel it goes by. A notice holds
-//! facts; its wording is made where it is sent.
+//! Notices: one message for each fact that people should know, and for each channel. A notice holds
+//! facts; `notify` words them when it sends it.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ words! {
         RunCompleted = "run-completed", "a run is complete at every destination";
         RunStale = "run-stale", "a run is open for longer than runs of its kind are";
         Parked = "parked", "files are parked";
-        /// Files wait for long for what may pass by itself, and are still tried.
+        /// Files wait for long for a condition that may pass by itself, and are still retried.
         UploadStuck = "upload-stuck", "files are tried in vain for long, and still are tried";
         Deaf = "deaf", "a drop directory is unreadable";
         DestinationHalted = "destination-halted", "a destination refuses our calls";
@@ -38,23 +38,23 @@ words! {
         DiskLow = "disk-low", "a file system has little free space";
         ReceiptsDamaged = "receipts-damaged",
             "a ledger does not hold, or the line of a file is not in it as it was written";
-        /// A source is kept, because a destination does not have what was sent.
+        /// A source is kept because a destination does not have what was sent.
         GoneAtDestination = "gone-at-destination",
             "a destination does not have a file as it was sent";
         Replaced = "replaced", "a file changed after it was sent: its newer version is there";
         Report = "report", "the summary of a day or a week";
-        /// It is sent when somebody asks for it, and never stored.
+        /// Sent on request, and never stored.
         Test = "test", "a test message";
     }
 }
 
 impl NoticeKind {
-    /// Returns the kinds that a channel may be told of: all but tests.
+    /// Returns the kinds that a channel may be configured for: all but tests.
     pub fn all_told() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|kind| *kind != Self::Test)
     }
 
-    /// Conditions: they last, and a second notice says that they are over.
+    /// Conditions: they last, and a second notice says that they have ended.
     pub const CONDITIONS: [Self; 8] = [
         Self::RunStale,
         Self::Deaf,
@@ -68,26 +68,26 @@ impl NoticeKind {
 }
 
 text_id! {
-    /// Notices that belong together: what failed for one reason, or one condition. Compared, never parsed.
+    /// The key of notices that belong together: one reason of failures, or one condition. Compared, never parsed.
     NoticeGroup
 }
 
 impl NoticeGroup {
-    /// Makes the key of a kind and what distinguishes it; only the last part may hold any character.
+    /// Builds the key of a kind and its distinguishing parts; only the last part may hold any character.
     pub fn of(kind: NoticeKind, parts: &[&str]) -> Self {
         Self::new([&[kind.as_str()], parts].concat().join("/"))
     }
 }
 
 words! {
-    /// A number or a time that a notice states.
+    /// A number or a time in a notice.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     pub enum NoticeNumber {
         /// Files that failed.
         Count = "count";
         /// Files of a run or of a period.
         Files = "file_count";
-        /// The length of these files together.
+        /// The total length of these files.
         Bytes = "size_bytes";
         /// Files that came after the run was closed.
         LateFiles = "late_file_count";
@@ -101,14 +101,14 @@ words! {
         FreeBytes = "free_bytes";
         TotalBytes = "total_bytes";
         ExpiresAt = "expires_at";
-        /// From the moment when a run was closed until all of it was there.
+        /// From the closing of a run to its completion.
         SecondsToThere = "seconds_to_there";
-        /// Of the runs of a period: on average, and at most.
+        /// The same for the runs of a period: mean and maximum.
         SecondsToThereMean = "seconds_to_there_mean";
         SecondsToThereMax = "seconds_to_there_max";
-        /// The first moment of a period.
+        /// Start of a period.
         From = "from";
-        /// The first moment after it.
+        /// End of a period, exclusive.
         Until = "until";
     }
 }
@@ -120,25 +120,25 @@ impl NoticeNumber {
     }
 }
 
-/// What a notice says. Each kind has the facts that it needs.
+/// The content of a notice. Each kind uses the fields that it needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoticeFacts {
     pub drop: Option<DirectoryName>,
-    /// Where a run is complete; or the one destination that it is about.
+    /// The destinations of a completed run; or the one destination of any other notice.
     pub destinations: Vec<DestinationName>,
-    /// What it is about: a run, the first file, a drop directory, a destination, a directory.
+    /// The subject: a run, the first file, a drop directory, a destination, a directory.
     pub name: String,
     pub directory: Option<String>,
-    /// Why; the word of a reason where files failed.
+    /// The reason; for failed files, its code.
     pub reason: Option<String>,
-    /// The reason in full, of the first file.
+    /// The first file's reason in full.
     pub detail: Option<String>,
-    /// How a run ended, by its own word.
+    /// The outcome of a run, in the sequencer's own word.
     pub outcome: Option<RunOutcome>,
-    /// The head of the ledger of a run that is complete: how many lines it has with the one that says so.
+    /// The head of a completed run's ledger, with the line that states the completion.
     #[serde(default)]
     pub ledger: Option<LineRef>,
-    /// The platform's own page of where it went.
+    /// The platform's own page of the run's target.
     #[serde(default)]
     pub url: Option<String>,
     pub numbers: BTreeMap<NoticeNumber, u64>,
@@ -146,8 +146,8 @@ pub struct NoticeFacts {
     pub items: Vec<NoticeItem>,
 }
 
-/// Receivers refuse messages of more than about a megabyte: more files or runs than this are counted and
-/// not named. `status` lists all that are parked.
+/// Limit of the named files or runs; more are only counted, because receivers refuse messages of
+/// more than about a megabyte. `status` lists all that are parked.
 pub const ITEMS_MAX: usize = 1_000;
 
 impl NoticeFacts {
@@ -162,12 +162,12 @@ impl NoticeFacts {
         self.with(number, u64::try_from(at.0).unwrap_or(0))
     }
 
-    /// Returns a number; zero where it is not stated.
+    /// Returns a number; zero where it is not given.
     pub fn number(&self, number: NoticeNumber) -> u64 {
         self.numbers.get(&number).copied().unwrap_or(0)
     }
 
-    /// Adds files that failed for the same reason, and returns those of them that are named.
+    /// Adds files that failed for the same reason, and returns those that are named.
     pub fn append(&mut self, more: &Self) -> Vec<NoticeItem> {
         for number in [NoticeNumber::Count, NoticeNumber::Bytes] {
             let sum = self.number(number).saturating_add(more.number(number));
@@ -180,14 +180,14 @@ impl NoticeFacts {
     }
 }
 
-/// One entry of a notice's list: a file that failed, or a run that was completed.
+/// One entry of a notice's list: a failed file, or a completed run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoticeItem {
-    /// The upload, of a file that failed.
+    /// The upload of a failed file.
     pub upload: Option<UploadId>,
     pub drop: DirectoryName,
-    /// The path of the file or run, as people read it; empty for all files that are runs of their own
-    /// together.
+    /// The path of the file or run, as it is shown; empty for the total of all files that are runs
+    /// of their own.
     pub name: String,
     pub file_count: u64,
     pub size: ByteCount,
@@ -200,49 +200,49 @@ pub enum ReportPeriod {
     Week,
 }
 
-/// One message by one channel: a row of the notices.
+/// One message for one channel: a row of the notices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     pub id: NoticeId,
     pub channel: Channel,
     pub kind: NoticeKind,
     pub group: NoticeGroup,
-    /// It says that the condition of its group is over.
+    /// It states that the condition of its group has ended.
     pub is_over: bool,
     pub facts: NoticeFacts,
-    /// When what it says happened.
+    /// When the stated event happened.
     pub at: WallTime,
-    /// Not sent before this time: until then files may be added to it.
+    /// Not sent before this time, so that more files can be added.
     pub due: WallTime,
 }
 
 impl Notice {
-    /// Returns the id that receivers see. Ids begin at one in each state: with its time an id is
-    /// unique among many states, too.
+    /// Returns the id that receivers see. Numbers begin at one in each database; together with the
+    /// time, the id is unique among databases too.
     pub fn public_id(&self) -> String {
         format!("{:x}-{}", self.at.0, self.id.0)
     }
 }
 
-/// A notice that was not sent yet, as it was stored.
+/// An unsent notice, as it was stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnsentNotice {
-    /// The notice, due when it is to be tried again.
+    /// The notice; its due time is that of the next attempt.
     pub notice: Notice,
     pub attempt_count: u32,
     pub refused_since: Option<WallTime>,
 }
 
-/// What a start reads of the notices.
+/// The notices that are loaded at a start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredNotices {
-    /// What was not sent yet, in order.
+    /// Unsent notices, in order.
     pub unsent: Vec<UnsentNotice>,
-    /// When the newest notice of each group was made or sent; that a condition is over does not count.
+    /// When the newest notice of each group was made or sent, without notices that a condition has ended.
     pub latest: Vec<(NoticeGroup, WallTime)>,
-    /// Conditions of which people were notified, and not yet that they are over.
+    /// Conditions that were notified and have not been notified as ended.
     pub standing: Vec<NoticeGroup>,
-    /// The end of the last period that was reported.
+    /// The end of the last reported period.
     pub reported_until: Option<WallTime>,
     /// The id after the last one ever given.
     pub next: Option<NoticeId>,

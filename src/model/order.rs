@@ -1,4 +1,4 @@
-//! What an operator orders, and of what. An order is the same value in the command that gives it, in the
+//! Orders of operators and their scope. An order is the same value in the command line, in the
 //! request to the daemon, and in the engine.
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use super::shown::Shown;
 use super::time::WallTime;
 use super::words::words;
 
-/// What an order is about.
+/// The scope of an order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
@@ -22,7 +22,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Returns whether an upload is meant.
+    /// Returns whether an upload is in the scope.
     pub fn covers(&self, upload: &Admission) -> bool {
         let AdmittedFile { drop, run, .. } = &upload.file;
         match self {
@@ -50,12 +50,12 @@ impl std::fmt::Display for Scope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verb {
-    /// Start nothing of it until told otherwise.
+    /// Start nothing in the scope until it is resumed.
     Pause,
     Resume,
-    /// Try at once what waits, and again what is parked.
+    /// Try waiting uploads at once, and parked ones again.
     Retry,
-    /// Try again what parked because its name is taken, in the way that was decided.
+    /// Try again uploads that are parked because their name is taken, as the operator decided.
     Decide(NameDecision),
     Abandon,
     /// Accept another directory at the path of a drop directory.
@@ -63,7 +63,7 @@ pub enum Verb {
 }
 
 words! {
-    /// What an operator decides about a name that is taken.
+    /// An operator's decision about a taken name.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     #[serde(rename_all = "kebab-case")]
     pub enum NameDecision {
@@ -77,17 +77,17 @@ words! {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderChange {
     pub of: Scope,
-    /// There is such a thing, and it has not ended.
+    /// The object of the order exists and has not ended.
     pub is_known: bool,
     pub upload_count: u64,
 }
 
 words! {
-    /// What stands of an order until it is taken back or carried out.
+    /// The lasting part of an order, until it is withdrawn or carried out.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     pub enum Standing {
         Paused = "paused";
-        /// It is to be given up, as soon as it is known what was begun for it.
+        /// The upload is to end as soon as it is known what was begun for it.
         GivenUp = "given-up";
     }
 }
@@ -99,14 +99,14 @@ pub enum OrderRecord {
         scope: Scope,
         at: WallTime,
     },
-    /// It was taken back, or carried out.
+    /// It was withdrawn, or carried out.
     Over {
         standing: Standing,
         scope: Scope,
     },
-    /// A rate holds, or what is configured does again.
+    /// A rate is set, or the configured one applies again.
     Bandwidth {
-        /// Bytes a second, none is unlimited; or nothing, and what is configured holds.
+        /// Bytes per second, inner `None` for unlimited; outer `None` for the configured rate.
         rate: Option<Option<u64>>,
         at: WallTime,
     },

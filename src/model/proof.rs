@@ -1,7 +1,7 @@
-//! What a destination says of a file at this moment, compared with what was sent.
+//! The present state of a file at its destination, compared with what was sent.
 //!
-//! `verify` shows it; disposal goes by it: a source goes only while every file of its run stands at
-//! every destination as it was sent.
+//! `verify` prints it; disposal requires it: a source is removed only while every file of its run
+//! is at every destination as it was sent.
 
 use std::fmt;
 
@@ -14,40 +14,40 @@ use super::id::{RemoteFileId, UploadId};
 use super::ledger::LineRef;
 use super::remote::{ContentMark, RemoteFile};
 
-/// What is known here of a file that was sent.
+/// What is known here about a sent file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentFile {
     pub size: ByteCount,
     pub mark: Option<ContentMark>,
-    /// The digest that the destination told of it when it was verified.
+    /// The digest that the destination reported when the file was verified.
     pub told: Option<ContentMark>,
     pub etag: Option<ETag>,
-    /// What the destination's ETags were worth.
+    /// What the destination's ETags prove.
     pub etag_mode: ETagMode,
 }
 
-/// One file of a run at one destination, as its row has it.
+/// One file of a run at one destination, from its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArrivedFile {
     pub upload: UploadId,
     pub path: SourcePath,
     pub sent: SentFile,
     pub remote: RemoteFileId,
-    /// The line that is its receipt.
+    /// Its receipt line.
     pub receipt: Option<LineRef>,
 }
 
-/// Why a run is not disposed of, when that is more than a passing failure.
+/// Why a run is not disposed of, where that is more than a passing failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DisposalDoubt {
-    /// A receipt is missing, or is not the one that was written.
+    /// A receipt is missing, or differs from the one that was written.
     ReceiptDamaged(String),
-    /// A file is not at a destination as it was sent, or whether it is cannot be told.
+    /// A file is not at a destination as it was sent, or cannot be checked.
     GoneAtDestination(String),
 }
 
 impl DisposalDoubt {
-    /// Returns it in words.
+    /// Returns it as text.
     pub fn text(&self) -> &str {
         match self {
             Self::ReceiptDamaged(text) | Self::GoneAtDestination(text) => text,
@@ -55,19 +55,19 @@ impl DisposalDoubt {
     }
 }
 
-/// How a file at a destination compares with what was sent.
+/// The result of comparing a file at a destination with what was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemoteStanding {
-    /// Size and digest are the same.
+    /// Size and digest are equal.
     Same,
-    /// The size is the same, and there is no digest to compare.
+    /// The size is equal, and there is no digest to compare.
     SameSize,
-    /// The size is the same, and so is its own digest, by a rule of the destination's, since it was
-    /// verified.
+    /// The size is equal, and the destination's own kind of digest has not changed since the file
+    /// was verified.
     AsVerified,
-    /// The size is the same, and its digest is over other parts than were sent.
+    /// The size is equal, and the digest covers parts of another size.
     OtherParts,
-    /// The size is the same, and its digest is of another kind.
+    /// The size is equal, and the digest is of another kind.
     OtherKind,
     OtherSize {
         there: ByteCount,
@@ -77,16 +77,16 @@ pub enum RemoteStanding {
         there: Md5,
         sent: Md5,
     },
-    /// It has another ETag than when it was verified, or none: it was replaced since.
+    /// Its ETag differs from the verified one, or is missing: it was replaced since.
     Replaced,
-    /// The destination does not tell its size.
+    /// The destination does not report its size.
     NoSize,
     /// The destination has no such file.
     NotThere,
 }
 
 impl RemoteStanding {
-    /// Compares what was sent with what the destination told of the file.
+    /// Compares what was sent with what the destination reports of the file.
     pub fn of(sent: &SentFile, there: Option<&RemoteFile>) -> Self {
         let Some(there) = there else { return Self::NotThere };
         match there.size {
@@ -96,7 +96,7 @@ impl RemoteStanding {
             Some(_) => {}
             None => return Self::NoSize,
         }
-        // Files without bytes are the same, whatever a digest says.
+        // Empty files are equal, whatever a digest says.
         let has_bytes = sent.size.0 > 0;
         let is_replaced = has_bytes && sent.etag.is_some() && sent.etag != there.etag;
         let marks = sent.mark.zip(there.mark).filter(|_| has_bytes);
@@ -121,16 +121,16 @@ impl RemoteStanding {
             (true, ETagMode::Md5 | ETagMode::Unknown) => {
                 Self::OtherDigest { there: theirs.md5_of_parts, sent: ours.md5_of_parts }
             }
-            // What is told is no digest of the content.
+            // The reported ETag is no digest of the content.
             (true, ETagMode::Opaque | ETagMode::ReadBack) => Self::OtherKind,
         }
     }
 
-    /// Returns whether it proves enough for the source to go: all that the destination gives agrees.
+    /// Returns whether it permits to remove the source: everything that the destination reports agrees.
     pub fn lets_source_go(self, etag_mode: ETagMode) -> bool {
         match self {
             Self::Same | Self::SameSize | Self::AsVerified => true,
-            // Where ETags were no digests when it was sent, they prove nothing either way.
+            // ETags that were no digests when it was sent prove nothing either way.
             Self::OtherParts | Self::OtherKind => {
                 matches!(etag_mode, ETagMode::Opaque | ETagMode::ReadBack)
             }
@@ -199,7 +199,7 @@ mod tests {
             (md5, mark(4, 1), there(Some(ByteCount(9)), mark(4, 1)), false),
             (md5, mark(4, 1), there(None, mark(4, 1)), false),
             (md5, mark(4, 1), None, false),
-            // A digest by another rule that has not changed.
+            // A digest by another rule, unchanged.
             (md5, mark(4, 1), there(size, mark(64, 9)), true),
             (opaque, mark(4, 1), there(size, mark(64, 9)), true),
             (unknown, mark(4, 1), there(size, mark(64, 9)), false),

@@ -1,4 +1,4 @@
-//! What the store writes, one thing at a time: a new upload, a fact about one, or a row of another table.
+//! The store's unit of writing: a new upload, a fact about one, or a row of another table.
 
 use std::time::Duration;
 
@@ -23,18 +23,18 @@ use super::time::WallTime;
 pub enum Record {
     Admit(Box<Admission>),
     Upload(UploadId, Fact),
-    /// An unfinished remote upload that must be removed, with or without an upload of ours behind it.
+    /// An unfinished remote upload must be removed, whether an upload of ours owned it or not.
     CleanupQueued {
         what: OpenCleanup,
         at: WallTime,
     },
-    /// That clean-up failed and will be tried again.
+    /// The clean-up failed and will be retried.
     CleanupDelayed {
         what: OpenCleanup,
         retry_at: WallTime,
         failure: Failure,
     },
-    /// That clean-up is done: the remote upload is not there.
+    /// The clean-up is done: the remote upload does not exist.
     CleanupDone {
         what: OpenCleanup,
     },
@@ -43,33 +43,33 @@ pub enum Record {
         id: TargetId,
         address: TargetAddress,
     },
-    /// The targets that a destination has from here on: its own first, then those that are declared to
-    /// be the same.
+    /// The targets of a destination from here on: its own first, then those that are declared to be
+    /// the same.
     TargetsInForce {
         destination: DestinationName,
         targets: Vec<TargetId>,
     },
-    /// What was completed for a destination at its former targets does not count as sent: the sources
-    /// are sent to its target.
+    /// What was completed for a destination at former targets does not count as sent: the sources
+    /// are sent to its current target.
     Resend {
         destination: DestinationName,
         target: TargetId,
-        /// Only uploads before this one do not count.
+        /// Only uploads with smaller ids do not count.
         before: UploadId,
     },
-    /// An upload waits for the place that another one holds, or does not any more.
+    /// An upload waits for the place that another one holds, or does not wait any more.
     PlaceAwaited {
         upload: UploadId,
         /// The upload that holds the place.
         holder: Option<UploadId>,
     },
-    /// A file of ours stands at a place.
+    /// A file of ours is at a place.
     PlaceHeld {
         target: TargetId,
         place: Target,
-        /// The upload that made it or found it, and its source.
+        /// The upload that made or found it, and its source.
         holder: PlaceHolder,
-        /// The upload made it: what stood there before does not any more.
+        /// The upload made it, so the file before it does not exist any more.
         is_made: bool,
     },
     /// A path that is not uploaded, and why.
@@ -79,65 +79,65 @@ pub enum Record {
         reason: IgnoreReason,
         at: WallTime,
     },
-    /// A path that was ignored and is not any more.
+    /// A path that was ignored is not ignored any more.
     NotIgnored {
         drop: DirectoryName,
         path: SourcePath,
     },
-    /// A file that was sent was touched since, and is still what was sent.
+    /// A sent file was touched since, and its content is still what was sent.
     Touched {
         drop: DirectoryName,
         path: SourcePath,
         fingerprint: Fingerprint,
     },
-    /// Nothing was at a path: what comes under it, or below it, is no newer version of what was sent.
+    /// Nothing was at a path: what appears at or below it later is no newer version of what was sent.
     Absent {
         drop: DirectoryName,
         path: SourcePath,
     },
-    /// A file that was sent stands under another name since: it is not sent again.
+    /// A sent file has another name since: it is not sent again.
     Moved {
         drop: DirectoryName,
         path: SourcePath,
         fingerprint: Fingerprint,
         /// Its upload, under its old name.
         upload: UploadId,
-        /// Since when we know.
+        /// When that was found.
         at: WallTime,
     },
-    /// A drop whose end the platform wants to be told.
+    /// A run whose end must be reported to the platform.
     RunOpened {
         destination: DestinationName,
         drop: DirectoryName,
         name: String,
         at: WallTime,
     },
-    /// The platform was told of a drop's end.
+    /// The end of a run was reported to the platform.
     RunFinished {
         destination: DestinationName,
         drop: DirectoryName,
         name: String,
         at: WallTime,
     },
-    /// The directory that has the name of a drop directory, from an upload on.
+    /// From an upload on, the directory that the name of a drop directory means.
     DirectoryInForce {
         drop: DirectoryName,
         directory: String,
         first: UploadId,
     },
     Run(Box<RunRow>),
-    /// A line that is no upload's stands in its ledger, synced.
+    /// A line that belongs to no upload is in its ledger, synced.
     LedgerAppended(Box<WrittenLine>),
     /// A ledger is damaged, or whole again.
     LedgerChecked(LedgerFinding),
-    /// What a run says of itself.
+    /// Words that a run's files give about it.
     RunWords {
         drop: DirectoryName,
         run: SourcePath,
         words: Vec<(String, String)>,
         samples: Vec<String>,
     },
-    /// A source is to be disposed of, or when that is has changed.
+    /// A source is to be disposed of, or its time for that has changed.
     DisposalQueued(Disposal),
     /// We are about to dispose of it.
     DisposalIntended {
@@ -152,71 +152,71 @@ pub enum Record {
         retry_at: WallTime,
         failure: Failure,
     },
-    /// It is disposed of, or stays after all.
+    /// It is disposed of, or is kept after all.
     DisposalEnded {
         drop: DirectoryName,
         run: SourcePath,
-        /// It is not there any more.
+        /// The source does not exist any more.
         is_done: bool,
         at: WallTime,
     },
     Notice(Box<Notice>),
-    /// More files failed for the reason of a notice that was not tried yet.
+    /// More files failed for the reason of a notice that was not attempted yet.
     NoticeFiles {
         id: NoticeId,
-        /// How many files it is about, named or not.
+        /// All files of the notice, named or not.
         file_count: u64,
         size: ByteCount,
-        /// The files that were added and are named.
+        /// The added files that are named.
         items: Vec<NoticeItem>,
     },
-    /// A notice was not accepted by its channel, and is tried again.
+    /// A channel did not accept a notice, which will be retried.
     NoticeDelayed {
         id: NoticeId,
         retry_at: WallTime,
         failure: Failure,
-        /// Since when its receiver has refused it, when it does.
+        /// Since when the receiver has refused it, if it does.
         refused_since: Option<WallTime>,
     },
-    /// The receiver of a notice refuses it for good: it is not tried any more.
+    /// The receiver refuses a notice permanently: it is not tried any more.
     NoticeGivenUp {
         id: NoticeId,
         at: WallTime,
         failure: Failure,
     },
-    /// A notice was accepted by its channel.
+    /// A channel accepted a notice.
     NoticeSent {
         id: NoticeId,
         at: WallTime,
     },
-    /// What an operator ordered, or that it holds no more.
+    /// An operator's order, or its end.
     Order(OrderRecord),
-    /// How well a drop directory is being watched.
+    /// The state of watching a drop directory.
     DirectoryHealth(DirectoryHealth),
-    /// What is configured; of other drop directories and destinations nothing is said any more.
+    /// The configured names; nothing is shown of other drop directories and destinations.
     Configured {
         drops: Vec<DirectoryName>,
         destinations: Vec<DestinationName>,
-        /// What is tried in vain for longer needs a person.
+        /// Attempts that fail for longer need a person.
         stuck_after: Duration,
     },
-    /// By how much this machine's clock is behind that of a destination, as its answers say.
+    /// How far this machine's clock is behind that of a destination, by its answers.
     DestinationClock {
         destination: DestinationName,
         behind_ns: i64,
     },
-    /// A destination's answers have shown something of its target that is kept for good.
+    /// A destination's answers have shown a lasting property of its target.
     DestinationLearned {
         destination: DestinationName,
         target: TargetId,
         what: Learned,
-        /// In full, for people; empty where there is nothing to add.
+        /// Text for people; empty where there is nothing to add.
         detail: String,
         at: WallTime,
     },
     DestinationHealth {
         destination: DestinationName,
-        /// Platform's name, for status while the daemon is down.
+        /// The platform's name, for `status` while the daemon is down.
         platform: String,
         /// `ok`, `throttled`, `unreachable` or `halted`.
         state: DestinationState,
@@ -234,32 +234,31 @@ pub struct Admission {
     pub file: AdmittedFile,
     pub destination: DestinationName,
     pub target_id: TargetId,
-    /// Under which name there.
+    /// Its folders and name at the destination.
     pub target: Target,
-    /// The part size we wish for; the platform may settle on another at begin.
+    /// The part size we wish for; the platform may choose another at begin.
     pub part_size: PartSize,
-    /// Smaller goes first within a drop: position in the drop's `order` list.
+    /// Smaller goes first within a drop directory: position in its `order` list.
     pub rank: u32,
     pub at: WallTime,
     /// Set when the upload cannot be planned and is parked from the start.
     pub parked: Option<ParkReason>,
-    /// What an operator decided about its name, which is taken.
+    /// The operator's decision about its taken name.
     pub decision: Option<NameDecision>,
 }
 
-/// A file in the version in which it was admitted, and whose it is.
+/// A file in its admitted version, with its provenance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdmittedFile {
     pub drop: DirectoryName,
     pub path: SourcePath,
     pub fingerprint: Fingerprint,
-    /// Which run it belongs to; the file's own path where it is alone.
+    /// The run it belongs to; the file's own path where it is alone.
     pub run: SourcePath,
-    /// It is the receipt of its run, which says to others that all is there: read from the receipts.
+    /// It is the sentinel of its run, which is read from the receipts.
     pub is_sentinel: bool,
-    /// Whose it was and where it lay when it was handed in; none of what a drop directory holds.
+    /// Owner and file system when it was handed in; `None` for a file of a drop directory.
     pub provenance: Option<Box<Provenance>>,
-    /// Which directory the drop directory is that it was seen in; none for what is in no drop
-    /// directory.
+    /// The identity of the drop directory it was seen in; `None` for a file of no drop directory.
     pub root: Option<RootIdentity>,
 }

@@ -1,4 +1,4 @@
-//! Remote things, in words that fit every platform.
+//! Remote objects, in terms that fit every platform.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,18 +6,18 @@ use super::bytes::{ByteCount, PartLimits, PartNumber, PartSize};
 use super::digest::{ETag, ETagLaw, Md5, PartNote};
 use super::id::{RemoteFileId, RemoteUploadId, VersionId};
 
-/// Where a file shall stand at its destination: its folders from the top of the project or bucket down, and
-/// its name. Frozen at admission, and in one allocation: hundreds of thousands may be queued.
+/// A file's location at its destination: its folders from the top of the project or bucket down, and its
+/// name. Frozen at admission, and one allocation, because hundreds of thousands may be queued.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Target {
     /// The folders, each followed by a slash, and the name.
     path: Box<str>,
-    /// Where the name begins: a name may hold a slash, a folder cannot.
+    /// Offset of the name: a name may contain a slash, a folder cannot.
     name_at: u32,
 }
 
 impl Target {
-    /// Returns the target of a name in folders; empty ones are left out.
+    /// Builds a target from folders and a name; empty folders are left out.
     pub fn new<F: AsRef<str>>(folders: impl IntoIterator<Item = F>, name: &str) -> Self {
         let mut path = String::new();
         for folder in folders {
@@ -32,7 +32,7 @@ impl Target {
         Self { path: path.into(), name_at }
     }
 
-    /// Returns the target of another name in the same folders.
+    /// Returns the target with another name in the same folders.
     #[must_use]
     pub fn with_name(&self, name: &str) -> Self {
         let path = [&self.path[..self.name_at as usize], name].concat();
@@ -68,7 +68,7 @@ impl Target {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteUpload {
     pub id: RemoteUploadId,
-    /// Length of every part but the last, as the platform settled it.
+    /// Length of every part but the last, as the platform chose it.
     pub part_size: PartSize,
     pub part_count: u32,
     /// Parts must go one at a time.
@@ -79,17 +79,17 @@ pub struct RemoteUpload {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenUpload {
     pub id: RemoteUploadId,
-    /// Where its file would stand, for people: a key, or a name.
+    /// The location of its file, for people: a key, or a name.
     pub place: String,
     pub size: Option<ByteCount>,
-    /// When it was begun, by the platform's clock, where told.
+    /// When it was begun, by the platform's clock, where it is reported.
     pub begun_at: Option<super::time::WallTime>,
 }
 
-/// A part the platform says it has.
+/// A part that the platform has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemotePart {
-    /// What is reported of it instead of the ETag.
+    /// Reported instead of the ETag.
     pub note: Option<PartNote>,
     pub number: PartNumber,
     pub etag: ETag,
@@ -98,31 +98,31 @@ pub struct RemotePart {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteFile {
     pub id: RemoteFileId,
-    /// The name it really has; a platform may have renamed it.
+    /// Its actual name; a platform may have renamed it.
     pub name: String,
     pub size: Option<ByteCount>,
-    /// The digest that dropferry left with it, where it did.
+    /// The digest that dropferry stored with it, if it did.
     pub mark: Option<ContentMark>,
-    /// When it was made, by the platform's clock, where told.
+    /// When it was created, by the platform's clock, where it is reported.
     pub created_at: Option<super::time::WallTime>,
-    /// What the storage tells versions of its content apart by.
+    /// The storage's mark of this version of the content.
     pub etag: Option<ETag>,
-    /// Which version it is, where the storage keeps several under one name.
+    /// Its version id, where the storage keeps several versions under one name.
     pub version: Option<VersionId>,
-    /// Which request made it, where it was looked up by its name and the platform keeps that.
+    /// The request that created it, where it was looked up by name and the platform keeps that.
     pub maker: Option<Maker>,
 }
 
-/// What a file says of the request that made it.
+/// What a file records about the request that created it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Maker {
     pub token: String,
-    /// The file's ETag, by which it is replaced and no other.
+    /// The file's ETag, the condition for replacing it.
     pub etag: ETag,
 }
 
 impl RemoteFile {
-    /// Builds a file of which nothing else is known.
+    /// Builds a file with nothing else known.
     pub fn known_as(id: RemoteFileId, name: impl Into<String>, size: Option<ByteCount>) -> Self {
         Self {
             id,
@@ -137,37 +137,37 @@ impl RemoteFile {
     }
 }
 
-/// A digest over the digests of all parts, left with a remote file so that sameness can be proved
+/// A digest over the digests of all parts, stored with a remote file so that equality can be proved
 /// later without a download: MD5 of the concatenated part MD5s, at a given part size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContentMark {
-    /// Part size the digest was taken with.
+    /// Part size of the digest.
     pub part_size: PartSize,
     /// MD5 over the binary MD5s of the parts in order.
     pub md5_of_parts: Md5,
 }
 
-/// What is said about a file besides its bytes.
+/// What is stored with a file besides its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Description {
     /// Key and value pairs, in order.
     pub metadata: Vec<(String, String)>,
     pub tags: Vec<String>,
-    /// Our own digest, when it shall be left with the file.
+    /// Our own digest, when it is to be stored with the file.
     pub mark: Option<ContentMark>,
 }
 
-/// What to do when a file of the same name is at the destination.
+/// The action when a file with the same name is at the destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum NamePolicy {
-    /// The same content counts as uploaded; another parks the upload.
+    /// Equal content counts as uploaded; other content parks the upload.
     SkipIfSame,
     Overwrite,
     Rename,
     Park,
 }
 
-/// What to do when an earlier version of a file, sent by us, is at the destination.
+/// The action when an earlier version of a file, sent by us, is at the destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ChangePolicy {
     /// It is replaced, where that is safe; else both are kept.
@@ -177,16 +177,16 @@ pub enum ChangePolicy {
     Park,
 }
 
-/// What to do about a file that is at the destination under the name of an upload.
+/// The actions for a file that has the name of an upload at the destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NamePolicies {
-    /// It is a stranger's.
+    /// For a file that is not ours.
     pub taken: NamePolicy,
-    /// It is our own earlier version.
+    /// For our own earlier version.
     pub changed: ChangePolicy,
 }
 
-/// When a platform takes metadata and tags.
+/// When a platform accepts metadata and tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Describes {
     /// With the request that begins the upload.
@@ -196,16 +196,16 @@ pub enum Describes {
     Never,
 }
 
-/// What became of a remote upload that was to be completed, as far as the platform can tell.
+/// The outcome of a complete request, as far as the platform knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Completion {
-    /// It was completed: here is the file.
+    /// It was completed: the file.
     Done(RemoteFile),
-    /// It is still there: nothing was completed.
+    /// The upload still exists: it was not completed.
     Pending,
-    /// Neither it nor its file is there.
+    /// Neither the upload nor its file exists.
     Gone,
-    /// The platform cannot tell, so that beginning again could make a second file.
+    /// The platform cannot say, so beginning again could create a second file.
     Unknown(String),
 }
 
@@ -226,21 +226,21 @@ pub struct Traits {
     /// Accepted parts must be reported before completing.
     pub reports_parts: bool,
     pub report_max: u32,
-    /// When metadata and tags can be said.
+    /// When metadata and tags can be set.
     pub describes: Describes,
-    /// It has to be called when all of a run is there.
+    /// It must be called when a run is complete.
     pub finishes_runs: bool,
-    /// A file has a place there that no two files can have.
+    /// No two files can have the same place.
     pub has_places: bool,
     /// The MD5 of a part must be known before it is sent.
     pub wants_md5_first: bool,
-    /// A file of one part is one request, which makes the file: nothing is begun or completed.
+    /// A file of one part is one request, which creates the file: nothing is begun or completed.
     pub sends_whole: bool,
-    /// It can be asked about a file by its id.
+    /// It can report a file by its id.
     pub can_inspect: bool,
     pub replaces: Replaces,
-    /// A part is sent by a call of the account, or its address is asked for by one: a pause of the account
-    /// holds it too.
+    /// A call of the account sends a part or fetches its address, so a pause of the account stops
+    /// parts too.
     pub parts_need_account: bool,
     pub etags: ETagLaw,
 }

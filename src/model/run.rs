@@ -1,7 +1,7 @@
-//! Drops as runs: which files belong together, when they are all there, what the run says of itself.
+//! Runs: which files belong together, when they are all there, what the run's own files say about it.
 //!
-//! A *run* is what an operator calls a drop: one run folder, one cell of it, or a file on its own.
-//! It is named by its path below the drop directory.
+//! A *run* is one run folder, one cell of it, or a single file, and is named by its path below the
+//! drop directory.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -24,17 +24,17 @@ pub enum Unit {
     Directory,
 }
 
-/// What a file is to its run, by its path alone.
+/// The role of a file in its run, by its path alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Role {
     Plain,
     /// Rewritten while the run is open: sent after it is closed.
     Held,
-    /// A marker, by its position in the profile's list (at most 63): sent after all others.
+    /// A marker, by its position in the profile's list (at most 63): sent after all other files.
     Marker(u8),
 }
 
-/// Where a file stands among others, by its path alone.
+/// A file's position among others, by its path alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Place {
     /// How many bytes of the path name its run; all of them where the file is its own run.
@@ -45,7 +45,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The place of a file on its own.
+    /// Returns the place of a single file.
     pub fn alone(path: &SourcePath) -> Self {
         Self { run_length: length(path.as_bytes()), rank: 0, role: Role::Plain }
     }
@@ -87,7 +87,7 @@ impl RunTally {
     }
 }
 
-/// Returns a path's length; a longer one than the system allows cannot come here.
+/// Returns a path's length; a path longer than the system allows never gets here.
 pub(crate) fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
@@ -97,19 +97,19 @@ words! {
     pub enum RunState {
         /// Files may still come.
         Open = "open";
-        /// Its writer is done with it, by its markers or for want of change.
+        /// Its writer has finished, as its markers or a period without change show.
         Closed = "closed";
         /// Every file of it is at every destination, with its receipt.
         Completed = "completed";
-        /// It was taken away before it was completed.
+        /// It was removed before it was completed.
         Gone = "gone";
-        /// A rule of its profile leaves it out: nothing of it is sent.
+        /// A rule of its profile excludes it: nothing of it is sent.
         Skipped = "skipped";
     }
 }
 
 words! {
-    /// Why a run is open, not completed, or left out.
+    /// Why a run is open, not completed, or skipped.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
     pub enum RunWait {
         MarkerMissing = "marker-missing", "a run is open until its marker is there";
@@ -123,11 +123,11 @@ words! {
     }
 }
 
-/// What a run waits for, or what is wrong with it.
+/// What a run waits for, or its problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunReason {
     pub code: RunWait,
-    /// The same for people, with what is meant.
+    /// The same for people, with names.
     pub text: String,
 }
 
@@ -137,28 +137,27 @@ impl RunReason {
     }
 }
 
-/// What a run's own files and its name say of it.
+/// What a run's own files and its name say about it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunReading {
     /// `{run_id}`, `{instrument}`, `{flowcell}`, `{date}`, `{sample}`, as far as they are known.
     pub words: BTreeMap<String, String>,
     /// Samples of its sample sheet, whose names begin the names of their files.
     pub samples: Vec<String>,
-    /// The files that name the run were there and whole: reading again would say the same.
+    /// The files that identify the run were complete: reading them again would give the same.
     pub is_identified: bool,
-    /// Which markers close it, as a set of positions in the profile's list: any one of the sets.
-    /// Empty when the profile has none and it closes for want of change.
+    /// Marker sets that close it, each as positions in the profile's list; any one of the sets
+    /// suffices. Empty when the profile has none and it closes after a period without change.
     pub closers: Vec<u64>,
-    /// Markers that do not come everywhere: while none of them is there, the closing time is so many times as
-    /// long.
+    /// Optional markers: while none of them is there, the closing time is multiplied by this.
     pub sooner_with: u64,
     pub patience: u32,
-    /// The same for people: `CopyComplete.txt`.
+    /// The missing markers for people: `CopyComplete.txt`.
     pub waits_for: String,
     pub outcome: Option<RunOutcome>,
-    /// Files that a manifest of the run lists and that are not there; the first few.
+    /// Missing files that a manifest of the run lists; the first few.
     pub missing: Vec<String>,
-    /// What could not be looked at, for people: a list that is too long.
+    /// What could not be read, for people: a list that is too long.
     pub notes: Vec<String>,
     pub late: LateMarkers,
     pub skip: SkipVerdict,
@@ -167,25 +166,25 @@ pub struct RunReading {
 /// What a run's waves of late files wait for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LateMarkers {
-    /// Which markers end a wave, as a set of positions in the profile's list.
+    /// The markers that end a wave, as positions in the profile's list.
     pub ends: u64,
-    /// Markers of waves that are not there although files of the wave are.
+    /// Missing markers of waves whose files are there.
     pub missing: Vec<String>,
 }
 
-/// Whether a run is left out by a rule of its profile.
+/// Whether a rule of its profile skips a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SkipVerdict {
     #[default]
     No,
-    /// What decides it is not there yet.
+    /// The deciding file is not there yet.
     Undecided,
-    /// It is, and why.
+    /// It is skipped, and why.
     Yes(String),
 }
 
 impl SkipVerdict {
-    /// Returns why the run is left out; none where it is not, as far as is known.
+    /// Returns why the run is skipped; `None` where it is not, as far as is known.
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Yes(reason) => Some(reason),
@@ -195,8 +194,8 @@ impl SkipVerdict {
 }
 
 impl RunReading {
-    /// Returns the sample that a file is of: the longest of the sheet with whose name and `_` or `.` the
-    /// file's name begins, else the run's own.
+    /// Returns the sample of a file: the longest one of the sheet that, followed by `_` or `.`,
+    /// begins the file's name; else the run's own.
     pub fn sample_of(&self, file_name: &[u8]) -> Option<&str> {
         let begins = |sample: &&String| {
             let rest = file_name.strip_prefix(sample.as_bytes());
@@ -207,7 +206,7 @@ impl RunReading {
     }
 }
 
-/// The order that closed a run whose markers or listed files had not come.
+/// The order that closed a run whose markers or listed files were missing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosedByHand {
     /// Who ordered it: `uid 1000`.
@@ -226,7 +225,7 @@ impl std::fmt::Display for ClosedByHand {
     }
 }
 
-/// How a run ended, by its own word.
+/// The outcome of a run, in the sequencer's own word.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunOutcome {
     /// The word: `RunCompleted`, `OutcomeFailed`.
@@ -237,9 +236,9 @@ pub struct RunOutcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRow {
     pub drop: DirectoryName,
-    /// The name that it was first seen with, by which it is known everywhere.
+    /// The first name it was seen with, which identifies it everywhere.
     pub name: SourcePath,
-    /// The name of its directory, where it was renamed since.
+    /// The current name of its directory, where it was renamed since.
     pub name_now: Option<SourcePath>,
     pub state: RunState,
     pub reason: Option<RunReason>,
@@ -248,38 +247,38 @@ pub struct RunRow {
     pub closed_at: Option<WallTime>,
     pub completion: RunCompletion,
     pub outcome: Option<RunOutcome>,
-    /// None where its markers closed it, or want of change.
+    /// `None` where markers or a period without change closed it.
     pub closed_by_hand: Option<ClosedByHand>,
-    /// It is open for longer than runs of its kind are.
+    /// It has been open for longer than runs of its kind are.
     pub is_stale: bool,
 }
 
 /// Files of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunFiles {
-    /// How many there were at the last scan, and their size.
+    /// Their number and size at the last scan.
     pub count: u64,
     pub size: ByteCount,
-    /// How many there were when it closed.
+    /// Their number when the run closed.
     pub closed_count: u64,
-    /// Uploads of them that an operator gave up.
+    /// Abandoned uploads of them.
     pub given_up_count: u64,
 }
 
-/// What proves that a run was complete.
+/// What proves that a run was completed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunCompletion {
-    /// How often it was: late files complete it again.
+    /// How often it was completed: late files complete it again.
     pub generation: u32,
-    /// When all of it was there, the last time.
+    /// When it was last completed.
     pub at: Option<WallTime>,
-    /// The line that said so.
+    /// The line that states it.
     pub receipt: Option<LineRef>,
     pub ledgers: LedgerNumbers,
 }
 
 impl RunRow {
-    /// Returns the row of a run that was just seen.
+    /// Returns the row of a run that was first seen at `at`.
     pub fn opened(drop: DirectoryName, name: SourcePath, at: WallTime) -> Self {
         Self {
             drop,
@@ -297,7 +296,7 @@ impl RunRow {
         }
     }
 
-    /// Returns whether it was completed since it was closed: what comes is of a wave.
+    /// Returns whether it was completed after it was closed: further files belong to a wave.
     pub fn is_late(&self) -> bool {
         self.completion.at.is_some() && self.completion.at >= self.closed_at
     }
@@ -315,11 +314,11 @@ impl RunRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenamedRun {
     pub run: SourcePath,
-    /// None where it has its first name again, or is gone.
+    /// `None` where it has its first name again, or is gone.
     pub name_now: Option<SourcePath>,
 }
 
-/// By what a run is known again.
+/// What identifies a run under another name.
 #[derive(Debug, Clone, Default)]
 pub struct RunTrace {
     /// Some of its files, in the versions that were admitted.
@@ -337,7 +336,7 @@ pub struct RunFile {
     pub destination: String,
 }
 
-/// What happens to a source when all of its run is there.
+/// What happens to a source when its run is complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Disposition {
     Keep,
@@ -353,21 +352,21 @@ pub enum WholeDigest {
     Sha256,
 }
 
-/// A disposal that is to be done.
+/// A disposal to carry out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disposal {
     pub drop: DirectoryName,
     pub run: SourcePath,
     pub is_file: bool,
     pub due: WallTime,
-    /// It was decided, and may have been done in part.
+    /// It was decided, and may have been carried out in part.
     pub is_intended: bool,
 }
 
 /// When files of a run are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Start {
-    /// As they settle, those that are rewritten all run long excepted.
+    /// As they settle, except files that are rewritten throughout the run.
     AsFilesSettle,
     WhenRunClosed,
 }
@@ -375,17 +374,17 @@ pub enum Start {
 /// How the runs of a drop directory are closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closing {
-    /// The profile reads what a run says of itself; otherwise it closes for want of change.
+    /// The profile reads the run's own files; otherwise it closes after a period without change.
     pub reads_runs: bool,
-    /// A run may be left out by what it says of itself: nothing of it is sent before that is read.
+    /// Its files may decide that it is skipped: nothing is sent before they are read.
     pub may_skip: bool,
-    /// What people call a run lies above several of ours.
+    /// A directory that people call a run holds several of our runs.
     pub has_groups: bool,
-    /// Files of a run say which one of the instrument it is: nothing of it is sent before they are read.
+    /// Files of a run identify it among the instrument's runs: nothing is sent before they are read.
     pub tells_runs_apart: bool,
-    /// For how long nothing may change before it is believed.
+    /// How long the run must be unchanged.
     pub quiet: Duration,
-    /// An open run whose markers do not come for so long is worth a word.
+    /// A run that is open for longer is reported as stale.
     pub stale_after: Duration,
 }
 

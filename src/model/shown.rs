@@ -1,14 +1,14 @@
-//! Text that others made, as it may stand before a person.
+//! Text from outside, escaped for people.
 //!
-//! Names of files, answers of platforms and words of orders may hold what a terminal obeys, what turns
-//! the direction of writing, or what is not seen at all. Whoever shows such text escapes it here, and
+//! Names of files, answers of platforms and words of orders may contain terminal controls,
+//! characters that change the writing direction, and invisible ones. Such text is escaped here, and
 //! nowhere else: in lines by [`Shown`], in JSON by [`json_shown`], whole output by [`lines_shown`].
-//! Escaping what is escaped changes nothing.
+//! Escaping twice changes nothing.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
-/// Writes a text with every character escaped that is no plain sign: `\n`, `\u{1b}`, `\u{202e}`.
+/// Displays a text with every misleading character escaped: `\n`, `\u{1b}`, `\u{202e}`.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<'a>(pub &'a str);
 
@@ -26,8 +26,8 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Returns whether a character does something else in a text than stand there: it controls a terminal,
-/// breaks a line, turns the direction of writing, or is invisible.
+/// Returns whether a character does not only show itself: it controls a terminal, breaks a line,
+/// changes the writing direction, or is invisible.
 ///
 /// Joiners (U+200C, U+200D) are plain: words of some languages need them.
 pub fn misleads(c: char) -> bool {
@@ -47,14 +47,14 @@ pub fn misleads(c: char) -> bool {
         )
 }
 
-/// Escapes a text of several lines; line breaks and tabulators stay.
+/// Escapes a text of several lines; line breaks and tabs stay.
 pub fn lines_shown(text: &str) -> Cow<'_, str> {
     let misleads = |c: char| misleads(c) && c != '\n' && c != '\t';
     escaped(text, misleads, |out, c| write!(out, "{}", c.escape_default()))
 }
 
-/// Escapes a document of JSON without changing what it says: in it, such characters stand in texts
-/// alone, where `\u` stands for them.
+/// Escapes a JSON document without changing its value: such characters occur only inside strings,
+/// where `\u` sequences are allowed.
 pub fn json_shown(document: &str) -> Cow<'_, str> {
     let misleads = |c: char| misleads(c) && !c.is_ascii_whitespace();
     escaped(document, misleads, |out, c| {
@@ -86,7 +86,7 @@ fn escaped(
 mod tests {
     use super::*;
 
-    /// One of each kind that misleads.
+    /// One of each misleading kind.
     const ODD: &str = "\0\t\n\r\u{7}\u{1b}[2J\u{7f}\u{85}\u{9b}31m\u{ad}\u{61c}\u{180e}\u{200b}\
         \u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{206f}\u{feff}\
         \u{fff9}\u{e0001}\u{e007f}";

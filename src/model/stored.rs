@@ -1,4 +1,4 @@
-//! What a start reads of the rows, and gives to the engine.
+//! What a start loads from the rows for the engine.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ use super::{
 /// What was stored when the daemon started.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredState {
-    /// Uploads that have not ended; where more follows, those that are more than queued.
+    /// Uploads that have not ended; where more follows, without those that are only queued.
     pub uploads: Vec<StoredUpload>,
-    /// More follows, in [`StoredRows`]. Until the last of them nothing is looked for in drop directories
-    /// and nothing is taken to be at its end.
+    /// More follows, in [`StoredRows`]. Until the last of it, no drop directory is scanned and
+    /// nothing counts as ended.
     pub follows: bool,
     pub targets: StoredTargets,
-    /// Runs whose end a platform has not been called for.
+    /// Runs whose end was not reported to the platform.
     pub open_runs: Vec<RunEndKey>,
     pub runs: Vec<StoredRun>,
     /// Sources that are to be disposed of.
@@ -27,67 +27,67 @@ pub struct StoredState {
     /// Paths that are not uploaded.
     pub ignored: Vec<StoredIgnored>,
     pub roots: Vec<StoredRoot>,
-    /// The directories that the names of drop directories stood for, each from an upload on.
+    /// The directories that drop directory names meant, each from an upload on.
     pub directories: Vec<(DirectoryName, UploadId, String)>,
-    /// Notices that are still to be sent.
+    /// Notices to be sent.
     pub notices: StoredNotices,
     /// What operators ordered, and since when.
     pub orders: Vec<(Standing, Scope, WallTime)>,
-    /// The id after the last one ever given.
+    /// The id after the last one that was given out.
     pub next_upload: Option<UploadId>,
 }
 
-/// What is stored and follows a start, in this order.
+/// What follows the first load, in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StoredRows {
-    /// What belongs to drop directories that another configuration put in, uploads and files excepted.
+    /// Rows of drop directories that a new configuration adds, without uploads and files.
     Directories(Box<StoredState>),
     /// Uploads that are queued, and nothing more.
     Uploads(Vec<StoredUpload>),
-    /// Versions of files whose upload ended well or was given up, at each destination, where another
-    /// upload of the file is open; in the order of their uploads, for destinations may be at different
+    /// Versions whose upload is receipted or abandoned, at each destination, for files with another
+    /// open upload; in the order of their uploads, because destinations may have different
     /// versions.
     Known(Vec<KnownFile>),
-    /// That was all.
+    /// The last portion was loaded.
     End,
 }
 
 /// One upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredUpload {
-    /// What was frozen at admission, with the name in force.
+    /// The frozen admission, with its current name.
     pub admission: Admission,
-    /// How far it is.
+    /// Its progress.
     pub state: UploadState,
     /// Its parts in order, when it has a layout.
     pub parts: Vec<PartState>,
-    /// The upload whose place it waits for.
+    /// The upload that holds the place it waits for.
     pub waits_for: Option<UploadId>,
 }
 
 /// The targets of destinations.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredTargets {
-    /// Every target that was ever known.
+    /// All targets, past and present.
     pub known: Vec<(TargetId, TargetAddress)>,
-    /// The targets that each destination had: its own first.
+    /// The targets that each destination had: its current one first.
     pub in_force: Vec<(DestinationName, Vec<TargetId>)>,
-    /// What the answers of destinations have shown of their targets.
+    /// What answers have shown about targets.
     pub learned: Vec<(TargetId, Learned)>,
     /// Remote uploads to remove.
     pub cleanups: Vec<OpenCleanup>,
 }
 
-/// One run at one destination, which the platform is to be told the end of.
+/// One run at one destination, whose end must be reported to the platform.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RunEndKey {
     pub destination: DestinationName,
     pub drop: DirectoryName,
-    /// The run's name, which is its top folder there.
+    /// The run's name: its top folder at the destination.
     pub name: String,
 }
 
-/// One run, with what its files say of it.
+/// One run, with what its files say about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredRun {
     pub row: RunRow,

@@ -1,8 +1,8 @@
-//! What a destination is: its target, not its name.
+//! The identity of a destination: its target, not its name.
 //!
-//! A name in the configuration may be given another address, bucket or project. What was completed at
-//! the former one stays there and proves nothing at the new one, so every upload keeps the id of the
-//! target that it was sent to.
+//! The configuration may give a name another address, bucket or project. What was completed at the
+//! former target stays there and proves nothing at the current one, so every upload keeps the id of
+//! the target that it was sent to.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use super::id::{DestinationName, RemoteFileId, RemoteUploadId, UploadId};
 use super::remote::RemoteFile;
 use super::words::words;
 
-/// Names one target for as long as the database lives.
+/// Identifies one target for the lifetime of the database.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -26,7 +26,7 @@ impl fmt::Display for TargetId {
     }
 }
 
-/// Where a target is. Two destinations with the same address are one target.
+/// The address of a target. Two destinations with the same address are one target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TargetAddress {
     pub platform: String,
@@ -42,7 +42,7 @@ impl TargetAddress {
         self.platform == "s3"
     }
 
-    /// Returns the platform's own page of it, for people; none where none is known.
+    /// Returns the platform's own web page of it, where one is known.
     pub fn page(&self) -> Option<String> {
         let host = self.base_url.strip_prefix("https://")?.split('/').next()?;
         let container = &self.container;
@@ -75,14 +75,14 @@ impl fmt::Display for TargetAddress {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormerTarget {
     pub destination: String,
-    /// The target; `None` when its row is not there.
+    /// The target; `None` when its row is missing.
     pub address: Option<TargetAddress>,
     /// How many uploads were completed there.
     pub completed_count: u64,
 }
 
 impl FormerTarget {
-    /// Says it to an operator.
+    /// Returns a sentence for operators.
     pub fn sentence(&self) -> String {
         let Self { destination, address, completed_count } = self;
         let uploads = if *completed_count == 1 { "upload was" } else { "uploads were" };
@@ -97,20 +97,20 @@ impl FormerTarget {
     }
 }
 
-/// A remote upload that is to be removed.
+/// A remote upload to remove.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OpenCleanup {
     pub destination: DestinationName,
     pub target: TargetId,
     pub remote: RemoteUploadId,
-    /// The upload that gave it up for another one: it is kept until that is begun, or is not to be.
+    /// The upload that replaced it by another one: it is kept until that is begun, or is not needed.
     pub after: Option<UploadId>,
 }
 
-/// A source as the owner of a place: a path below a drop directory, whatever the name of that is.
+/// The source of a place: a path below a drop directory, independent of that directory's name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlaceSource {
-    /// The drop directory's path; of a sentinel, what stands for the receipts of its drop directory.
+    /// The drop directory's path; for a sentinel, a stand-in for the receipts of its drop directory.
     pub directory: String,
     pub path: SourcePath,
 }
@@ -121,7 +121,7 @@ impl fmt::Display for PlaceSource {
     }
 }
 
-/// The upload that made what stands at a place, and its source.
+/// The upload that made the file at a place, and its source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlaceHolder {
     pub upload: UploadId,
@@ -133,12 +133,12 @@ pub struct PlaceHolder {
 pub struct EarlierVersion {
     pub upload: UploadId,
     pub file: RemoteFileId,
-    /// As it was verified.
+    /// The verified ETag.
     pub etag: Option<ETag>,
 }
 
 impl EarlierVersion {
-    /// Returns whether a file that was found at its place is still this one.
+    /// Returns whether a file found at its place is still this one.
     pub fn is(&self, found: &RemoteFile) -> bool {
         let is_other = self.etag.as_ref().zip(found.etag.as_ref()).is_some_and(|(a, b)| a != b);
         self.file == found.id && !is_other
@@ -149,23 +149,23 @@ impl EarlierVersion {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Supersession {
     pub earlier: EarlierVersion,
-    /// The rename that comes next, where the platform replaces no file in one step.
+    /// The next rename, where the platform cannot replace a file in one step.
     pub renames: Option<RenameStep>,
 }
 
 words! {
-    /// The steps by which two files change places, each durable before its act.
+    /// The steps that swap the names of two files, each durable before its act.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
     pub enum RenameStep {
-        /// The newer one is sent under a name of its own.
+        /// The newer file is sent under a name of its own.
         Beside = "beside";
-        /// The earlier one gets another name.
+        /// The earlier file gets another name.
         Aside = "aside";
-        /// The newer one gets the name.
+        /// The newer file gets the name.
         In = "in";
-        /// The newer one gets the name, at which nothing was found.
+        /// The newer file gets the name, which no file has.
         Alone = "alone";
-        /// The earlier one is removed.
+        /// The earlier file is removed.
         Out = "out";
     }
 }
@@ -173,9 +173,9 @@ words! {
 /// What the rows know of a place.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlaceFound {
-    /// Another source of ours that has it.
+    /// Another source of ours that holds it.
     pub other: Option<PlaceHolder>,
-    /// What the same source has there.
+    /// The earlier version of the same source there.
     pub earlier: Option<EarlierVersion>,
     /// The source of that version was disposed of, or its path was seen empty since.
     pub was_absent: bool,

@@ -1,10 +1,10 @@
-//! Time as a value. Layers 0 and 1 are handed a [`Now`]; only `clock.rs` reads a clock.
+//! Time as a value. Layers 0 and 1 get a [`Now`]; only `clock.rs` reads a clock.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A moment on a clock that never goes back, counted from the start of the process.
+/// A moment on a monotonic clock, counted from the start of the process.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -16,7 +16,7 @@ impl Monotonic {
         Self(self.0.saturating_add(delay))
     }
 
-    /// Returns how long ago `earlier` was, or zero when it lies ahead.
+    /// Returns the time since `earlier`, or zero when that lies ahead.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -34,7 +34,7 @@ impl WallTime {
         Self(self.0.saturating_add(i64::try_from(delay.as_nanos()).unwrap_or(i64::MAX)))
     }
 
-    /// Returns how long it is from `self` until `later`, or zero when it has passed.
+    /// Returns the time from `self` until `later`, or zero when that has passed.
     pub fn until(self, later: Self) -> Duration {
         Duration::from_nanos(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
     }
@@ -49,7 +49,7 @@ pub struct Now {
     pub wall: WallTime,
 }
 
-/// A duration for people, in its two largest units.
+/// Formats a duration for people, in its two largest units.
 pub fn lasted(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),

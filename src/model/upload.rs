@@ -1,10 +1,10 @@
 //! The law of an upload: which fact may follow which state, and what it leads to.
 //!
-//! [`transition`] alone knows. The engine applies it to memory, the store's writer to rows, recovery to what it
-//! loads, so the three cannot disagree. It turns nothing into acts: that is `engine/transfers/upload.rs`.
+//! Only [`transition`] knows. The engine applies it to memory, the store's writer to rows, and recovery to what it
+//! loads, so the three cannot disagree. The acts that follow are decided in `engine/transfers/upload.rs`.
 //!
 //! An upload has a *stage*, which only facts move, and a *hold* on top of it, which says whether it
-//! may go on. Parking and waiting keep the stage, so nothing is lost by stopping.
+//! may continue. Parking and waiting keep the stage, so a stop loses nothing.
 //!
 //! ```text
 //! Queued ─► Beginning ─► Sending ─► Completing ─► Completed ─► Verified ─► Receipted
@@ -12,9 +12,9 @@
 //! any before Completed ─► Ended(SourceChanged); any before Receipted ─► Ended(Abandoned)
 //! Beginning, Sending, Completing ─► Queued when the platform lost the upload
 //! any before Receipted ─► Queued when the destination has another target
-//! Completed ─► Queued when what was put together of our parts is not what was sent
+//! Completed ─► Queued when the completed file is not what was sent
 //! ```
-//! While it is Verified its file may be exported: intended ─► started ─► done, or failed and again.
+//! While it is Verified, its file may be exported: intended ─► started ─► done, or failed and retried.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,20 +27,20 @@ use super::remote::{RemoteFile, RemoteUpload};
 use super::target::{RenameStep, Supersession};
 use super::time::WallTime;
 
-/// What is durable about one upload, its parts excepted.
+/// The durable state of one upload, without its parts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadState {
     pub stage: Stage,
     pub hold: Hold,
     pub etag_mode: ETagMode,
     pub accepted_count: u32,
-    /// Parts the platform knows of.
+    /// Parts that were reported to the platform.
     pub reported_count: u32,
     /// How often the platform lost the upload.
     pub restart_count: u32,
     pub failed: FailedAttempts,
     pub described: bool,
-    /// The whole source was digested, where the receipt wants that.
+    /// The whole source was digested, where the receipt requires that.
     pub digested: bool,
     pub wire: WireBytes,
     /// Its export, once one was intended.
@@ -49,12 +49,12 @@ pub struct UploadState {
     pub supersedes: Option<Box<Supersession>>,
 }
 
-/// What an upload put on the wire.
+/// The traffic of an upload.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WireBytes {
-    /// Bytes that went over it, also in vain, but for those that are in flight.
+    /// Bytes sent, also without effect; without those in flight.
     pub sent: ByteCount,
-    /// Bytes in flight, as they were counted last. What a kill leaves here was sent.
+    /// Bytes in flight at the last count. After a kill they count as sent.
     pub in_flight: ByteCount,
 }
 
@@ -83,11 +83,11 @@ impl UploadState {
         ByteCount(self.wire.sent.0.saturating_sub(accepted.0))
     }
 
-    /// Counts bytes that are in flight no more.
+    /// Moves bytes from in flight to sent.
     fn landed(&mut self, sent: ByteCount) {
         self.wire.sent = ByteCount(self.wire.sent.0.saturating_add(sent.0));
-        // Of other parts in flight, what went since they were counted may be subtracted as well: it is
-        // counted again in a second.
+        // This may also subtract bytes of other parts that were sent since the last count; the next
+        // count, a second later, corrects it.
         self.wire.in_flight = ByteCount(self.wire.in_flight.0.saturating_sub(sent.0));
     }
 
@@ -100,48 +100,48 @@ impl UploadState {
         }
     }
 
-    /// Returns the rename that comes next, before the earlier version of its file is replaced.
+    /// Returns the next rename before the earlier version of its file is replaced.
     pub fn rename_step(&self) -> Option<RenameStep> {
         self.supersedes.as_ref()?.renames
     }
 
-    /// Returns whether its file is whole and has not taken the place of the earlier version yet.
+    /// Returns whether its file is complete but has not taken the place of the earlier version.
     pub fn is_renaming(&self) -> bool {
         matches!(self.stage, Stage::Verified { .. }) && self.rename_step().is_some()
     }
 
-    /// Returns whether an export was intended that is not done.
+    /// Returns whether an export was intended and is not done.
     pub fn is_exporting(&self) -> bool {
         self.export.as_ref().is_some_and(|export| export.step != ExportStep::Done)
     }
 }
 
-/// How far an upload is. What a stage needs, it carries.
+/// The progress of an upload. Each stage carries its own data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
     /// Admitted; nothing exists remotely.
     Queued,
-    /// We asked, or were about to ask, for a remote upload.
+    /// We asked for a remote upload, or were about to.
     Beginning {
         since: WallTime,
     },
     Sending {
         remote: RemoteUpload,
     },
-    /// We asked, or were about to ask, to put the parts together.
+    /// We asked to put the parts together, or were about to.
     Completing {
         remote: RemoteUpload,
         since: WallTime,
     },
     Completed {
         file: RemoteFile,
-        /// The layout it was sent in; `None` when it was found there.
+        /// The layout it was sent in; `None` when the file was already there.
         remote: Option<RemoteUpload>,
     },
-    /// It was compared with what we sent.
+    /// The remote file was compared with what was sent.
     Verified {
         file: RemoteFile,
-        /// The layout it was sent in; `None` when it was found there.
+        /// The layout it was sent in; `None` when the file was already there.
         remote: Option<RemoteUpload>,
     },
     /// Its receipt is durable: the good end.
@@ -152,7 +152,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Returns the word kept in the database.
+    /// Returns the word in the database.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -176,7 +176,7 @@ impl Stage {
         }
     }
 
-    /// Returns whether nothing will happen to the upload any more.
+    /// Returns whether the upload has ended.
     pub fn is_end(&self) -> bool {
         matches!(self, Self::Receipted { .. } | Self::Ended(_))
     }
@@ -185,12 +185,12 @@ impl Stage {
 /// Ends other than a receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EndReason {
-    /// The source became another version.
+    /// The source is another version.
     SourceChanged,
     Abandoned,
 }
 
-/// Whether an upload may go on.
+/// Whether an upload may continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hold {
     None,
@@ -203,7 +203,7 @@ pub enum Hold {
     },
 }
 
-/// What is durable about one part.
+/// The durable state of one part.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum PartState {
     #[default]
@@ -212,10 +212,10 @@ pub enum PartState {
         /// Digest of the bytes we read.
         md5: Md5,
         etag: ETag,
-        /// What is to be reported instead of the ETag.
+        /// Reported instead of the ETag.
         note: Option<PartNote>,
     },
-    /// The storage has it and the platform was told.
+    /// The storage has it, and it was reported to the platform.
     Reported {
         /// Digest of the bytes we read.
         md5: Md5,
@@ -224,12 +224,12 @@ pub enum PartState {
 }
 
 impl PartState {
-    /// Returns what is to be reported instead of the ETag.
+    /// Returns the note to report instead of the ETag.
     pub fn note(&self) -> Option<&PartNote> {
         if let Self::Accepted { note, .. } = self { note.as_ref() } else { None }
     }
 
-    /// Returns digest and ETag of a part that the storage has.
+    /// Returns digest and ETag of an accepted part.
     pub fn checkpoint(&self) -> Option<(Md5, &ETag)> {
         match self {
             Self::Open => None,
@@ -246,7 +246,7 @@ pub struct IllegalFact {
     pub fact: String,
 }
 
-/// Applies one fact to an upload, or says why it may not be.
+/// Returns the state after one fact, or an error when the law forbids the fact.
 pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, IllegalFact> {
     let mut next = state.clone();
     match fact {
@@ -320,7 +320,7 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
     Ok(next)
 }
 
-/// Notes which earlier version is replaced, and how far that is; `None` where nothing may be replaced.
+/// Sets which earlier version is replaced, and the step of that; `None` where nothing may be replaced.
 fn supersede(
     next: &mut UploadState,
     by: Option<&Supersession>,
@@ -334,8 +334,8 @@ fn supersede(
     Some(())
 }
 
-/// Enters a stage, where nothing was tried yet; a begin that failed is no stage that was passed. The remote
-/// upload of before is none any more after some facts, and what was done with its file is to be done again.
+/// Enters a stage, with no attempts counted yet; a failed begin keeps them. Some facts drop the
+/// former remote upload, and with it everything that was done with its file.
 fn enter(next: &mut UploadState, stage: Stage, fact: &Fact) {
     let is_to_begin = |stage: &Stage| matches!(stage, Stage::Queued | Stage::Beginning { .. });
     if !is_to_begin(&next.stage) || !is_to_begin(&stage) {
@@ -354,7 +354,7 @@ fn enter(next: &mut UploadState, stage: Stage, fact: &Fact) {
     }
 }
 
-/// Applies one fact to one of the parts it names, or says why it may not be.
+/// Returns a part's state after one fact, or an error when the law forbids the fact.
 ///
 /// # Errors
 /// [`IllegalFact`] when the part is not in the state the fact presumes.
@@ -400,7 +400,7 @@ impl Stage {
     }
 }
 
-/// The table of stages: `None` is what the law forbids.
+/// The table of stages; `None` is forbidden.
 fn next_stage(state: &UploadState, fact: &Fact) -> Option<Stage> {
     use Stage::{Beginning, Completed, Completing, Ended, Queued, Receipted, Sending, Verified};
     Some(match (&state.stage, fact) {
@@ -426,7 +426,7 @@ fn next_stage(state: &UploadState, fact: &Fact) -> Option<Stage> {
         }
         (Beginning { .. } | Sending { .. } | Completing { .. }, Fact::RemoteGone) => Queued,
         (stage, Fact::Retargeted { .. }) if !stage.is_end() => Queued,
-        // What was put together of our parts was found to be something else.
+        // The completed file was found to differ from what was sent.
         (Completed { remote: Some(_), .. }, Fact::RemoteGone) => Queued,
         (stage, Fact::SourceChanged { .. }) if stage.is_before_completed() => {
             Ended(EndReason::SourceChanged)
@@ -436,7 +436,7 @@ fn next_stage(state: &UploadState, fact: &Fact) -> Option<Stage> {
     })
 }
 
-/// The table of exports: only of a file that is verified.
+/// The table of exports: only for a verified file.
 fn next_export(state: &UploadState, fact: &Fact) -> Option<Export> {
     if !matches!(state.stage, Stage::Verified { .. }) {
         return None;
@@ -473,7 +473,7 @@ fn forget_parts(next: &mut UploadState) {
     next.described = false;
 }
 
-/// Moves the part counts; `None` when they would leave their bounds.
+/// Updates the part counts; `None` when they would leave their bounds.
 #[expect(clippy::wildcard_enum_match_arm, reason = "only called with the three facts of parts")]
 fn count_parts(next: &mut UploadState, fact: &Fact) -> Option<()> {
     let Stage::Sending { remote } = &next.stage else { return None };

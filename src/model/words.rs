@@ -1,4 +1,4 @@
-//! Enums whose values are words: in the database, in JSON, in the configuration.
+//! Enums whose values are words in the database, in JSON and in the configuration.
 
 /// Defines an enum with a word for each value, and with a sentence for people where one is given.
 macro_rules! words {
@@ -9,7 +9,7 @@ macro_rules! words {
         words! { $(#[$attribute])* pub enum $name { $($(#[$doc])* $value = $word;)+ } }
 
         impl $name {
-            /// Says it to an operator.
+            /// Returns a sentence for operators.
             pub fn sentence(self) -> &'static str {
                 match self {
                     $(Self::$value => $sentence,)+
@@ -25,17 +25,17 @@ macro_rules! words {
         pub enum $name { $($(#[$doc])* $value,)+ }
 
         impl $name {
-            /// Every value, in the order of their definition.
+            /// Every value, in the order of definition.
             pub const ALL: [Self; [$($word),+].len()] = [$(Self::$value),+];
 
-            /// Returns the word: kept in the database, and shown.
+            /// Returns the word that is stored and shown.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$value => $word,)+
                 }
             }
 
-            /// Reads what [`Self::as_str`] wrote.
+            /// Parses a word of [`Self::as_str`].
             pub fn parse(word: &str) -> Option<Self> {
                 Self::ALL.into_iter().find(|value| value.as_str() == word)
             }

@@ -1,4 +1,4 @@
-//! The law as a table, and what no sequence of facts may break.
+//! The law as a table, and properties that hold for every sequence of facts.
 
 use proptest::prelude::*;
 
