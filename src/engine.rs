@@ -1,23 +1,23 @@
-//! The engine: decides what to do next, and does nothing.
+//! The engine decides what to do next, and performs nothing itself.
 //!
 //! [`Engine::handle`] takes one [`Event`] and appends [`Effect`]s; [`Engine::next_deadline`] says
 //! when to call it with [`Event::Timer`]. No clock, no random source, no file system, no log above
 //! debug: the same events at the same times give the same effects, byte for byte. The shell
 //! (`daemon.rs`) and the simulation drive it in the same way.
 //!
-//! This file is the door: one turn, and which machine has its turn when. The machines are in `machines`, which
-//! delivers what one says to another (`dispatch`): what is on disk in a drop directory, and what becomes of
-//! it, is `intake`; a destination with all its uploads is `transfers`; who is notified of what is `notices`;
-//! pauses and other orders are `orders`; what the destinations share is in `shared`: `permits`, `claims`,
-//! `targets`, and `loading`, which has what is still being read from the rows.
+//! This file has the only entry point: one turn, and the order of the machines in it. `machines` owns the
+//! machines and delivers the messages between them (`dispatch`): `intake` is a drop directory, with the files
+//! in it and their disposal; `transfers` is a destination with all its uploads; `notices` decides who is
+//! notified of what; `orders` holds pauses and other orders; `shared` holds what destinations share:
+//! `permits`, `claims`, `targets`, and `loading`, the rows that are still being read.
 //!
-//! *Decide, commit, act*: everything decided in one call to `handle` is committed in one
-//! transaction. Acts that change something at the far side wait for the commit
-//! ([`Effect::Commit`]); reads and questions do not ([`Effect::Start`]). Memory moves when the decision is made; it is ahead of
-//! the disk by at most the commits under way, and no act that cannot be repeated overtakes one.
+//! *Decide, commit, act*: everything that one call to `handle` decides is committed in one transaction.
+//! Acts that change something at a destination wait for the commit ([`Effect::Commit`]); reads and
+//! questions do not ([`Effect::Start`]). Memory changes with the decision, so it is ahead of the disk by
+//! the commits in progress, and no act that cannot be repeated overtakes one.
 //!
-//! A crash loses this memory and nothing else: [`Engine::load`] builds it again from rows, and
-//! every upload then asks before it acts.
+//! A crash loses only this memory: [`Engine::load`] builds it again from rows, and every upload
+//! then asks before it acts.
 
 pub mod check;
 mod claims;
@@ -63,14 +63,14 @@ use view::View;
 
 use crate::model::{Monotonic, Now, Record, StoredState};
 
-/// The engine. See the module's head.
+/// The engine. See the module documentation.
 #[derive(Debug)]
 pub struct Engine {
     machines: Machines,
 }
 
 impl Engine {
-    /// Starts from what is stored. This is recovery; there is no other start.
+    /// Builds the engine from stored state. This is recovery; there is no other start.
     pub fn load(
         settings: Settings,
         mut stored: StoredState,
@@ -86,12 +86,12 @@ impl Engine {
         engine
     }
 
-    /// Takes one event and appends what is to be done.
+    /// Handles one event and appends the effects.
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Effect>) {
         self.handle_all(now, [event], out);
     }
 
-    /// Takes events in order and appends what is to be done after all of them: decided together, and
+    /// Handles events in order and appends the effects of all of them: decided together, and
     /// committed together.
     pub fn handle_all(
         &mut self,
@@ -178,9 +178,9 @@ impl Engine {
         }
     }
 
-    /// Starts everything that may run. The order is fixed, so that the same state always leads to the same
-    /// acts: waits that are over, drop directories, each destination in turn, receipts, and then parts over
-    /// all destinations until permits or memory are used up.
+    /// Starts everything that may run. The order is fixed, so that the same state always leads to
+    /// the same acts: expired waits, drop directories, each destination, receipts, and then parts
+    /// over all destinations until permits or memory are used up.
     fn pump(&mut self, turn: &mut Turn) {
         if self.machines.orders.is_draining() {
             return;
@@ -188,7 +188,7 @@ impl Engine {
         self.machines.with_all_transfers(turn, Transfers::wake);
         self.machines.start_reading(turn);
         self.machines.with_intakes(turn, Intake::check_stalled);
-        // What files mean, only all that is stored tells: one that is not known yet would be sent again.
+        // A file can be judged only when all rows are loaded: one whose row is missing would be sent again.
         if self.machines.shared.loading.is_none() {
             self.machines.with_intakes(turn, Intake::advance);
         }
@@ -215,7 +215,7 @@ impl Engine {
         }
     }
 
-    /// Records the notices of a turn, and hands out what is due of them.
+    /// Records the notices of a turn, and emits those that are due.
     fn notify(&mut self, turn: &mut Turn) {
         let Machines { intakes, transfers, notices, .. } = &mut self.machines;
         let scene = Scene { intakes, transfers };
@@ -233,14 +233,14 @@ impl Engine {
         }
     }
 
-    /// Hands out what a turn decided, and keeps account of what is to become durable by it.
+    /// Emits what a turn decided, and tracks what will be durable by it.
     fn flush(&mut self, turn: Turn, out: &mut Vec<Effect>) {
         if turn.flush(out) {
             self.machines.shared.permits.disk().handed_over();
         }
     }
 
-    /// Returns what can be asked of it between its turns.
+    /// Returns a read-only view for use between turns.
     pub fn view(&self) -> View<'_> {
         View::of(&self.machines)
     }

@@ -20,7 +20,6 @@ const SLICE_MAX: usize = 256 * 1024;
 /// Where nothing is limited, what a slow line takes in a moment: pieces are counted as they go.
 const SLICE_COUNTED: usize = 64 * 1024;
 
-/// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Bandwidth {
     state: Mutex<BandwidthState>,

@@ -27,7 +27,6 @@ const WAL_LARGE: u64 = 8 << 20;
 /// How long a stop waits between two looks whether the thread has ended.
 const STOP_PAUSE: Duration = Duration::from_millis(5);
 
-/// See the module's head.
 #[derive(Debug)]
 pub(super) struct DatabaseCare {
     config: config::Care,

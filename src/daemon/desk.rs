@@ -15,7 +15,7 @@ use crate::engine::orders::{OrderAnswer, OrderId};
 use crate::model::{Failure, FailureKind, Record};
 use crate::store::writer::{Instead, Refused};
 
-/// See the module's head. `C` is what acts were decided for: another configuration may be in force when
+/// See the module documentation. `C` is what acts were decided for: another configuration may be in force when
 /// they start. `A` is an answer on its way to who gave the order.
 #[derive(Debug)]
 pub struct Desk<C, A> {

@@ -18,7 +18,6 @@ use crate::source::{Digested, Together, WantedRange};
 
 mod queue;
 
-/// See the module's head.
 #[derive(Debug, Default)]
 pub(crate) struct DigestPool {
     queue: DigestQueue,

@@ -12,7 +12,6 @@ use crate::receipt::rfc3339;
 /// How often it is read what was sent.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 
-/// See the module's head.
 #[derive(Debug)]
 pub(super) struct History {
     since: Option<WallTime>,

@@ -13,7 +13,6 @@ use super::web::StatusPage;
 use crate::engine::event::Event;
 use crate::signals::{Signal, Signals};
 
-/// See the module's head.
 #[derive(Debug)]
 pub(super) struct Inputs {
     pub(super) events: mpsc::Receiver<Event>,

@@ -24,7 +24,7 @@ impl<T> Default for ServedQueue<T> {
 }
 
 impl<T> ServedQueue<T> {
-    /// Takes a place; tells whether nobody serves the line: whoever is told so must.
+    /// Takes a place; returns whether nobody serves the line: whoever is told so must.
     pub(super) fn join(&self, request: T) -> bool {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         queue.waiting.push(request);

@@ -16,7 +16,6 @@ const ROWS: usize = 1_000;
 /// Pieces that wait for the loop; the thread waits then.
 const PORTIONS_MAX: usize = 2;
 
-/// See the module's head.
 #[derive(Debug)]
 pub(super) struct Loader {
     portions: mpsc::Receiver<Result<StoredRows, Error>>,

@@ -107,7 +107,6 @@ impl PartMeters {
     }
 }
 
-/// See the module's head.
 #[derive(Debug, Default)]
 pub(crate) struct Meters {
     sent: Mutex<BTreeMap<DestinationName, Arc<Meter>>>,

@@ -24,7 +24,6 @@ const STATE_INTERVAL: Duration = Duration::from_secs(10);
 /// What the store answers to a transaction; none when it has ended.
 pub(super) type Commit = Result<Result<Vec<Refused>, Error>, oneshot::error::RecvError>;
 
-/// See the module's head.
 #[derive(Debug)]
 pub(super) struct Persistence {
     store: Store,

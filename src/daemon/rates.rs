@@ -18,7 +18,6 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// A timetable is the same each week.
 const WEEK_MINUTES: u32 = 7 * 24 * 60;
 
-/// See the module's head.
 #[derive(Debug)]
 pub(super) struct Rates {
     base: Rate,

@@ -93,7 +93,7 @@ impl Recording {
     }
 }
 
-/// The engine, and the recording if one is made. See the module's head.
+/// The engine, and the recording if one is made. See the module documentation.
 #[derive(Debug)]
 pub(super) struct RecordedEngine {
     engine: Engine,

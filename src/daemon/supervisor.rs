@@ -14,7 +14,6 @@ use crate::engine::Counts;
 use crate::model::Monotonic;
 use crate::sdnotify;
 
-/// See the module's head.
 #[derive(Debug)]
 pub(super) struct Supervisor {
     /// How often the watchdog is fed, and when next.

@@ -1,6 +1,6 @@
-//! The linter of stored state: every invariant that rows must hold, as a named finding.
+//! The linter of stored state: reports every broken invariant of the rows as a named finding.
 //!
-//! Used by the simulation after every step, and by `doctor`. It only reads.
+//! The simulation uses it after every step, and so does `doctor`. It only reads.
 
 use crate::model::{Hold, PartState, Stage, StoredUpload};
 

@@ -1,20 +1,20 @@
-//! One place at a destination belongs to one upload at a time, and to one source of ours.
+//! A place at a destination belongs to one upload at a time, and to one source of ours.
 //!
-//! A place is what a file's folder and name are at a target; two destinations with one target share
-//! its places. An upload claims its place when it is admitted, and holds it until it ends, or parks
-//! before anything was begun for it. Another one that is to have the same place waits, with its row
-//! naming the upload it waits for, and then goes on like any other: it finds the name taken.
+//! A place is a file's folder and name at a target; two destinations with one target share its
+//! places. An upload claims its place when it is admitted, and holds it until it ends, or parks
+//! before anything was begun for it. Another upload for the same place waits, with a row that names
+//! the holder, and then continues like any other: it finds the name taken.
 //!
-//! What stands at a place may have been made or found by another source of ours, which the table
-//! `places` knows. It is asked before anything replaces, renames around or parks because of a file that
-//! is there. A place of another source of ours is never replaced: the same content completes without
-//! bytes, another parks with both named, or gets another name where the operator wants that.
+//! Another source of ours may have made or found the file at a place; the table `places` knows it. The table
+//! is asked before anything replaces a file that is there, renames around it or parks because of it. A place
+//! of another source of ours is never replaced: equal content completes without sending bytes, other content
+//! parks with both sources named, or gets another name where the operator wants that.
 //!
-//! Memory holds eight bytes for the place of each open upload. Two places with the same digest would be
-//! taken for one, and one upload wait for the other; nothing else would happen.
+//! Memory holds eight bytes for the place of each open upload. If two places had the same digest,
+//! one upload would wait for the other; nothing worse would happen.
 //!
-//! At a crash the admission is the claim: uploads that are loaded claim their places in the order of
-//! their ids, but for those whose rows say that they wait.
+//! At a crash the admission is the claim: loaded uploads claim their places in the order of their
+//! ids, except those whose rows say that they wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,8 +30,8 @@ pub(super) type PlaceDigest = [u8; 8];
 pub(super) struct Claims {
     holders: BTreeMap<PlaceDigest, UploadId>,
     waiting: BTreeSet<(PlaceDigest, UploadId)>,
-    /// Places at which uploads of ours made or found files in this life. What is remembered of names at
-    /// the far side may be older than that, so whose such a place is is asked before anything is sent.
+    /// Places at which uploads of ours made or found files since the start. Cached name look-ups
+    /// may be older, so the owner of such a place is asked before anything is sent.
     filled: BloomFilter,
 }
 
@@ -49,7 +49,7 @@ impl Claims {
         self.waiting.insert((place, id));
     }
 
-    /// Gives up the claim of an upload; tells whether it held the place.
+    /// Removes the claim of an upload; returns whether it held the place.
     pub(super) fn leave(&mut self, place: PlaceDigest, id: UploadId) -> bool {
         self.waiting.remove(&(place, id));
         let held = self.holder(place) == Some(id);
@@ -65,13 +65,13 @@ impl Claims {
         self.waiting.range(range).map(|(_, id)| *id).collect()
     }
 
-    /// Returns every place that is waited for.
+    /// Returns every place that an upload waits for.
     pub(super) fn all_awaited(&self) -> BTreeSet<PlaceDigest> {
         self.waiting.iter().map(|(place, _)| *place).collect()
     }
 
-    /// Forgets every claim, for which targets are the same has changed, and has them made anew. What was
-    /// begun goes first.
+    /// Drops every claim, because other targets count as the same, and claims again. Begun uploads
+    /// claim first.
     pub(super) fn renew(&mut self, scene: Scene<'_>) -> Vec<Dispatch> {
         self.holders.clear();
         self.waiting.clear();
@@ -92,7 +92,7 @@ impl Claims {
         goes_on.chain([Dispatch::PlaceTaken(place)]).collect()
     }
 
-    /// Has the rows of all that wait for a place name the upload that holds it.
+    /// Updates the rows of all that wait for a place with the upload that holds it.
     pub(super) fn name_holder(&self, place: PlaceDigest) -> Vec<Dispatch> {
         let Some(holder) = self.holder(place) else { return Vec::new() };
         Dispatch::uploads(self.waiting(place), ToUpload::AwaitPlace(holder)).collect()
@@ -102,7 +102,7 @@ impl Claims {
         self.filled.insert(u64::from_be_bytes(place));
     }
 
-    /// Returns whether an upload of ours may have made or found a file at a place in this life.
+    /// Returns whether an upload of ours may have made or found a file at a place since the start.
     pub(super) fn is_filled(&self, place: PlaceDigest) -> bool {
         self.filled.contains(u64::from_be_bytes(place))
     }

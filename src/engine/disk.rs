@@ -1,10 +1,10 @@
-//! What was decided and is not known to be durable.
+//! Tracks decisions that are not known to be durable.
 //!
-//! Parts go on while checkpoints are being written, so a crash may cost what was accepted and not yet
-//! written down: as much as may be on its way, and no more. A file that is sent in one request is known
-//! again by its admission, which must be durable first; most were admitted long before their turn, and
-//! go without waiting for any commit. Parts go to an upload only when it is durable that it was begun:
-//! where uploads cannot be listed, nobody would find what was sent to one that was forgotten.
+//! Parts are sent while checkpoints are being written, so a crash may cost parts that were accepted
+//! without a durable checkpoint: at most as many as may be in flight. A file that is sent in one
+//! request is recognised by its admission, which must be durable first; most were admitted long
+//! before their turn and wait for no commit. Parts are sent only when the begin of their upload is
+//! durable: where a platform cannot list uploads, the parts of a forgotten one could not be found.
 
 use std::collections::VecDeque;
 
@@ -12,20 +12,20 @@ use crate::model::UploadId;
 
 #[derive(Debug)]
 pub(crate) struct Disk {
-    /// Commits under way, in order.
+    /// Commits in progress, in order.
     commits: VecDeque<Group>,
-    /// What the next commit will hold.
+    /// The content of the next commit.
     next: Group,
-    /// Uploads below this one are durable.
+    /// Uploads with smaller ids are durable.
     durable_to: UploadId,
 }
 
 /// What one commit makes durable.
 #[derive(Debug, Default)]
 struct Group {
-    /// Bytes of parts that were accepted.
+    /// Bytes of accepted parts.
     bytes: u64,
-    /// The upload after the last one that was admitted.
+    /// The id after that of the last admitted upload.
     admitted_to: Option<UploadId>,
     begun: Vec<UploadId>,
 }
@@ -51,18 +51,18 @@ impl Disk {
         !self.commits.iter().chain([&self.next]).any(|group| group.begun.contains(&id))
     }
 
-    /// Notes that everything so far was handed to the store.
+    /// Everything so far was given to the store.
     pub(crate) fn handed_over(&mut self) {
         self.commits.push_back(std::mem::take(&mut self.next));
     }
 
-    /// Notes that the oldest commit under way has landed.
+    /// The oldest commit in progress is durable.
     pub(crate) fn committed(&mut self) {
         let Some(group) = self.commits.pop_front() else { return };
         self.durable_to = self.durable_to.max(group.admitted_to.unwrap_or(self.durable_to));
     }
 
-    /// Returns the bytes of parts that a crash would send again although they were accepted.
+    /// Returns the bytes of accepted parts that a crash would cause to be sent again.
     pub(crate) fn unproved_bytes(&self) -> u64 {
         self.commits.iter().map(|group| group.bytes).sum::<u64>() + self.next.bytes
     }

@@ -1,7 +1,7 @@
-//! What the machines of the engine say to each other.
+//! The messages between the machines of the engine.
 //!
-//! A machine that takes a step says what concerns others; the engine delivers it once the step has ended, in
-//! order, and each with all that follows from it before the next. So no machine holds another one, and none
+//! A machine returns messages from its step; the engine delivers them after the step, in order,
+//! each with all its consequences before the next. So no machine holds another one, and none
 //! changes in the middle of its own step.
 
 use super::claims::PlaceDigest;
@@ -12,24 +12,24 @@ use crate::model::{
     OpenCleanup, RunEndKey, RunRow, SourcePath, Space, UploadId,
 };
 
-/// What is said, and to whom.
+/// A message with its receiver.
 #[derive(Debug)]
 pub(super) enum Dispatch {
     Intake(DirectoryName, ToIntake),
     Transfers(DestinationName, ToTransfers),
-    /// To the destination that has the upload; to none once it has ended.
+    /// To the destination that owns the upload; dropped once the upload has ended.
     Upload(UploadId, ToUpload),
     Notices(ToNotices),
     UploadEnded(UploadFile, UploadEnd),
-    /// An upload was given up, and ends once it is known what was begun for it.
+    /// An upload was abandoned; it ends once it is known what was begun for it.
     UploadGivenUp(UploadId),
-    /// A place was given up: the upload that has waited longest for it has it from here on.
+    /// A place is free: the upload that has waited longest for it gets it.
     PlaceFreed(PlaceDigest),
-    /// The rows of the uploads that wait for a place name the one that holds it.
+    /// The rows of uploads that wait for a place must name its holder.
     PlaceTaken(PlaceDigest),
-    /// The file of this upload is not there; whether it stands elsewhere is found out once all is loaded.
+    /// The file of this upload is missing; a move is searched for once all rows are loaded.
     SourceMissing(UploadId),
-    /// A drop directory was away and can be read again.
+    /// A drop directory was unreadable and can be read again.
     DirectoryBack(DirectoryName),
 }
 
@@ -37,25 +37,25 @@ pub(super) enum Dispatch {
 #[derive(Debug)]
 pub(super) enum ToIntake {
     ScanNow,
-    /// Something may have happened at these paths.
+    /// These paths may have changed.
     Hint(Vec<SourcePath>),
-    /// A file that is being sent could not be opened, for it is not there.
+    /// A file that is being sent could not be opened, because it does not exist.
     Missed(SourcePath),
-    /// Something that is stored of it.
+    /// A stored part of its state.
     Load(StoredPart),
-    /// Everything that is known of it is read again.
+    /// Everything known about it will be read again.
     Forget,
-    /// The other directory that stands at its path is accepted.
+    /// The operator accepts the other directory at its path.
     AcceptRoot,
-    /// Its health may be another one.
+    /// Its health may have changed.
     WriteHealth,
     Admitted(UploadFile),
-    /// An upload of a file has not ended.
+    /// An upload of a file is open.
     Joined(UploadFile),
-    /// A file was touched while it was sent, and is what was sent.
+    /// A file was touched while it was sent, and its content is what was sent.
     Retouched(UploadFile),
     GivenUp(UploadFile),
-    /// An upload has ended: its run may go on.
+    /// An upload has ended: its run may continue.
     Left(UploadFile),
     /// What the end of an upload means for its file.
     Ended(UploadFile, UploadEnd),
@@ -70,7 +70,7 @@ pub(super) enum ToTransfers {
     /// A run that is open at its platform.
     LoadRun(RunEndKey),
     QueueCleanup(OpenCleanup),
-    /// Its wait is over, also where the far side asked for it.
+    /// Its wait ends, also a pause that the platform asked for.
     Lift,
 }
 
@@ -79,27 +79,27 @@ pub(super) enum ToTransfers {
 pub(super) enum ToUpload {
     /// Its file is another version.
     Changed,
-    /// A scan saw its file; whether it can be opened, a look tells.
+    /// A scan saw its file; a look checks whether it can be opened.
     Seen(SourcePath),
     Readable,
     SourceGone,
-    /// Its file may stand under another path.
+    /// Its file may be under another path.
     EndIfMoved,
-    /// What holds it up may be another thing than before.
+    /// The reason why it waits may have changed.
     Place,
     Claim,
-    /// The upload that holds its place is this one.
+    /// This upload holds its place.
     AwaitPlace(UploadId),
-    /// Its drop directory or its destination may be configured, or not any more.
+    /// Its drop directory or destination may have been added to or removed from the configuration.
     ParkOrRelease,
     /// Its destination may have another target.
     Retarget,
-    /// What was begun for it begins again where its place turns out to be another one's.
+    /// If its place turns out to belong to another upload, it begins again later.
     RestartWaiting,
     JoinRun,
     /// Its drop directory and its run are known again.
     Rejoin,
-    /// An operator has it tried at once.
+    /// An operator retries it at once.
     Retry,
     /// An operator decided about its name.
     Decide(NameDecision),
@@ -109,23 +109,23 @@ pub(super) enum ToUpload {
     Record(Fact),
 }
 
-/// What people may have to be notified of.
+/// Input of the notices.
 #[derive(Debug)]
 pub(super) enum ToNotices {
-    /// A run was completed, or a file that is a run of its own, by this upload.
+    /// A run, or a file that is a run of its own, was completed by this upload.
     RunCompleted { row: Box<RunRow>, destinations: Vec<DestinationName>, upload: Option<UploadId> },
-    /// A run that is to be disposed of stays; nothing speaks against it any more where there is no doubt.
+    /// Why a run that is to be disposed of is kept; `None` when the doubt is gone.
     Doubt { drop: DirectoryName, run: SourcePath, doubt: Option<DisposalDoubt> },
-    /// The room on the file system of a drop directory.
+    /// The free space on the file system of a drop directory.
     Space { directory: String, drop: DirectoryName, space: Option<Space> },
     /// A destination accepts calls.
     DestinationAnswered(DestinationName),
-    /// Notices that wait are sent at once.
+    /// Waiting notices are sent at once.
     Retry,
 }
 
 impl Dispatch {
-    /// Says the same to several uploads.
+    /// Sends the same message to several uploads.
     pub(super) fn uploads(
         ids: impl IntoIterator<Item = UploadId>,
         what: ToUpload,
@@ -134,7 +134,7 @@ impl Dispatch {
     }
 }
 
-/// What drop directories know of an upload.
+/// What a drop directory knows about an upload.
 #[derive(Debug, Clone)]
 pub(super) struct UploadFile {
     pub(super) id: UploadId,

@@ -1,8 +1,8 @@
-//! What the engine is told and what it asks for. The shell does the asked-for and tells the outcome.
+//! The engine's input and output: events, and the effects that the shell performs.
 //!
-//! *One act, one outcome*: every [`Act`] handed out comes back as exactly one
-//! [`Event::Outcome`] with the same [`ActId`], also when it failed or was cancelled. Acts in
-//! [`Effect::Commit`] start only after the commit; that is how an intent becomes durable first.
+//! *One act, one outcome*: every [`Act`] comes back as exactly one [`Event::Outcome`] with the same
+//! [`ActId`], also when it failed or was cancelled. Acts in [`Effect::Commit`] start only after the
+//! commit, so an intent is durable before its act.
 
 mod seen;
 
@@ -25,7 +25,7 @@ use crate::model::{
     TargetId, UploadId, WatchState, WholeDigest, WrittenLine,
 };
 
-/// Tells one act from another within one life of the process.
+/// Identifies an act within one life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ActId(pub u64);
 
@@ -33,54 +33,54 @@ pub struct ActId(pub u64);
 pub enum Event {
     /// A deadline may have passed.
     Timer,
-    /// Something may have changed at these paths.
+    /// These paths may have changed.
     Hint {
         drop: DirectoryName,
-        /// Where; files, not directories.
+        /// Files, not directories.
         paths: Vec<SourcePath>,
     },
-    /// Something may have changed anywhere in the drop directory.
+    /// Anything in the drop directory may have changed.
     ScanNow {
         drop: DirectoryName,
     },
-    /// A scan or a look found these; a scan sends many of them before its outcome.
+    /// Observations of a scan or a look; a scan sends many of them before its outcome.
     Observed {
         drop: DirectoryName,
         observations: Vec<Observation>,
-        /// What the rows know of these files.
+        /// What the rows know about these files.
         known: Catalogued,
     },
-    /// Events began or ceased to arrive.
+    /// File system events became available or unavailable.
     WatchChanged {
         drop: DirectoryName,
         watch: WatchState,
         reason: Option<String>,
     },
-    /// The oldest [`Effect::Commit`] that was not told of has landed.
+    /// The oldest uncommitted [`Effect::Commit`] is durable.
     Committed,
-    /// Records of these uploads could not be stored, for their values; told before the commit that they
-    /// were in.
+    /// Records of these uploads could not be stored because of their values; sent before the
+    /// [`Event::Committed`] of their commit.
     Unstored(Vec<Unstored>),
     Outcome {
         act: ActId,
         outcome: Result<Outcome, Setback>,
     },
-    /// So many bytes of parts have gone over the wire to each destination, since the start; told
-    /// twice a second while parts are on their way.
+    /// Bytes of parts sent to each destination since the start; sent twice a second while parts are
+    /// in flight.
     Sent(Vec<(DestinationName, ByteCount)>),
-    /// So many bytes of each of these uploads are in flight; told about once a second, of those of which
-    /// it is another number than before.
+    /// Bytes in flight of each of these uploads; sent about once a second, for uploads whose number
+    /// has changed.
     InFlight(Vec<(UploadId, ByteCount)>),
     CredentialChanged {
         destination: DestinationName,
     },
-    /// A client found something out of the storage behind a destination, for good.
+    /// A client found a lasting property of the storage behind a destination.
     Learned {
         destination: DestinationName,
         what: Learned,
         detail: String,
     },
-    /// Some of what is stored, where not all was there at the start.
+    /// A portion of the stored rows, when the start did not load all of them.
     Stored(StoredRows),
     Reconfigured(Settings),
     /// An operator gave an order; [`Effect::Answer`] answers it.
@@ -88,27 +88,27 @@ pub enum Event {
         id: OrderId,
         order: Order,
     },
-    /// Another limit holds for what is sent.
+    /// The bandwidth limit has changed.
     RateChanged {
-        /// None is unlimited; zero sends no parts.
+        /// `None` is unlimited; zero sends no parts.
         bytes_per_second: Option<u64>,
     },
-    /// A check of the ledgers found these to be otherwise than their rows say.
+    /// A check of the ledgers found that these differ from their rows.
     LedgersChecked(Vec<LedgerFinding>),
-    /// Starts nothing more; what is in flight may land.
+    /// Starts nothing more; acts in flight may finish.
     Drain,
 }
 
-/// An upload of which a record could not be stored.
+/// An upload with a record that could not be stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unstored {
     pub upload: UploadId,
-    /// What its row says; none where it has none.
+    /// The upload as its row has it; `None` where it has no row.
     pub stored: Option<Box<StoredUpload>>,
     pub why: String,
 }
 
-/// Something the engine asks for.
+/// A request of the engine to the shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Write these in one transaction, in order; the acts wait for it and for all commits before it.
@@ -123,11 +123,11 @@ pub enum Effect {
 pub struct ReadFrom {
     pub drop: DirectoryName,
     pub path: SourcePath,
-    /// The version that is meant.
+    /// The version to read.
     pub fingerprint: Fingerprint,
-    /// The path is one of a sentinel, below the directory of sentinels.
+    /// The path is that of a sentinel, below the directory of sentinels.
     pub is_sentinel: bool,
-    /// Whose it was and where it lay when it was handed in.
+    /// Owner and file system when it was handed in.
     pub provenance: Option<Provenance>,
 }
 
@@ -136,12 +136,12 @@ pub enum Act {
     /// Walk a drop directory; observations come by [`Event::Observed`], the end by [`Outcome::Scanned`].
     Scan {
         drop: DirectoryName,
-        /// Directories that are not entered: runs in which nothing has happened for long.
+        /// Directories to leave out: runs without changes for long.
         skip: Arc<BTreeSet<SourcePath>>,
-        /// The directory that has to stand at its path, once files of it were seen.
+        /// The identity that the directory must have, once files of it were seen.
         root: Option<RootIdentity>,
     },
-    /// Read what a run says of itself.
+    /// Read what a run's own files say about it.
     ReadRun {
         drop: DirectoryName,
         run: SourcePath,
@@ -151,71 +151,71 @@ pub enum Act {
         drop: DirectoryName,
         paths: Vec<SourcePath>,
     },
-    /// Compare a file with what was last sent of it, as the rows have it, by reading it once.
+    /// Read a file once and compare it with what was last sent of it, by the rows.
     CompareContent {
         drop: DirectoryName,
         path: SourcePath,
-        /// The version that is meant.
+        /// The version to read.
         fingerprint: Fingerprint,
-        /// The upload of it, where it was sent under another name.
+        /// The upload to compare with, where the file was sent under another name.
         against: Option<UploadId>,
     },
-    /// Find out which of these files were sent under another name that is gone.
+    /// Find out which of these files were sent under another name that does not exist any more.
     FindMoved {
         drop: DirectoryName,
-        /// Which, as they stand there.
+        /// The files in their present versions.
         files: Vec<(SourcePath, Fingerprint)>,
     },
-    /// Find out, from the rows, which other source of ours has a place.
+    /// Find in the rows which other source of ours holds a place.
     FindHolder(Box<FindHolder>),
     Call {
-        /// The upload on whose behalf it is made, unless it is made for several or for none.
+        /// The upload that the call is for, unless it is for several or for none.
         upload: Option<UploadId>,
         destination: DestinationName,
         call: Box<Call>,
     },
     Put(Box<Sending>),
-    /// Read one part's range and hash it.
+    /// Read one part's range and digest it.
     HashPart {
         upload: UploadId,
         part: PartNumber,
         source: ReadFrom,
         range: ByteRange,
     },
-    /// Read all parts' ranges and digest their digests, to compare with a file that is there.
+    /// Read all parts' ranges and digest their digests, to compare with an existing file.
     HashFile {
         upload: UploadId,
         source: ReadFrom,
         mark: ContentMark,
     },
-    /// Find out whether a file whose parts were all sent is still what was read: where it may be another
-    /// version by now, it is read once, if it is quiet.
+    /// Check whether a file whose parts were all sent is still what was read: if it may be another
+    /// version, it is read once, provided that it is quiet.
     ProveSource {
         upload: UploadId,
         source: ReadFrom,
         part_size: PartSize,
         /// The digests of the parts, in order.
         md5s: Vec<Md5>,
-        /// What it was a quiet period ago, where that is another version than was meant.
+        /// Its version a quiet period ago, where that is not the one that was sent.
         settled: Option<Fingerprint>,
     },
-    /// Read the whole file once, in order, for its receipt.
+    /// Read the whole file once, in order, to digest it for its receipt.
     DigestFile {
         upload: UploadId,
         source: ReadFrom,
         digest: WholeDigest,
     },
-    /// Make the line durable that is the receipt, from rows.
+    /// Write the receipt line, from rows, and make it durable.
     WriteReceipt {
         upload: UploadId,
     },
-    /// Make the line durable that says that a run is complete, from rows.
+    /// Write the line that completes a run, from rows, and make it durable.
     WriteRunReceipt {
         drop: DirectoryName,
         run: SourcePath,
-        /// For the how manieth time it is completed.
+        /// The number of this completion, from 1.
         generation: u32,
-        /// Make the file as well that tells others of it.
+        /// Make the run's sentinel as well.
         has_sentinel: bool,
     },
     /// Ask a destination about some files of a run that is to be disposed of, and check their receipts.
@@ -225,18 +225,18 @@ pub enum Act {
         drop: DirectoryName,
         run: SourcePath,
         is_file: bool,
-        /// How; keep puts back what an act that was cut set aside.
+        /// How; `Keep` restores what an interrupted act set aside.
         how: Disposition,
-        /// Uploads from this id on were not asked about, and prove nothing.
+        /// Uploads with this id or a larger one were not asked about, and prove nothing.
         before: UploadId,
     },
-    /// Read what the rows have of drop directories, for another configuration: it comes by
-    /// [`Event::Stored`], the end by [`Outcome::RowsRead`].
+    /// Read the rows of drop directories for a new configuration: they come by [`Event::Stored`],
+    /// the end by [`Outcome::RowsRead`].
     ReadRows {
-        /// Which, and whether all of it is wanted and not only which files were sent.
+        /// Which, and whether all rows are needed or only those of sent files.
         drops: Vec<(DirectoryName, bool)>,
     },
-    /// Look at the free space for the state, at how long the credentials last, and at a period's rows.
+    /// Read the free space for the state, the expiry of credentials, and a period's rows.
     Survey(Option<ReportWanted>),
     Notify {
         notice: Box<Notice>,
@@ -244,12 +244,12 @@ pub enum Act {
 }
 
 impl Act {
-    /// Makes a call on behalf of no single upload.
+    /// Makes a call that belongs to no single upload.
     pub(super) fn call(destination: &DestinationName, call: Call) -> Self {
         Self::Call { upload: None, destination: destination.clone(), call: Box::new(call) }
     }
 
-    /// Returns the upload on whose behalf it is done, where it is one's.
+    /// Returns the upload that the act belongs to, if any.
     pub fn upload(&self) -> Option<UploadId> {
         match self {
             Self::Call { upload, .. } => *upload,
@@ -275,18 +275,18 @@ impl Act {
     }
 }
 
-/// A range of a file that is sent to a destination.
+/// A range of a file to send to a destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sending {
     pub upload: UploadId,
-    /// Where it goes, and with what it is counted.
+    /// Its flow: where it goes, for counting.
     pub flow: FlowKey,
     pub request: PutRequest,
     pub source: ReadFrom,
     pub range: ByteRange,
 }
 
-/// Which place is asked about.
+/// The place in question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FindHolder {
     pub upload: UploadId,
@@ -295,7 +295,7 @@ pub struct FindHolder {
     pub source: PlaceSource,
 }
 
-/// Which files of a run are asked about.
+/// Which files of a run to ask about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProofCheck {
     pub drop: DirectoryName,
@@ -304,18 +304,18 @@ pub struct ProofCheck {
     pub destination: DestinationName,
     /// The destination can be asked; otherwise only receipts are checked.
     pub asks: bool,
-    /// Those after this upload; from the first when none is named.
+    /// Those after this upload; `None` begins with the first.
     pub after: Option<UploadId>,
 }
 
-/// What came of it.
+/// The result of such a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProofsChecked {
-    /// All is well up to this upload, and there may be more.
+    /// No doubt up to this upload, and there may be more.
     UpTo(UploadId),
-    /// All is well.
+    /// No doubt about any file.
     Complete,
-    /// Why the run stays, and the ledger that was found damaged, where the rows do not say so.
+    /// Why the run is kept, and the damaged ledger, where the rows do not know of the damage.
     Doubted(DisposalDoubt, Option<LedgerFinding>),
 }
 
@@ -323,37 +323,37 @@ pub enum ProofsChecked {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setback {
     pub failure: Failure,
-    /// Bytes that went over the wire in vain.
+    /// Bytes that were sent without effect.
     pub sent: ByteCount,
 }
 
-/// How an act ended well.
+/// How an act succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// The walk came to its end.
+    /// The walk has ended.
     Scanned {
         seen_count: u64,
         elapsed: Duration,
-        /// What it says of the drop directory as a whole.
+        /// Its findings about the whole drop directory.
         walk: Walk,
         /// Runs whose directories were found under another name than before.
         renamed: Vec<RenamedRun>,
     },
-    /// Nothing was scanned: another directory is at the path of the drop directory.
+    /// Nothing was scanned: another directory is at the drop directory's path.
     OtherRoot {
         root: RootIdentity,
         reason: String,
     },
-    /// What the run says of itself.
+    /// What the run's own files say about it.
     RunRead(Box<RunReading>),
-    /// What stood there, one observation for each path asked for that could be looked at.
+    /// One observation for each requested path that could be looked at.
     Looked {
         observations: Vec<Observation>,
-        /// Which directory the drop directory is.
+        /// The identity of the drop directory.
         root: Option<RootIdentity>,
-        /// What the rows know of these files.
+        /// What the rows know about these files.
         known: Catalogued,
-        /// Those that a program holds open to write, as far as that is seen.
+        /// Files that a program holds open for writing, as far as that is visible.
         writers: BTreeSet<SourcePath>,
     },
     /// The file was read, and compared with what was sent.
@@ -361,20 +361,20 @@ pub enum Outcome {
         /// Its content is what was sent.
         is_same: bool,
     },
-    /// The file was looked at, and read where it may be another version.
+    /// The file was looked at, and read if it might be another version.
     SourceProved {
-        /// As it is now.
+        /// Its present version.
         version: Fingerprint,
-        /// Parts whose bytes are others than were sent.
+        /// Parts whose bytes differ from those that were sent.
         differing: Vec<PartNumber>,
     },
-    /// The file was written to since it was looked at last.
+    /// The file was written to since the last look.
     SourceMoved {
         version: Fingerprint,
     },
-    /// For each file, in order, the upload under its old name; none where it was not moved.
+    /// For each file, in order, the upload under its old name; `None` where it was not moved.
     MovedFound(Vec<Option<MovedFrom>>),
-    /// Whose the place is, as far as it is ours.
+    /// The holder of the place, as far as it is ours.
     HolderFound(PlaceFound),
     Replied(Reply),
     /// Bytes of a file were read and sent.
@@ -388,7 +388,7 @@ pub enum Outcome {
         md5: Md5,
     },
     FileHashed {
-        /// The digest of its digests, in the layout asked for.
+        /// The digest of its part digests, in the requested layout.
         mark: ContentMark,
     },
     FileDigested {
@@ -398,15 +398,15 @@ pub enum Outcome {
     ReceiptWritten(Box<WrittenLine>),
     RunReceiptWritten {
         written: Box<WrittenLine>,
-        /// The file that tells others of it, where one is wanted.
+        /// The sentinel, where one is wanted.
         sentinel: Option<SentinelFile>,
     },
     /// Some files of a run were asked about, and their receipts checked.
     ProofsChecked(ProofsChecked),
-    /// The source is not there any more.
+    /// The source does not exist any more.
     Disposed,
     Surveyed(Survey),
-    /// All of it was read.
+    /// All rows were read.
     RowsRead,
     /// The channel accepted the notice.
     Notified,

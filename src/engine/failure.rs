@@ -1,21 +1,21 @@
-//! The one policy of failures: what an answer is evidence of, what follows for the upload that got it,
-//! and when what failed is tried again.
+//! The one policy of failures: what an answer shows, what follows for the upload that got it, and
+//! when a failed act is retried.
 //!
-//! Nobody else decides whether something is tried again: no client, no worker, no call site. The
-//! tables are by [`FailureKind`] alone; text is for people. An answer acts on no more than it proves:
+//! No other module decides whether something is retried: no client, no worker, no call site. The
+//! tables use [`FailureKind`] alone; text is for people. An answer acts on no more than it proves:
 //!
 //! | evidence ([`evidence`]) | acts on |
 //! |---|---|
 //! | one request failed: 429, 503, 5xx, a reset, a time-out, an answer that cannot be read | that request, which is tried again; the destination only when every request of a window failed ([`Failures`]) |
-//! | no connection can be made | the destination, when [`SEVERAL`] requests in a row met that |
-//! | a pause is asked for, maintenance | the destination, until its end; a pause of an account holds no parts that go to a storage without it ([`Traits::parts_need_account`](crate::model::Traits::parts_need_account)) |
-//! | the credential is refused | the destination, tried again from a second to five minutes |
-//! | one object is refused: 403, 404 | a control request decides: refused too, it is the destination; else that upload alone |
+//! | no connection can be made | the destination, after [`SEVERAL`] such requests in a row |
+//! | a pause is asked for, maintenance | the destination, until its end; a pause of an account does not stop parts that go to a storage without it ([`Traits::parts_need_account`](crate::model::Traits::parts_need_account)) |
+//! | the credential is refused | the destination, tried again after one second up to five minutes |
+//! | one object is refused: 403, 404 | a control request decides: if it is refused too, the destination; else that upload alone |
 //! | anything else | the upload that asked |
 //!
 //! Delays are exponential with full jitter between a tenth of the ceiling and the ceiling, from a seed
-//! made of upload, part and attempt, so that a simulation repeats and a herd does not march in step.
-//! There is no last attempt of what passes by itself: an outage is retried for as long as it lasts.
+//! made of upload, part and attempt: a simulation repeats, and many uploads do not retry at once.
+//! Failures that pass by themselves have no last attempt: an outage is retried for as long as it lasts.
 
 use std::time::Duration;
 
@@ -23,14 +23,14 @@ use super::settings::RetrySettings;
 use crate::model::failure::PAUSE_MAX;
 use crate::model::{DestinationState, FailureKind, Monotonic, ParkReason};
 
-/// What a failure leads to for the upload whose act it ended.
+/// The consequence of a failure for the upload whose act it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Remedy {
     /// The same act again, after a delay from [`delay`].
     Again,
     /// It passes by itself: the same act again, after a delay from [`long_delay`]. Never parked.
     Wait,
-    /// It may pass: the same act again, after a delay from [`delay`]; parked where it goes on
+    /// It may pass: the same act again, after a delay from [`delay`]; parked if it persists
     /// ([`Standstill`]).
     Refused(ParkReason),
     /// The upload stops until someone or something acts.
@@ -39,24 +39,24 @@ pub(crate) enum Remedy {
     SourceChanged,
     /// The platform does not know the remote upload.
     Gone,
-    /// The platform would not put the parts together.
+    /// The platform could not put the parts together.
     CompleteRefused,
-    /// The platform would put larger parts together.
+    /// The platform accepts only larger parts.
     LargerParts,
-    /// The part is too large for something on the way.
+    /// The part is too large for the storage or a proxy.
     SmallerParts,
-    /// What was begun is given up for another one.
+    /// The remote upload is replaced by a new one.
     Anew,
-    /// The name is taken: the policy for names decides.
+    /// The name is taken: the name policy decides.
     NameTaken,
     /// Nothing: the daemon stops.
     Nothing,
 }
 
-/// What an answer says of the destination that gave it.
+/// What an answer shows about the destination that gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Evidence {
-    /// It takes our calls, whatever it said of this one.
+    /// It accepts our calls, whatever it said about this one.
     Answers,
     /// One request failed.
     Request(DestinationState),
@@ -68,43 +68,43 @@ pub(crate) enum Evidence {
     CredentialRefused,
     /// It refuses this one object, or everything.
     Doubt,
-    /// Nothing: the failure is ours.
+    /// Nothing: the failure is local.
     Nothing,
 }
 
-/// A window has the answers of so long, and [`WINDOW_ANSWERS`] of them: what a storage that is overloaded
-/// for seconds refuses is no outage.
+/// A window covers this time and [`WINDOW_ANSWERS`] answers: refusals of a storage that is
+/// overloaded for seconds are no outage.
 const WINDOW: Duration = Duration::from_secs(30);
-/// Of a destination that refuses one request in two, so many in a row are refused once in a million times.
+/// A destination that refuses one request in two refuses this many in a row once in a million times.
 const WINDOW_ANSWERS: u32 = 20;
-/// One or two uploads that back off make no [`WINDOW_ANSWERS`] in that time: [`SEVERAL`] failures are
-/// enough then.
+/// One or two uploads that back off make no [`WINDOW_ANSWERS`] requests in that time: then
+/// [`SEVERAL`] failures suffice.
 const WINDOW_MAX: Duration = Duration::from_mins(1);
-/// One failure is a request's own misfortune, and a balancer with one dead server shows two in a row.
+/// One failure may concern one request only, and a load balancer with one dead server shows two in a row.
 pub(crate) const SEVERAL: u32 = 3;
-/// The same refusal of the same step so often, over [`REFUSALS_TIME`] at least, does not pass by itself.
+/// This many equal refusals of the same step, over [`REFUSALS_TIME`] at least, do not pass by themselves.
 const REFUSALS_MAX: u32 = 5;
-/// Rights that were just given, and keys that were just made, take some minutes to be known everywhere.
+/// New permissions and new keys take some minutes to be known everywhere.
 const REFUSALS_TIME: Duration = Duration::from_mins(10);
 /// Maintenance takes minutes at least.
 const MAINTENANCE_PAUSE: Duration = Duration::from_mins(5);
-/// A credential that is refused is tried again after a second, for some storages refuse a good one now
-/// and then; and no more often than every five minutes where it goes on, for accounts are locked for that.
+/// A refused credential is tried again after a second, because some storages refuse a good one now and
+/// then; and at most every five minutes while that persists, because accounts are locked for it.
 const CREDENTIAL_RETRY: RetrySettings =
     RetrySettings { delay_min: Duration::from_secs(1), delay_max: Duration::from_mins(5) };
-/// So many parts are sent in vain, or as much as the file has, before a step that fails is tried another way.
+/// A failing step is tried another way after this many parts, or the whole file's bytes, were sent without effect.
 const VAIN_PARTS: u64 = 4;
-/// After a control request that passed, the next refusals of objects are theirs alone for that long, unless
-/// [`SEVERAL`] come with nothing that passes between them.
+/// After a control request succeeded, refusals of objects concern only these objects for that long,
+/// unless [`SEVERAL`] come without a success between them.
 pub(crate) const CONTROL_HOLDS: Duration = Duration::from_secs(30);
-/// Uploads that were begun and wait to be tried again leave their places to others, up to so many: each
-/// may have parts at the far side that cost money, and is held in memory.
+/// Begun uploads that wait for a retry leave their places to others, up to this number: each may
+/// have parts at the destination that cost money, and takes memory.
 pub(crate) const WAITING_MAX: usize = 1000;
-/// What passes by itself is tried at least this often: it may be mended at any time, and each try of a
-/// failing disk may take it seconds.
+/// A failure that passes by itself is retried at least this often: it may end at any time, and each
+/// attempt on a failing disk may take seconds.
 pub(crate) const LONG_DELAY_MAX: Duration = Duration::from_hours(1);
 
-/// Turns a failure into what follows from it for its upload.
+/// Returns what follows from a failure for its upload.
 pub(crate) fn judge(kind: FailureKind) -> Remedy {
     match kind {
         FailureKind::Unreachable
@@ -135,7 +135,7 @@ pub(crate) fn judge(kind: FailureKind) -> Remedy {
     }
 }
 
-/// Turns a failure into what it says of its destination.
+/// Returns what a failure shows about its destination.
 pub(crate) fn evidence(kind: FailureKind) -> Evidence {
     use DestinationState::{Halted, Throttled, Unreachable};
     match kind {
@@ -171,8 +171,8 @@ pub(crate) fn evidence(kind: FailureKind) -> Evidence {
     }
 }
 
-/// Returns whether a failure is one that a closed destination waits out: what was tried goes again when
-/// it opens.
+/// Returns whether a failure concerns the destination, so that the act is repeated when the
+/// destination opens.
 pub(crate) fn is_of_destination(kind: FailureKind) -> bool {
     match evidence(kind) {
         Evidence::Request(_)
@@ -183,19 +183,19 @@ pub(crate) fn is_of_destination(kind: FailureKind) -> bool {
     }
 }
 
-/// The failures of a destination since it last took a call.
+/// The failures of a destination since it last accepted a call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Failures {
     since: Option<Monotonic>,
     count: u32,
-    /// How many of the last ones found nobody there.
+    /// How many of the last ones could not connect.
     nobody_count: u32,
     /// How often it was closed.
     closed_count: u32,
 }
 
 impl Failures {
-    /// Counts a failure; tells whether they are every request of a window.
+    /// Counts a failure; returns whether every request of a window failed.
     pub(crate) fn add(&mut self, is_nobody: bool, now: Monotonic) -> bool {
         let lasted = now.since(*self.since.get_or_insert(now));
         self.count = self.count.saturating_add(1);
@@ -205,7 +205,7 @@ impl Failures {
         is_window || is_long || self.nobody_count >= SEVERAL
     }
 
-    /// Notes that the destination is closed; returns for how long, where no pause is asked for.
+    /// Closes the destination; returns for how long, where no pause is asked for.
     pub(crate) fn close(
         &mut self,
         is_credential: bool,
@@ -217,7 +217,7 @@ impl Failures {
     }
 }
 
-/// The failed tries of one upload since it last went on.
+/// The failed attempts of one upload since its last progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Standstill {
     what: Option<(&'static str, FailureKind)>,
@@ -227,19 +227,19 @@ pub(crate) struct Standstill {
     way: Way,
 }
 
-/// How a step is tried that fails the same way again and again.
+/// How to try a step that fails the same way again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     Same,
     /// After the platform was asked what it has.
     Asked,
-    /// In an upload that is begun anew, with parts of half the size where the platform takes such.
+    /// In a new remote upload, with parts of half the size where the platform accepts such.
     Anew,
-    /// There is no other way left.
+    /// No other way is left.
     Last,
 }
 
-/// A try that failed.
+/// A failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FailedTry {
     pub(super) step: &'static str,
@@ -250,11 +250,11 @@ pub(crate) struct FailedTry {
 }
 
 impl Standstill {
-    /// Nothing failed.
+    /// No failure.
     pub(crate) const NONE: Self =
         Self { what: None, since: Monotonic(Duration::ZERO), count: 0, in_vain: 0, way: Way::Same };
 
-    /// Counts a try; returns the way in which the step is tried from here on, where that is another one.
+    /// Counts an attempt; returns the way for the next ones, where it changes.
     pub(crate) fn add(&mut self, tried: FailedTry, now: Monotonic) -> Option<Way> {
         let what = Some((tried.step, tried.kind));
         if self.what != what {
@@ -287,8 +287,8 @@ pub(crate) fn delay(settings: RetrySettings, attempt: u32, seed: u64) -> Duratio
     floor + Duration::from_nanos(if span == 0 { 0 } else { mix(seed, attempt) % span })
 }
 
-/// Returns how long to wait for what passes by itself: a file whose storage fails, a bucket that is not
-/// there yet, a quota.
+/// Returns the delay for failures that pass by themselves: a file whose storage fails, a bucket
+/// that does not exist yet, a quota.
 pub(crate) fn long_delay(settings: RetrySettings, attempt: u32, seed: u64) -> Duration {
     delay(RetrySettings { delay_max: LONG_DELAY_MAX, ..settings }, attempt, seed)
 }
@@ -339,7 +339,7 @@ mod tests {
         FailedTry { step, kind, sent, part_size: 10, file_size: 100 }
     }
 
-    /// Fails every so many seconds; returns when each other way was turned to.
+    /// Fails every `every` seconds; returns when each other way was chosen.
     fn ways(sent: u64, every: u64) -> Vec<(Way, u64)> {
         let mut standstill = Standstill::NONE;
         let seconds = (0..10_000).map(|count| count * every);

@@ -1,4 +1,4 @@
-//! Acts that were handed out and have not come back.
+//! Acts in flight: those without an outcome yet.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use super::transfers::TransferAct;
 use super::turn::Turn;
 use crate::model::{DestinationName, DirectoryName, NoticeId};
 
-/// An act that was handed out and has not come back.
+/// An act without an outcome yet.
 #[derive(Debug, Clone)]
 pub(super) enum Flight {
-    /// An act of a drop directory; with the destination that it calls, if it calls one.
+    /// An act of a drop directory; with the destination that it calls, if any.
     Intake(DirectoryName, IntakeAct, Option<DestinationName>),
     Transfers(DestinationName, TransferAct),
     Notify(NoticeId),
@@ -29,11 +29,11 @@ impl Flight {
     }
 }
 
-/// Acts in flight, by their ids. An id is never used again in one life of the process.
+/// Acts in flight, by id. An id is never reused in one life of the process.
 #[derive(Debug)]
 pub(super) struct Flights {
     flights: BTreeMap<ActId, Flight>,
-    /// How many of them are acts of runs, by drop directory.
+    /// The number of acts of runs, by drop directory.
     of_runs: BTreeMap<DirectoryName, usize>,
     next: ActId,
 }
@@ -53,7 +53,7 @@ impl Flights {
         act
     }
 
-    /// Registers an act and hands it out with what the turn decides.
+    /// Registers an act and adds it to the turn's effects.
     pub(super) fn start(&mut self, flight: Flight, act: Act, turn: &mut Turn) -> ActId {
         let id = self.register(flight);
         turn.act(id, act);
@@ -77,7 +77,7 @@ impl Flights {
         flight
     }
 
-    /// Returns how many acts of runs are out in a drop directory.
+    /// Returns how many acts of runs are in flight in a drop directory.
     pub(super) fn run_act_count(&self, directory: &DirectoryName) -> usize {
         self.of_runs.get(directory).copied().unwrap_or(0)
     }

@@ -1,9 +1,9 @@
 //! Files that an operator hands in, from outside the drop directories.
 //!
-//! They belong to a drop directory of their own, [`DirectoryName::handed_in`], which is the whole file
-//! system and is never scanned: each is admitted as it stands when it is handed in, for one
-//! destination. From there on it is an upload like any other. A file that changes afterwards ends its
-//! upload; whoever handed it in hands it in again.
+//! They belong to a drop directory of their own, [`DirectoryName::handed_in`], which is the whole
+//! file system and is never scanned: each file is admitted in its version at that moment, for one
+//! destination. From there on it is an upload like any other. A file that changes afterwards ends
+//! its upload, and has to be handed in again.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,16 +15,16 @@ use crate::model::{DirectoryName, Fingerprint, Place, Provenance, SourcePath};
 pub struct HandedFile {
     /// Its path, relative to the root of the file system.
     pub path: SourcePath,
-    /// Its path below what was handed in: it stands there under that.
+    /// Its path below the directory that was handed in: its name at the destination.
     pub name: SourcePath,
-    /// As it stands there.
+    /// Its version.
     pub version: Fingerprint,
-    /// Whose it is and where it lies: nothing else is read under its path.
+    /// Owner and file system: no other file is read under its path.
     pub provenance: Provenance,
 }
 
 impl HandedFile {
-    /// Returns what is admitted of it.
+    /// Returns the file as it is admitted.
     pub(super) fn into_settled(self) -> Settled {
         let Self { path, name, version, provenance } = self;
         Settled {

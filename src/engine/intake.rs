@@ -1,11 +1,11 @@
-//! One drop directory: what is on disk, which runs that makes, and what becomes of the sources.
+//! One drop directory: the files in it, the runs they make, and the disposal of sources.
 //!
-//! Owns the files that settle, are known, compared or ignored ([`files`], [`settle`], [`compare`]), the
-//! health of the directory ([`health`]), its scans ([`scans`]), its runs ([`runs`], [`run`]) and their
-//! disposal ([`disposal`]). It knows of uploads no more than their ids: what it finds it says to who owns them
-//! ([`Dispatch`]), and hears what becomes of them ([`ToIntake`]).
+//! Owns the files that settle, are known, compared or ignored ([`files`], [`settle`], [`compare`]),
+//! the health of the directory ([`health`]), its scans ([`scans`]), its runs ([`runs`], [`run`])
+//! and their disposal ([`disposal`]). Of uploads it knows only the ids: it sends its findings to
+//! their owners ([`Dispatch`]) and receives their progress ([`ToIntake`]).
 //!
-//! At a crash nothing is lost but what scans find again: runs, disposals and ignored paths are rows.
+//! A crash loses only what scans find again: runs, disposals and ignored paths are rows.
 
 mod act;
 mod compare;
@@ -44,13 +44,13 @@ use crate::model::{
     RunState, Seen, SourcePath, UnchangedFiles, WallTime, WatchState,
 };
 
-/// Files in one look.
+/// Limit of files in one look.
 const LOOK_MAX: usize = 1000;
 
-/// What came back for one act.
+/// The result of one act.
 type Reply = Result<Outcome, Setback>;
 
-/// A drop directory. See the module's head.
+/// A drop directory. See the module documentation.
 #[derive(Debug)]
 pub(super) struct Intake {
     settings: DirectorySettings,
@@ -62,7 +62,7 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    /// Starts knowing nothing, with a scan due at once.
+    /// Starts without knowledge, with a scan due at once.
     pub(super) fn new(settings: DirectorySettings, now: Monotonic) -> Self {
         let settle = Settle::new(settings.quiet_period);
         Self {
@@ -75,7 +75,7 @@ impl Intake {
         }
     }
 
-    /// Receives what another machine says.
+    /// Receives a message of another machine.
     pub(super) fn receive(&mut self, what: ToIntake, turn: &mut IntakeTurn<'_>) {
         let now = turn.now();
         match what {
@@ -98,14 +98,14 @@ impl Intake {
         }
     }
 
-    /// Replaces the settings, and keeps what is known.
+    /// Replaces the settings, and keeps the state.
     pub(super) fn reconfigure(&mut self, settings: DirectorySettings) {
         self.files.set_destinations(settings.destinations.clone());
         self.files.settle.set_quiet_period(settings.quiet_period);
         self.settings = settings;
     }
 
-    /// Adds something that is stored.
+    /// Adds a stored part of its state.
     fn load(&mut self, part: StoredPart, now: Now) {
         let files = &mut self.files;
         match part {
@@ -139,8 +139,8 @@ impl Intake {
         &self.files
     }
 
-    /// Returns whether nothing moves below the paths that `has` accepts, and a full scan since then has
-    /// shown nothing more of them.
+    /// Returns whether nothing moves below the paths that `has` accepts, and a full scan since then
+    /// has found nothing more of them.
     pub(super) fn is_still(&self, since: WallTime, has: impl Fn(&SourcePath) -> bool) -> bool {
         let is_going_on = |state| matches!(state, RunState::Open | RunState::Closed);
         let mut runs = self.runs.rows();
@@ -149,7 +149,7 @@ impl Intake {
             && !self.files.settling_paths().any(has)
     }
 
-    /// Returns when it wants attention by itself.
+    /// Returns its next deadline.
     pub(super) fn next_deadline(&self, has_run_slot: bool) -> Option<Monotonic> {
         let scan = self.scans.due().filter(|_| self.settings.is_scanned);
         let stalled = self.health.deadline(self.settings.scan_interval);
@@ -159,19 +159,19 @@ impl Intake {
         [scan, stalled, look, self.runs.next_deadline(), disposal].into_iter().flatten().min()
     }
 
-    /// Has paths looked at where something may have happened.
+    /// Schedules looks at paths that may have changed.
     pub(super) fn hint(&mut self, paths: Vec<SourcePath>, now: Monotonic) {
         paths.into_iter().for_each(|path| self.files.settle.hint(path, now));
     }
 
-    /// Has everything scanned: something may have happened anywhere.
+    /// Schedules a scan: anything may have changed.
     pub(super) fn scan_now(&mut self, now: Monotonic) {
         if self.settings.is_scanned {
             self.scans.ask(now);
         }
     }
 
-    /// Discards what the scan under way sees: what was sent is being read from the rows.
+    /// Discards the observations of the running scan: the rows of sent files are being read.
     pub(super) fn discard_scan(&mut self) {
         self.scans.discard();
     }
@@ -186,7 +186,7 @@ impl Intake {
         turn.write_health();
     }
 
-    /// Accepts the other directory that stands at the path, if one does.
+    /// Accepts the other directory at the path, if there is one.
     fn accept_root(&mut self, turn: &mut IntakeTurn<'_>) {
         if self.health.accept_other() {
             self.scan_now(turn.now().monotonic);
@@ -217,7 +217,7 @@ impl Intake {
         }
     }
 
-    /// Notes that no scan has shown anything for long, when that is so.
+    /// Marks scans as stalled if none has shown anything for long.
     pub(super) fn check_stalled(&mut self, turn: &mut IntakeTurn<'_>) {
         if self.health.note_stalled(self.settings.scan_interval, turn.now().monotonic) {
             turn.write_health();
@@ -254,12 +254,12 @@ impl Intake {
         self.files.borrow_known(known);
     }
 
-    /// Forgets what [`Self::borrow_known`] lent of files without open uploads.
+    /// Drops what [`Self::borrow_known`] lent about files without open uploads.
     pub(super) fn end_borrow(&mut self) {
         self.files.known.end_borrow();
     }
 
-    /// Receives what a scan saw as it was sent.
+    /// Receives the files that a scan found unchanged since they were sent.
     pub(super) fn observe_unchanged(&mut self, files: &[UnchangedFiles], now: Now) {
         if self.scans.is_void() {
             return;
@@ -270,7 +270,7 @@ impl Intake {
         }
     }
 
-    /// Receives one observation. What a scan sees while the rows are being read does not count.
+    /// Receives one observation. Those of a scan do not count while the rows are being read.
     pub(super) fn observe(
         &mut self,
         seen: &Observation,
@@ -337,9 +337,9 @@ impl Intake {
         }
     }
 
-    /// Notes that the scan under way is alive.
+    /// The running scan shows a sign of life.
     pub(super) fn scan_active(&mut self, turn: &mut IntakeTurn<'_>) {
-        // What is seen may change what is said to be missed.
+        // An observation may change what counts as missed.
         let was_stalled = self.health.record_scan_activity(turn.now().monotonic);
         let back = was_stalled.then(|| Dispatch::DirectoryBack(turn.directory()));
         back.into_iter().for_each(|back| turn.say(back));
@@ -348,7 +348,7 @@ impl Intake {
         }
     }
 
-    /// Receives the reply to one of its acts, looks excepted.
+    /// Receives the reply to one of its acts, except looks.
     pub(super) fn on_reply(
         &mut self,
         act: ActId,
@@ -381,7 +381,7 @@ impl Intake {
         }
     }
 
-    /// Notes that a look has ended, before its observations. Without any, its paths are looked at again.
+    /// Ends a look before its observations are received. Paths of a failed look are looked at again.
     pub(super) fn look_ended(
         &mut self,
         reply: Option<LookReply<'_>>,
@@ -400,7 +400,7 @@ impl Intake {
         }
     }
 
-    /// Notes that the observations of a look have been received. Paths that could not be looked at are
+    /// Ends a look after its observations were received. Paths that could not be looked at are
     /// looked at again.
     pub(super) fn looked(
         &mut self,
@@ -420,7 +420,7 @@ impl Intake {
     }
 
     fn scanned(&mut self, act: ActId, reply: Reply, turn: &mut IntakeTurn<'_>) {
-        // A scan of what the name stood for under another configuration says nothing.
+        // A scan of the directory that the name meant in another configuration proves nothing.
         let (Some(scan), now) = (self.scans.running(act), turn.now().monotonic) else { return };
         self.scan_active(turn);
         match reply {
@@ -439,7 +439,7 @@ impl Intake {
         turn.write_health();
     }
 
-    /// A scan came to its end.
+    /// Receives the end of a scan.
     fn walked(&mut self, walk: Walk, scan: RunningScan, turn: &mut IntakeTurn<'_>) {
         let now = turn.now();
         if self.health.scan_ended(walk.root, walk.is_empty) {
@@ -471,7 +471,7 @@ impl Intake {
             self.health.scan_was_full(walk.unseen, now.wall);
         }
         if is_emptied && self.files.all_gone(scan.started, turn) {
-            // One of them may have come back behind the scan.
+            // One of them may have come back behind the scan's position.
             self.scan_now(now.monotonic);
         }
     }

@@ -1,13 +1,13 @@
-//! What is known of files that were admitted: in which version, for which destinations, and which
-//! of their uploads have not ended.
+//! Which files were admitted: in which version, for which destinations, and which of their uploads
+//! are open.
 //!
-//! The rows hold all of it. Memory holds the files of which an upload has not ended, and for as long as
-//! observations are received, what the rows say of their files ([`KnownFiles::borrow`]). It answers about
-//! a path that is asked for, and cannot list paths. Two versions of one path with the same digest do not
-//! happen; if they did, the file would wait for its next change.
+//! The rows hold all of it. Memory holds the files with open uploads and, while observations are
+//! received, the rows of the observed files ([`KnownFiles::borrow`]). It answers about a given
+//! path, and cannot list paths. Two versions of one path with the same digest do not happen in
+//! practice; the file would wait for its next change.
 //!
-//! A file that has its length, and another inode or another time, was *touched*: its content may be another
-//! one, or its mode, and until it is compared it is known in no version.
+//! A file of the same length with another inode or time was *touched*: its content may have
+//! changed, or only its mode. Until it is compared it is known in no version.
 
 mod filter;
 
@@ -16,38 +16,38 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) use self::filter::BloomFilter;
 use crate::model::{ByteCount, Fingerprint, PathDigest, UploadId};
 
-/// Files of one drop directory that were admitted, in their newest version.
+/// The admitted files of one drop directory, in their newest version.
 #[derive(Debug, Default)]
 pub(crate) struct KnownFiles {
     files: BTreeMap<PathDigest, Known>,
     /// The versions of these files, with their paths.
     versions: BTreeSet<(u64, PathDigest)>,
-    /// Uploads that have not ended, by the path of their file.
+    /// Open uploads, by the path of their file.
     live: BTreeSet<(PathDigest, UploadId)>,
     /// Files that were sent under another path.
     moved: BTreeSet<PathDigest>,
-    /// Files that are known for the observations that are being received only.
+    /// Files that are known only while observations are received.
     borrowed: BTreeSet<PathDigest>,
-    /// Versions of files that were sent under other paths than those that are being observed.
+    /// Versions of files that were sent under other paths than the observed ones.
     elsewhere: BTreeSet<u64>,
-    /// Files that were compared and have another content than the rows say.
+    /// Files that were compared, with other content than their rows say.
     outdated: BTreeSet<PathDigest>,
 }
 
-/// A file that was admitted.
+/// An admitted file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Known {
-    /// The digest of its version, its time of change left out.
+    /// The digest of its version, without the time of change.
     version: u64,
     size: ByteCount,
     mtime_ns: i64,
-    /// What stands for that time, or [`UNKNOWN`].
+    /// A digest of that time, or [`UNKNOWN`].
     changed: u32,
-    /// Which destinations it was admitted for, by position.
+    /// The destinations it was admitted for, by position.
     covered: u64,
 }
 
-/// Stands for a time of change that is not known.
+/// Replaces an unknown time of change.
 const UNKNOWN: u32 = 0;
 
 impl Known {
@@ -71,8 +71,8 @@ fn digest(at: u64) -> u32 {
 }
 
 impl KnownFiles {
-    /// Notes what a row says of a file that observations are about, or will be. What memory knows of the
-    /// file is newer.
+    /// Adds what a row says about a file that is or will be observed. What memory knows of the file
+    /// is newer.
     pub(crate) fn borrow(&mut self, path: PathDigest, version: &Fingerprint, destination: u64) {
         let is_newer = self.files.contains_key(&path) && !self.borrowed.contains(&path);
         if !is_newer && !self.outdated.contains(&path) {
@@ -81,12 +81,12 @@ impl KnownFiles {
         }
     }
 
-    /// Notes that a file in this version was sent under a path that is not observed.
+    /// Adds a version that was sent under a path that is not observed.
     pub(crate) fn borrow_elsewhere(&mut self, version: &Fingerprint) {
         self.elsewhere.insert(version.version_digest());
     }
 
-    /// Forgets what rows said, when the observations were received.
+    /// Drops what rows said, after the observations were received.
     pub(crate) fn end_borrow(&mut self) {
         self.elsewhere.clear();
         for path in std::mem::take(&mut self.borrowed) {
@@ -94,15 +94,15 @@ impl KnownFiles {
         }
     }
 
-    /// Forgets a file of which no upload is open: the rows know it.
+    /// Drops a file without open uploads: the rows know it.
     pub(crate) fn release(&mut self, path: PathDigest) {
         if self.live(path).is_empty() && !self.borrowed.contains(&path) {
             self.remove(path);
         }
     }
 
-    /// Returns for which destinations a file was admitted in this version; `None` when what is known
-    /// of the path, if anything, is another version.
+    /// Returns the destinations that a file was admitted for in this version; `None` if the path is
+    /// unknown or known in another version.
     pub(crate) fn covered(&self, path: PathDigest, version: &Fingerprint) -> Option<u64> {
         let known = self.files.get(&path)?;
         known.is_untouched(&Known::of(version)).then_some(known.covered)
@@ -126,7 +126,7 @@ impl KnownFiles {
         self.files.get(&path).is_some_and(|known| known.size != version.size)
     }
 
-    /// Returns whether a file that is not known may be one that is, under another path.
+    /// Returns whether an unknown file may be a known one under another path.
     pub(crate) fn may_be_moved(&self, path: PathDigest, version: &Fingerprint) -> bool {
         let seen = version.version_digest();
         let lowest = PathDigest::lowest();
@@ -139,12 +139,12 @@ impl KnownFiles {
         self.moved.insert(path);
     }
 
-    /// Notes that it is not any more what was sent under another path. Returns whether it was.
+    /// Removes the mark that it was sent under another path. Returns whether it had the mark.
     pub(crate) fn is_moved_no_more(&mut self, path: PathDigest) -> bool {
         self.moved.remove(&path)
     }
 
-    /// Notes that a touched file is still what it was.
+    /// A touched file has the same content as before.
     pub(crate) fn proved(&mut self, path: PathDigest, version: &Fingerprint) {
         if let Some(known) = self.files.get(&path).filter(|known| known.size == version.size) {
             let covered = known.covered;
@@ -155,13 +155,13 @@ impl KnownFiles {
         }
     }
 
-    /// Notes that what stands there is another file than the rows say.
+    /// The file differs from what its rows say.
     pub(crate) fn forget(&mut self, path: PathDigest) {
         self.outdated.insert(path);
         self.remove(path);
     }
 
-    /// Returns the uploads of a file that have not ended, in the order they were admitted.
+    /// Returns the open uploads of a file, in the order of admission.
     pub(crate) fn live(&self, path: PathDigest) -> Vec<UploadId> {
         let range = (path, UploadId(i64::MIN))..=(path, UploadId(i64::MAX));
         self.live.range(range).map(|(_, id)| *id).collect()
@@ -171,8 +171,8 @@ impl KnownFiles {
         self.live.iter().map(|(_, id)| *id)
     }
 
-    /// Notes that a file was admitted in a version, and for a destination. Another version than the
-    /// one before is for that destination alone.
+    /// A file was admitted in a version for a destination. A version that differs from the last one
+    /// is covered for that destination alone.
     pub(crate) fn admitted(&mut self, path: PathDigest, version: &Fingerprint, destination: u64) {
         self.outdated.remove(&path);
         self.admit(path, version, destination);
@@ -199,7 +199,7 @@ impl KnownFiles {
         }
     }
 
-    /// Notes that a file does not count as sent to a destination in this version after all.
+    /// A file does not count as sent to a destination in this version any more.
     pub(crate) fn uncover(&mut self, path: PathDigest, version: &Fingerprint, destination: u64) {
         let seen = Known::of(version);
         if let Some(known) = self.files.get_mut(&path).filter(|known| known.is_untouched(&seen)) {
@@ -211,8 +211,8 @@ impl KnownFiles {
         self.live.insert((path, upload));
     }
 
-    /// Notes that an upload of a file ended. A file whose last upload was superseded is unknown: its
-    /// new version settles like a new file.
+    /// An upload of a file ended. A file whose last upload was superseded is unknown: its new
+    /// version settles like a new file.
     pub(crate) fn ended(&mut self, path: PathDigest, upload: UploadId, is_superseded: bool) {
         self.live.remove(&(path, upload));
         if is_superseded && self.live(path).is_empty() {
@@ -220,13 +220,12 @@ impl KnownFiles {
         }
     }
 
-    /// Replaces what is known by what the rows say; uploads that have not ended, and files that were
-    /// moved, stay.
+    /// Replaces the known files by the rows; open uploads and moved files stay.
     pub(crate) fn replace(&mut self, read: Self) {
         (self.files, self.versions) = (read.files, read.versions);
     }
 
-    /// Replaces every set of destinations, for their positions have changed.
+    /// Translates every set of destinations, because their positions have changed.
     pub(crate) fn translate(&mut self, translated: impl Fn(u64) -> u64) {
         self.files.values_mut().for_each(|known| known.covered = translated(known.covered));
     }
@@ -241,7 +240,7 @@ mod tests {
     use super::*;
     use crate::model::{ByteCount, SourcePath};
 
-    /// The same with nothing left out.
+    /// The same without the digests.
     #[derive(Debug, Default)]
     struct Naive(BTreeMap<SourcePath, (Fingerprint, u64, Vec<UploadId>)>);
 

@@ -1,11 +1,11 @@
-//! How what a start reads reaches the machines: memory is built again from rows.
+//! Gives the stored state to the machines: memory is built again from rows.
 
 use super::dispatch::{Dispatch, ToIntake, ToTransfers};
 use super::intake::StoredPart;
 use super::transfers::Upload;
 use crate::model::{DirectoryName, Disposal, StoredState, StoredUpload};
 
-/// Says to the drop directories what is stored of them. Disposals are left: uploads come before them.
+/// Messages with the stored state of drop directories. Disposals follow later: uploads come before them.
 pub(super) fn directories(stored: StoredState) -> impl Iterator<Item = Dispatch> {
     let ignored = stored.ignored.into_iter().flat_map(|ignored| {
         let unreadable = ignored.unreadable.map(StoredPart::UnreadableDirectory);
@@ -19,13 +19,13 @@ pub(super) fn directories(stored: StoredState) -> impl Iterator<Item = Dispatch>
     ignored.chain(runs)
 }
 
-/// Says to the drop directories what they have to dispose of.
+/// Messages with the disposals of drop directories.
 pub(super) fn disposals(disposals: Vec<Disposal>) -> impl Iterator<Item = Dispatch> {
     let disposals = disposals.into_iter();
     disposals.map(|what| part(what.drop.clone(), StoredPart::Disposal(what)))
 }
 
-/// Says to the destinations which uploads they have.
+/// Messages with the uploads of destinations.
 pub(super) fn uploads(uploads: Vec<StoredUpload>) -> impl Iterator<Item = Dispatch> {
     uploads.into_iter().map(|stored| {
         let destination = stored.admission.destination.clone();

@@ -1,14 +1,14 @@
-//! What is read from the rows while parts go on: at a start what is merely queued, and for another
-//! configuration what memory does not have.
+//! Rows that are read while parts are sent: at a start the queued uploads, and for a new
+//! configuration everything that memory lacks.
 //!
-//! A drop directory, a destination or the directory behind a drop directory's name may be taken out by
-//! one configuration and put back by another. What is known of files is in the rows all the while: for
-//! a drop directory that this life does not know under this directory everything is read as at a start,
-//! and for one with a destination more, or of which completed uploads are to be sent again, which files
-//! were sent where. Until all is read nothing is looked for in any drop directory and nothing is admitted.
+//! A configuration may remove a drop directory, a destination or the directory behind a drop directory's
+//! name, and a later one may add it again. The rows keep what is known of files: for a drop directory
+//! that this process does not know with this directory, everything is read as at a start; for one with
+//! an added destination, or whose completed uploads are to be sent again, only which files were sent
+//! where. Until all is read, no drop directory is scanned and nothing is admitted.
 //!
-//! The act that reads waits for all commits before it, so the rows hold what memory forgot. At a crash
-//! nothing is lost: the next start reads all of it.
+//! The act that reads waits for all commits before it, so the rows hold what memory dropped. A
+//! crash loses nothing: the next start reads all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,29 +26,28 @@ use crate::model::{
     UploadId,
 };
 
-/// Rows that could not be read are read again after this.
+/// Pause before rows are read again after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// See the module's head.
 #[derive(Debug)]
 pub(super) struct Loading {
     /// Uploads that ended meanwhile, in the order of their ends.
     ended: Vec<(UploadFile, UploadEnd)>,
-    /// Uploads that miss their source: whether it stands under another path is to be found out.
+    /// Uploads with a missing source, which may have been moved.
     missing: BTreeSet<UploadId>,
-    /// Drop directories that are read for another configuration.
+    /// Drop directories that are read for a new configuration.
     unread: UnreadDirectories,
     act: Option<ActId>,
     due: Monotonic,
 }
 
-/// What is read of drop directories.
+/// The drop directories to read.
 pub(super) type UnreadDirectories = BTreeMap<DirectoryName, Unread>;
 
 /// What is read of one drop directory.
 #[derive(Debug)]
 pub(super) struct Unread {
-    /// This life does not know it: its runs and disposals are read as well.
+    /// This process does not know it: its runs and disposals are read as well.
     is_new: bool,
     known: KnownFiles,
 }
@@ -59,7 +58,7 @@ impl Unread {
     }
 }
 
-/// Returns the drop directories of which files are sent again to a destination.
+/// Returns the drop directories whose files are sent again to a destination.
 pub(super) fn directories_of(to: &DestinationName, scene: Scene<'_>) -> UnreadDirectories {
     let of_it = scene.intakes.iter().filter(|(_, intake)| {
         let settings = intake.settings();
@@ -96,7 +95,7 @@ impl Loading {
         self.unread.get(drop).is_some_and(|unread| unread.is_new)
     }
 
-    /// Returns when reading is tried again.
+    /// Returns when reading is retried.
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
         (self.act.is_none() && !self.unread.is_empty()).then_some(self.due)
     }
@@ -115,7 +114,7 @@ impl Loading {
         self.act = Some(act);
     }
 
-    /// Receives some of what is stored.
+    /// Receives a portion of the rows.
     pub(super) fn received(
         &mut self,
         rows: StoredRows,
@@ -124,7 +123,7 @@ impl Loading {
     ) -> Vec<Dispatch> {
         match rows {
             StoredRows::Directories(mut stored) => {
-                // What is in memory of the directories is newer than the rows.
+                // Memory is newer than the rows of these directories.
                 let mut all = std::mem::take(&mut stored.roots);
                 all.extend(roots.all(scene.intakes));
                 let said = self.directories(*stored, scene);
@@ -136,8 +135,8 @@ impl Loading {
         }
     }
 
-    /// Receives what is stored of drop directories that this life does not know. Rows that are read a second
-    /// time replace those of the first.
+    /// Receives the rows of drop directories that this process does not know. Rows that are read a
+    /// second time replace those of the first.
     fn directories(&self, stored: StoredState, scene: Scene<'_>) -> Vec<Dispatch> {
         let names: Vec<_> = self.unread.keys().filter(|name| self.has_new(name)).collect();
         let forget = names.iter().map(|name| Dispatch::Intake((*name).clone(), ToIntake::Forget));
@@ -150,7 +149,7 @@ impl Loading {
         said
     }
 
-    /// Receives files that were sent.
+    /// Receives sent files.
     fn known(&mut self, files: Vec<KnownFile>, scene: Scene<'_>) -> Vec<Dispatch> {
         if self.act.is_none() {
             return files.into_iter().map(known).collect();
@@ -165,7 +164,7 @@ impl Loading {
         Vec::new()
     }
 
-    /// Receives how reading ended. Returns what was read, if all of it was.
+    /// Receives the end of reading. Returns what was read, if it is complete.
     pub(super) fn rows_read(
         &mut self,
         act: ActId,
@@ -184,8 +183,8 @@ impl Loading {
         Some(unread.into_iter().map(|(name, unread)| (name, unread.known)).collect())
     }
 
-    /// Everything is in memory: what waited for that is done. The versions of uploads that go on, or
-    /// did at the start, are newer than what is known of files, so they are noted after it.
+    /// Everything is in memory: does what waited for it. The versions of open uploads, also of
+    /// those that ended meanwhile, are newer than the known files, so they are applied after them.
     pub(super) fn end(self, claims: &Claims, scene: Scene<'_>) -> Vec<Dispatch> {
         let Self { ended, missing, .. } = self;
         let open = scene.ids(|upload| !upload.admission().file.is_sentinel).into_iter();

@@ -1,9 +1,9 @@
-//! The machines, and what they say to one another.
+//! The machines, and the delivery of messages between them.
 //!
-//! *Owns* every machine. A machine takes a step with what it is lent of the others ([`Machines::with_intake`],
-//! [`Machines::with_transfers`]); what it has to say is a [`Dispatch`], and is delivered here before anything
-//! else happens. Also here is what an event means that concerns more than one of them: outcomes,
-//! observations, orders, rows, another configuration. When each machine takes its turn, `engine.rs` says.
+//! *Owns* every machine. A machine performs a step with borrowed parts of the others
+//! ([`Machines::with_intake`], [`Machines::with_transfers`]); its messages ([`Dispatch`]) are delivered here
+//! before anything else happens. Events that concern more than one machine are handled here too: outcomes,
+//! observations, orders, rows, a new configuration. `engine.rs` decides the order of the machines.
 
 use std::collections::BTreeMap;
 
@@ -29,10 +29,9 @@ use crate::model::{
     OpenCleanup, ParkReason, Record, SourcePath, StoredRows, StoredState, UploadId,
 };
 
-/// How an act came back.
+/// The result of an act.
 type ActResult = Result<Outcome, Setback>;
 
-/// See the module's head.
 #[derive(Debug)]
 pub(super) struct Machines {
     pub(super) settings: Settings,
@@ -44,7 +43,7 @@ pub(super) struct Machines {
 }
 
 impl Machines {
-    /// Makes the machines of a configuration. [`Self::take_stored`] comes next.
+    /// Builds the machines of a configuration. [`Self::take_stored`] comes next.
     pub(super) fn new(settings: Settings, stored: &mut StoredState, now: Now) -> Self {
         let intake = |directory: &DirectorySettings| {
             (directory.name.clone(), Intake::new(directory.clone(), now.monotonic))
@@ -87,7 +86,7 @@ impl Machines {
         }
     }
 
-    /// Delivers what machines say: each with all that follows from it before the next.
+    /// Delivers messages: each with all its consequences before the next.
     pub(super) fn deliver(&mut self, said: impl IntoIterator<Item = Dispatch>, turn: &mut Turn) {
         for what in said {
             match what {
@@ -128,7 +127,7 @@ impl Machines {
         }
     }
 
-    /// Lets a drop directory take a step, and delivers what it says.
+    /// Runs a step of a drop directory, and delivers its messages.
     pub(super) fn with_intake<R>(
         &mut self,
         name: &DirectoryName,
@@ -155,7 +154,7 @@ impl Machines {
         Some(returned)
     }
 
-    /// Lets every drop directory take a step.
+    /// Runs a step of every drop directory.
     pub(super) fn with_intakes(
         &mut self,
         turn: &mut Turn,
@@ -167,7 +166,7 @@ impl Machines {
         }
     }
 
-    /// Lets a destination take a step, and delivers what it says.
+    /// Runs a step of a destination, and delivers its messages.
     pub(super) fn with_transfers<R>(
         &mut self,
         name: &DestinationName,
@@ -184,7 +183,7 @@ impl Machines {
         Some(returned)
     }
 
-    /// Lets every destination take a step.
+    /// Runs a step of every destination.
     pub(super) fn with_all_transfers(
         &mut self,
         turn: &mut Turn,
@@ -196,7 +195,7 @@ impl Machines {
         }
     }
 
-    /// An upload has ended: its orders are over, and its file and run may go on.
+    /// An upload has ended: its orders end, and its file and run may continue.
     fn on_ended(&mut self, file: UploadFile, end: UploadEnd, turn: &mut Turn) {
         self.orders.ended(file.id, turn);
         if file.file.is_sentinel {
@@ -217,7 +216,7 @@ impl Machines {
                 if let Some(name) = destination {
                     self.with_transfers(&name, turn, |t, turn| t.note_reply(act, &reply, turn));
                 }
-                // Whether the drop directory is away, a scan tells.
+                // Only a scan shows whether the drop directory is away.
                 let is_away = |s: &Setback| matches!(s.failure.kind, FailureKind::SourceAway);
                 if what.reads_files() && reply.as_ref().is_err_and(is_away) {
                     self.deliver([Dispatch::Intake(drop.clone(), ToIntake::ScanNow)], turn);
@@ -248,8 +247,8 @@ impl Machines {
         }
     }
 
-    /// Hands observations to their drop directory, and takes back what the rows know of them. While rows
-    /// are being read, what files mean is not known: they are looked at again.
+    /// Gives observations to their drop directory, with the rows of their files for the duration.
+    /// While rows are being read, files cannot be judged: they are looked at again.
     pub(super) fn on_observed(
         &mut self,
         drop: &DirectoryName,
@@ -287,7 +286,7 @@ impl Machines {
         self.deliver([Dispatch::Intake(drop.clone(), ToIntake::WriteHealth)], turn);
     }
 
-    /// Keeps what the answers of a destination have shown of its target, where that is news.
+    /// Records a new property of a target that a destination's answers have shown.
     pub(super) fn on_learned(
         &mut self,
         destination: DestinationName,
@@ -334,8 +333,8 @@ impl Machines {
         turn.answer(id, answer);
     }
 
-    /// Admits files for a destination. Returns the upload of each; none where this version was handed in
-    /// for it before.
+    /// Admits files for a destination. Returns the upload of each; `None` where this version was
+    /// handed in for it before.
     fn hand_in(
         &mut self,
         files: Vec<HandedFile>,
@@ -363,16 +362,16 @@ impl Machines {
         admitted
     }
 
-    /// Memory goes back to what the rows say: it moves when a decision is made, ahead of the disk. An upload
-    /// of which the disk refuses a record for its own values is taken from its row again, as at a start, and
-    /// stays parked until an operator retries it: then it asks before it acts. Acts that were under way for
-    /// it come back to an upload that does not wait for them. The record that parks it tells the store that
-    /// memory agrees again.
+    /// Sets memory back to the rows: memory changes with the decision, ahead of the disk. An upload
+    /// with a record that the database rejects for its values is loaded from its row again, as at a
+    /// start, and stays parked until an operator retries it: then it asks before it acts. Outcomes
+    /// of its earlier acts are ignored. The record that parks it shows the store that memory agrees
+    /// again.
     pub(super) fn on_unstored(&mut self, refused: Unstored, turn: &mut Turn) {
         let Unstored { upload, stored, why } = refused;
         let at = turn.now().wall;
         let Some(stored) = stored else {
-            // It has no row: its file is known in this life, and looked at again in the next.
+            // It has no row: its file is known to this process, and found again by the next one.
             let ends = ToUpload::Record(Fact::Abandoned { at });
             return self.deliver([Dispatch::Upload(upload, ends)], turn);
         };
@@ -398,7 +397,7 @@ impl Machines {
         self.deliver(said, turn);
     }
 
-    /// Has what a destination's former targets hold sent to its target, as far as the sources are here.
+    /// Sends the files at a destination's former targets to its current target, as far as the sources are here.
     fn resend(&mut self, to: &DestinationName, turn: &mut Turn) {
         let Some(target) = self.transfers.get(to).and_then(Transfers::target) else { return };
         let (destination, before) = (to.clone(), self.shared.next_upload);
@@ -406,7 +405,7 @@ impl Machines {
         self.read_again(loading::directories_of(to, self.scene()), turn);
     }
 
-    /// Has the rows of these drop directories read.
+    /// Schedules reading the rows of these drop directories.
     fn read_again(&mut self, unread: loading::UnreadDirectories, turn: &mut Turn) {
         if unread.is_empty() {
             return;
@@ -435,7 +434,7 @@ impl Machines {
         self.end_loading(turn);
         let ids = self.scene().ids(|_| true);
         self.deliver(Dispatch::uploads(ids, ToUpload::ParkOrRelease), turn);
-        // What a scan saw before the rows were read was not compared with them.
+        // Observations of a scan before the rows were read were not compared with them.
         self.deliver(scans, turn);
     }
 
@@ -466,7 +465,7 @@ impl Machines {
         self.deliver(Dispatch::uploads(ids, ToUpload::ParkOrRelease), turn);
     }
 
-    /// Finds the targets of every destination; what is to be removed at one that is there again is queued.
+    /// Assigns the targets of every destination; clean-ups of a target that is configured again are queued.
     pub(super) fn assign_targets(&mut self, turn: &mut Turn) {
         self.with_all_transfers(turn, Transfers::assign_target);
         let cleanups = self.shared.targets.take_cleanups().into_iter();

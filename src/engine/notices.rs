@@ -1,23 +1,23 @@
-//! Notices: decides who is notified of what, and when. Wording and sending are not its business.
+//! Notices: decides who is notified of what, and when. Wording and sending are elsewhere.
 //!
-//! *In*: the records of each turn, and what is in no record: runs that were completed, free space, answers
-//! of destinations, what a survey found. *Out*: records of notices, committed in one transaction with the
-//! fact they are about, one for each channel that wants their kind; and the acts that hand them to their
-//! channels. A channel accepts one notice at a time, in order, and is tried with growing delays for as
-//! long as it fails. Nothing else waits for a channel.
+//! *In*: the records of each turn, and what is in no record: completed runs, free space, answers of
+//! destinations, surveys. *Out*: records of notices, committed in one transaction with their fact,
+//! one for each channel that wants their kind; and the acts that pass them to their channels. A
+//! channel handles one notice at a time, in order, and is retried with growing delays for as long
+//! as it fails. Nothing else waits for a channel.
 //!
-//! *A completed run* is a notice of its own, always and at once: other programs act on it.
+//! *A completed run* is a notice of its own, always and at once: other programs react to it.
 //!
-//! *Files that fail* are one notice for each group of (kind, drop directory, destination, reason): the
-//! first at once; what fails within [`PAUSE`] after it is added, file by file, to the next one, which is
-//! sent when the pause ends, and begins another.
+//! *Failed files* make one notice for each group of (kind, drop directory, destination, reason):
+//! the first at once; files that fail within [`PAUSE`] after it are added, one by one, to the next
+//! one, which is sent when the pause ends, and begins another pause.
 //!
-//! *A condition* is notified when it begins and when it is over. One that begins again within the pause of
-//! its group is held back, and notified at its end if it still holds.
+//! *A condition* is notified when it begins and when it ends. One that begins again within the
+//! pause of its group is held back, and notified at the end of the pause if it still holds.
 //!
-//! *At a crash* a row is whole, or its fact is not there either. A notice that was accepted and not marked
-//! is sent again with the id it had. Pauses and conditions are read from the rows. What is held back has no
-//! row: it is a condition, and is found again.
+//! *At a crash* a notice's row and its fact are committed together or not at all. A notice that was
+//! accepted and not recorded is sent again with the same id. Pauses and conditions are read from
+//! the rows. A condition that is held back has no row, and is found again.
 
 mod failed;
 mod message;
@@ -42,17 +42,17 @@ use crate::model::{
     WallTime,
 };
 
-/// After a notice of a group, the next one waits this long. People who were called to something that fails
-/// need about an hour for it; whatever fails meanwhile costs them one more message.
+/// After a notice of a group, the next one waits this long. People need about an hour to deal with
+/// a failure; all further failures in that time cost them one more message.
 const PAUSE: Duration = Duration::from_hours(1);
-/// How often the state directory and the credentials are looked at.
+/// Interval of checking the state directory and the credentials.
 const SURVEY_INTERVAL: Duration = Duration::from_mins(10);
 /// Kinds of notices that list files.
 const LISTS: [NoticeKind; 3] = [NoticeKind::Parked, NoticeKind::UploadStuck, NoticeKind::Replaced];
-/// People need some days to come by another credential.
+/// People need some days to get another credential.
 const EXPIRY_WARNING: Duration = Duration::from_hours(7 * 24);
 
-/// The notices. See the module's head.
+/// The notices. See the module documentation.
 #[derive(Debug)]
 pub(super) struct Notices {
     settings: NoticeSettings,
@@ -62,13 +62,13 @@ pub(super) struct Notices {
     pauses: BTreeMap<NoticeGroup, Pause>,
     outages: Outages,
     stuck: Stuck,
-    /// What was found in this turn and is in no record.
+    /// Findings of this turn that are in no record.
     found: Vec<Message>,
-    /// When the next survey begins; none while one is made.
+    /// When the next survey begins; `None` while one is running.
     survey_due: Option<Monotonic>,
     reported_until: Option<WallTime>,
     next_id: i64,
-    /// The platforms' own pages of destinations.
+    /// The platforms' own web pages of destinations.
     pages: BTreeMap<DestinationName, String>,
 }
 
@@ -87,12 +87,12 @@ enum Condition {
 #[derive(Debug)]
 struct Pause {
     until: Monotonic,
-    /// The notices that are sent at its end, and get all files until then.
+    /// The notices that are sent at its end, and collect all files until then.
     open: Vec<(Channel, NoticeId)>,
 }
 
 impl Notices {
-    /// Starts from what is stored.
+    /// Starts from stored notices.
     pub(super) fn load(settings: &Settings, stored: StoredNotices, now: Now) -> Self {
         let standing = stored.standing.into_iter().map(|group| (group, Condition::Notified));
         let mut notices = Self {
@@ -134,7 +134,7 @@ impl Notices {
         self.queues.entry(channel.clone()).or_insert_with(|| NoticeQueue::new(now.monotonic))
     }
 
-    /// Adopts other settings. What waits for a channel that is gone waits on.
+    /// Replaces the settings. Notices of a removed channel keep waiting.
     pub(super) fn reconfigure(&mut self, settings: &Settings, now: Now) {
         self.settings = settings.notices;
         let page = |to: &DestinationSettings| Some((to.name.clone(), to.address.page()?));
@@ -150,7 +150,7 @@ impl Notices {
         self.queues.values().all(NoticeQueue::is_empty)
     }
 
-    /// Returns when a channel is tried, a condition is worth a notice, or a survey begins.
+    /// Returns when a channel is tried, a condition needs a notice, or a survey begins.
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
         let queues = self.queues.values().filter_map(NoticeQueue::next_try);
         let held = self.conditions.values().filter_map(|condition| match condition {
@@ -162,7 +162,7 @@ impl Notices {
         queues.chain(held).chain(outages).chain(survey).min()
     }
 
-    /// Has every channel tried at once.
+    /// Retries every channel at once.
     fn retry(&mut self, now: Monotonic) {
         self.queues.values_mut().for_each(|queue| queue.hurry(now));
     }
@@ -180,7 +180,7 @@ impl Notices {
         looks.into_iter().any(|kind| self.is_wanted(kind)) || self.reports()
     }
 
-    /// Receives what another machine says.
+    /// Receives a message of another machine.
     pub(super) fn receive(&mut self, what: ToNotices, now: Now) {
         match what {
             ToNotices::RunCompleted { row, destinations, upload } => {
@@ -195,7 +195,7 @@ impl Notices {
         }
     }
 
-    /// Notes a run that was completed; of a file that is a run of its own, with its upload.
+    /// Records a completed run; for a file that is a run of its own, with its upload.
     fn run_completed(
         &mut self,
         row: &RunRow,
@@ -207,7 +207,7 @@ impl Notices {
         self.found.push(Message::completed(row, destinations, &which));
     }
 
-    /// Notes that a destination accepts calls.
+    /// A destination accepts calls.
     fn destination_answered(&mut self, name: &DestinationName) {
         self.outages.end(name);
         if !self.conditions.is_empty() {
@@ -216,7 +216,7 @@ impl Notices {
         }
     }
 
-    /// Notes why a run that is to be disposed of stays; or that nothing speaks against it any more.
+    /// Records why a run that is to be disposed of is kept; or that the doubt is gone.
     fn doubt_found(
         &mut self,
         drop: &DirectoryName,
@@ -240,7 +240,7 @@ impl Notices {
         }
     }
 
-    /// Notes the free space of the file system that a drop directory, or the state, lies on.
+    /// Records the free space of the file system of a drop directory or of the state.
     fn space_found(&mut self, directory: &str, drop: Option<&DirectoryName>, space: Option<Space>) {
         let Some(space) = space else { return };
         let mut message = Message::free_space(directory, drop.cloned(), space);
@@ -249,7 +249,7 @@ impl Notices {
         self.found.push(message);
     }
 
-    /// Notes what a survey found.
+    /// Receives the result of a survey.
     pub(super) fn surveyed(&mut self, reply: Result<Outcome, Setback>, now: Now) {
         self.survey_due = Some(now.monotonic.after(SURVEY_INTERVAL));
         let Ok(Outcome::Surveyed(survey)) = reply else { return };
@@ -265,7 +265,7 @@ impl Notices {
         }
     }
 
-    /// Notes a channel's answer.
+    /// Receives a channel's answer.
     pub(super) fn answered(&mut self, id: NoticeId, setback: Option<Setback>, turn: &mut Turn) {
         let queue = self.queues.values_mut().find(|queue| queue.is_sending(id));
         if let Some(record) = queue.and_then(|queue| queue.on_answer(setback, turn.now())) {
@@ -296,7 +296,7 @@ impl Notices {
         self.end_holds(turn);
     }
 
-    /// Returns what is to be done: hand notices to channels that are free, and survey.
+    /// Returns the acts that are due: notices for free channels, and a survey.
     pub(super) fn acts(&mut self, now: Monotonic) -> Vec<Act> {
         let mut acts = Vec::new();
         if self.surveys() && self.survey_due.is_some_and(|at| at <= now) {
@@ -310,7 +310,7 @@ impl Notices {
         acts
     }
 
-    /// Ends pauses. What is sent at the end of one begins another.
+    /// Ends pauses. A notice that is sent at the end of one begins another.
     fn end_pauses(&mut self, now: Monotonic) {
         self.pauses.retain(|_, pause| {
             if pause.until > now {
@@ -322,7 +322,7 @@ impl Notices {
         });
     }
 
-    /// Records a message, unless it says nothing new.
+    /// Records a message, unless it reports nothing new.
     fn note(&mut self, message: Message, turn: &mut Turn) {
         let now = turn.now().monotonic;
         if !NoticeKind::CONDITIONS.contains(&message.kind) {
@@ -346,7 +346,7 @@ impl Notices {
         self.conditions.insert(group, Condition::Held { message: Box::new(message), until });
     }
 
-    /// Notifies of a condition that begins.
+    /// Notifies of the begin of a condition.
     fn begin(&mut self, message: Message, turn: &mut Turn) {
         let now = turn.now().monotonic;
         self.pauses.insert(message.group.clone(), Pause::new(now.after(PAUSE)));
@@ -369,7 +369,7 @@ impl Notices {
         }
     }
 
-    /// Adds files to the notices that are sent at the end of their group's pause, or makes notices.
+    /// Adds files to the notices at the end of their group's pause, or makes notices.
     fn add_files(&mut self, message: Message, turn: &mut Turn) {
         let now = turn.now().monotonic;
         let pause = self.pauses.get(&message.group);

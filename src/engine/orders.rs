@@ -1,16 +1,16 @@
-//! What operators order: pause, resume, retry, abandon, close, resend, hand files in.
+//! Orders of operators: pause, resume, retry, abandon, close, resend, hand files in.
 //!
-//! An order is an event ([`super::Event::Ordered`]), its answer an effect ([`Effect::Answer`]) behind the
-//! commit of what it changed.
+//! An order is an event ([`super::Event::Ordered`]), its answer an effect ([`Effect::Answer`])
+//! after the commit of its changes.
 //!
-//! A pause is a row, and holds until it is resumed. What is in flight may land; nothing of what is paused
-//! starts: no call at a paused destination, no disposal in a paused drop directory. Files are still
-//! observed and admitted.
+//! A pause is a row, and applies until it is resumed. Acts in flight may finish; nothing in its
+//! scope starts: no call at a paused destination, no disposal in a paused drop directory. Files are
+//! still observed and admitted.
 //!
-//! An upload that is given up ends at once where it is known what was begun for it; that is queued for
-//! removal. Otherwise the order is a row until the platform has said what it has.
+//! An abandoned upload ends at once where it is known what was begun for it; that is queued for
+//! removal. Otherwise the order is a row until the platform has answered what it has.
 //!
-//! *At a crash* an order is whole or was never given: it is committed before it is answered.
+//! *At a crash* an order is complete or was never given: it is committed before it is answered.
 //!
 //! [`Effect::Answer`]: super::event::Effect::Answer
 
@@ -28,53 +28,53 @@ use crate::model::{
     OrderRecord, Record, Scope, SourcePath, Standing, UploadId, Verb, WallTime,
 };
 
-/// Names one order, so that its answer finds the operator who gave it.
+/// Identifies an order, so that its answer reaches the operator who gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OrderId(pub u64);
 
-/// Something an operator orders.
+/// An order of an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order {
-    /// Pauses, resumes, retries, gives up, or accepts other directories.
+    /// Pauses, resumes, retries, abandons, or accepts other directories.
     Set {
-        /// What is to be done.
+        /// The change.
         verb: Verb,
         scopes: Vec<Scope>,
     },
-    /// Closes a run although its markers or listed files have not come.
+    /// Closes a run although its markers or listed files are missing.
     Close {
         drop: DirectoryName,
         run: SourcePath,
-        /// Who orders it, as the receipt names them.
+        /// Who ordered it, as the receipt names them.
         by: String,
     },
-    /// Sends to a destination's target what its former targets hold, as far as the sources are here.
+    /// Sends the files at a destination's former targets to its current target, as far as the sources are here.
     Resend { to: DestinationName },
     /// Admits files from outside the drop directories.
     HandIn {
         files: Vec<HandedFile>,
-        /// What the rows know of them.
+        /// What the rows know about them.
         known: Catalogued,
         to: DestinationName,
     },
 }
 
-/// What became of an order.
+/// The result of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderAnswer {
-    /// What changed, for each scope in order.
+    /// The changes, for each scope in order.
     Changed(Vec<OrderChange>),
     /// The rows of the former targets are read, and their files admitted again.
     Resending,
-    /// Each file with its upload; none where this version was handed in for the destination before.
+    /// Each file with its upload; `None` where this version was handed in for the destination before.
     HandedIn(Vec<(SourcePath, Option<UploadId>)>),
     /// No destination has this name.
     UnknownDestination(DestinationName),
-    /// A run is closed; or why not.
+    /// The run is closed; or why it is not.
     Closed(Result<ClosedByHand, String>),
 }
 
-/// What operators ordered and is not over.
+/// The orders in force.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
     paused: BTreeSet<Scope>,
@@ -84,7 +84,7 @@ pub(super) struct Orders {
 }
 
 impl Orders {
-    /// Takes the orders that stand, as they were stored.
+    /// Builds it from the stored orders.
     pub(super) fn load(orders: Vec<(Standing, Scope, WallTime)>) -> Self {
         let mut loaded = Self::default();
         for (standing, scope, _) in orders {
@@ -110,25 +110,25 @@ impl Orders {
         self.is_draining
     }
 
-    /// Notes that an upload is given up, and ends once it is known what was begun for it.
+    /// An upload is abandoned, and ends once it is known what was begun for it.
     pub(super) fn give_up(&mut self, id: UploadId, turn: &mut Turn) {
         if self.given_up.insert(id) {
             stands(Standing::GivenUp, Scope::Upload(id), turn);
         }
     }
 
-    /// Returns whether an upload is given up, as soon as it is known what was begun for it.
+    /// Returns whether an upload is abandoned and waits to end.
     pub(super) fn gives_up(&self, id: UploadId) -> bool {
         self.given_up.contains(&id)
     }
 
-    /// Returns whether an upload may not start anything. One that is given up has a question left.
+    /// Returns whether an upload may not start anything. An abandoned one may still ask its question.
     pub(super) fn hold(&self, upload: &Admission) -> bool {
-        // Asked whenever an upload moves, and there is hardly ever a pause.
+        // Called whenever an upload moves, while pauses are rare.
         self.cover(upload) && !self.gives_up(upload.id)
     }
 
-    /// An upload has ended: no order about it stands any more.
+    /// An upload has ended: its orders end.
     pub(super) fn ended(&mut self, id: UploadId, turn: &mut Turn) {
         let scope = Scope::Upload(id);
         if self.given_up.remove(&id) {
@@ -147,7 +147,7 @@ impl Orders {
                 || self.cover_run(&upload.file.drop, &upload.file.run))
     }
 
-    /// Returns whether no call may be made at a destination.
+    /// Returns whether a destination must not be called.
     pub(super) fn stops(&self, destination: &DestinationName) -> bool {
         !self.paused.is_empty()
             && (self.paused.contains(&Scope::All)
@@ -164,7 +164,7 @@ impl Orders {
 }
 
 impl Orders {
-    /// Carries out an order for one scope. Returns what it changes, and what is said to the machines.
+    /// Carries out an order for one scope. Returns its changes, and the messages to the machines.
     pub(super) fn change(
         &mut self,
         verb: Verb,
@@ -221,7 +221,7 @@ impl Orders {
         Dispatch::uploads(ids.iter().copied(), ToUpload::Place).collect()
     }
 
-    /// Takes a pause back; taking back the pause of everything takes back every pause.
+    /// Ends a pause; resuming everything ends every pause.
     fn resume(&mut self, scope: &Scope, ids: &[UploadId], turn: &mut Turn) -> Vec<Dispatch> {
         let ended: Vec<_> = match *scope == Scope::All {
             true => std::mem::take(&mut self.paused).into_iter().collect(),
@@ -231,7 +231,7 @@ impl Orders {
         Dispatch::uploads(ids.iter().copied(), ToUpload::Place).collect()
     }
 
-    /// A run of which something was given up is not all there, and says so.
+    /// The run of an abandoned upload is not complete, and records that.
     fn abandon(&self, ids: &[UploadId], scene: Scene<'_>) -> Vec<Dispatch> {
         let is_new = |id: &&UploadId| !self.gives_up(**id);
         let files = ids.iter().filter(is_new).filter_map(|id| scene.upload(*id));
@@ -243,12 +243,12 @@ impl Orders {
     }
 }
 
-/// Records that an order stands.
+/// Records an order in force.
 fn stands(standing: Standing, scope: Scope, turn: &mut Turn) {
     turn.record(Record::Order(OrderRecord::Stands { standing, scope, at: turn.now().wall }));
 }
 
-/// Records that an order is over.
+/// Records the end of an order.
 fn over(standing: Standing, scope: Scope, turn: &mut Turn) {
     turn.record(Record::Order(OrderRecord::Over { standing, scope }));
 }
@@ -266,7 +266,7 @@ fn knows(scope: &Scope, ids: &[UploadId], scene: Scene<'_>) -> bool {
     }
 }
 
-/// Has the other directories that stand at paths accepted.
+/// Accepts the other directories at the paths.
 fn accept_roots(scope: &Scope, scene: Scene<'_>) -> Vec<Dispatch> {
     let is_meant = |name: &DirectoryName| match scope {
         Scope::All => true,
@@ -277,8 +277,8 @@ fn accept_roots(scope: &Scope, scene: Scene<'_>) -> Vec<Dispatch> {
     others.map(|(name, _)| Dispatch::Intake(name.clone(), ToIntake::AcceptRoot)).collect()
 }
 
-/// Returns whether the wait of a destination is ended by an order to retry: also one that the far side asked
-/// for, for the operator may know better.
+/// Returns whether a retry order ends the wait of a destination, including a pause that the
+/// platform asked for: the operator may know better.
 fn lifts(scope: &Scope, name: &DestinationName) -> bool {
     match scope {
         Scope::All => true,
@@ -287,7 +287,7 @@ fn lifts(scope: &Scope, name: &DestinationName) -> bool {
     }
 }
 
-/// Returns whether an upload that is retried goes on by that.
+/// Returns whether a retried upload continues.
 fn goes_on(id: UploadId, scope: &Scope, scene: Scene<'_>) -> bool {
     let Some(upload) = scene.upload(id) else { return false };
     let to = &upload.admission().destination;

@@ -1,10 +1,10 @@
-//! What all destinations share: parts in flight, the memory for them, receipts being written, and how far
-//! the disk is behind.
+//! What all destinations share: parts in flight, the memory for them, receipts in progress, and how
+//! far the disk is behind.
 //!
-//! Of all open uploads with a part to send, the next one is chosen by priority, then by who has the fewest
-//! parts in flight: destination, drop directory; then uploads that have none in flight, then by rank, by how
-//! few parts are left, and by age. So a new small file goes before the second part of a big one, drop
-//! directories share evenly, and what is begun is finished: the file nearest to its end gets what is free.
+//! Of all open uploads with a part to send, the next one is chosen by priority, then by the fewest parts in flight
+//! (destination, then drop directory); then come uploads with none in flight, then by rank, by the fewest parts
+//! left, and by age. So a new small file goes before the second part of a big one, drop directories share evenly,
+//! and begun files are finished: the file nearest to its end gets the next free permit.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use super::disk::Disk;
 use super::settings::{PartsInFlight, Settings};
 use crate::model::{DestinationName, DirectoryName, UploadId};
 
-/// Receipts that are written at once.
+/// Limit of receipts that are written at once.
 const RECEIPTS_MAX: usize = 256;
 
 #[derive(Debug)]
@@ -22,21 +22,21 @@ pub(super) struct Permits {
     disk: Disk,
     may_send: bool,
     receipt_count: usize,
-    /// Something would be sent, were more of what was sent durable.
+    /// A part waits until more of what was sent is durable.
     waits_for_disk: bool,
 }
 
-/// An open upload that has a part to send, as the choice sees it.
+/// An open upload that has a part to send, with what the choice needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Contender {
     pub upload: UploadId,
     pub destination: DestinationName,
     pub drop: DirectoryName,
     pub priority: i32,
-    /// Its place in its drop directory's order.
+    /// Its rank in its drop directory's order.
     pub rank: u32,
     pub flying_count: u32,
-    /// Parts that are not there yet.
+    /// Parts that have not arrived.
     pub left_count: u32,
 }
 
@@ -66,7 +66,7 @@ impl Permits {
         &mut self.disk
     }
 
-    /// Begins a turn; tells whether something has waited for the disk since the last one.
+    /// Begins a turn; returns whether anything has waited for the disk since the last one.
     pub(super) fn begin_turn(&mut self) -> bool {
         std::mem::take(&mut self.waits_for_disk)
     }
@@ -86,7 +86,7 @@ impl Permits {
             }
     }
 
-    /// Returns whether a crash would cost no more than `room` bytes, were more sent now.
+    /// Returns whether a crash would cost at most `room` bytes if more were sent.
     pub(super) fn may_be_ahead(&mut self, room: u64) -> bool {
         let is_within = self.disk.unproved_bytes() <= room;
         self.waits_for_disk |= !is_within;
@@ -131,7 +131,7 @@ impl Permits {
         self.receipt_count = self.receipt_count.saturating_sub(1);
     }
 
-    /// Returns the position of the contender whose turn it is.
+    /// Returns the position of the contender to send next.
     pub(super) fn choose(&self, contenders: &[Contender]) -> Option<usize> {
         let load = &self.load;
         let key = |contender: &Contender| {

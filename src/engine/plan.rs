@@ -1,7 +1,7 @@
-//! Plans one upload: the part size to wish for, and the place and name at the destination.
+//! Plans one upload: the part size to wish for, and its folder and name at the destination.
 //!
-//! Both are frozen at admission. What cannot fit is refused here, before anything is asked of the
-//! platform, with the reason an operator reads.
+//! Both are frozen at admission. A file that cannot fit is refused here, before the platform is
+//! asked, with the reason that an operator reads.
 
 use crate::model::{
     ByteCount, Description, ParkReason, PartLimits, PartSize, RunReading, SourcePath, Target,
@@ -11,21 +11,21 @@ use crate::model::{
 use super::settings::{DestinationSettings, DirectorySettings, PartWish};
 
 const MIB: u64 = 1024 * 1024;
-/// What one part may cost that is lost, in seconds of its own speed.
+/// Seconds of its own speed that a lost part may cost.
 const PART_SECONDS: u64 = 10;
-/// The part size for a line of which nothing is known: on a fast one larger parts are no faster, and the
-/// first byte of a file leaves later, for its first parts are digested side by side.
+/// The part size when the line's speed is unknown: on a fast line larger parts are no faster, and
+/// they delay the first byte of a file, whose first parts are digested in parallel.
 const UNKNOWN_SIZE: u64 = 8 * MIB;
-/// Larger parts are no faster, and a file of fewer has less to spread.
+/// Larger parts are no faster, and a file with fewer parts has less parallelism.
 const AUTO_MAX: u64 = 64 * MIB;
-/// A file has so many parts where they are not too small for it: they are digested side by side.
+/// A file should have this many parts, unless they become too small: they are digested in parallel.
 const COUNT_WANTED: u64 = 8;
-/// Parts are not made smaller for the sake of their number.
+/// Parts are not made smaller than this for the sake of their number.
 const SPREAD_MIN: u64 = 8 * MIB;
 
-/// Returns the part size to wish for, given the bytes that one part sends in a second.
+/// Returns the part size to wish for, given the bytes per second of one part.
 ///
-/// One that is chosen is a power of two, so that the parts of most files are equally long.
+/// A chosen size is a power of two, so that the parts of most files are equally long.
 pub(crate) fn wish(wish: PartWish, size: ByteCount, speed: Option<u64>) -> PartSize {
     let by_line = match (wish, speed) {
         (PartWish::Fixed(wished), _) => return wished,
@@ -40,7 +40,7 @@ pub(crate) fn wish(wish: PartWish, size: ByteCount, speed: Option<u64>) -> PartS
 /// Chooses the part size for a file: the wish, raised until the parts are few enough.
 ///
 /// A raised size is a whole number of MiB and leaves a tenth of the part numbers unused, for a
-/// platform that settles on a smaller size than wished.
+/// platform that chooses a smaller size than wished.
 ///
 /// # Errors
 /// [`ParkReason::TooLarge`] when no allowed part size makes the file fit.
@@ -64,7 +64,7 @@ pub(crate) fn part_size(
         .ok_or(ParkReason::TooLarge)
 }
 
-/// What a template may speak of.
+/// The values of the words in a template.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Words<'a> {
     /// `{drop}`: the configured name of the drop directory.
@@ -72,18 +72,18 @@ pub(crate) struct Words<'a> {
     pub path: &'a SourcePath,
     /// Its run; the file itself where it is alone.
     pub run: &'a SourcePath,
-    /// What the run says of itself.
+    /// What the run's own files say.
     pub reading: Option<&'a RunReading>,
-    /// When it was admitted.
+    /// Time of admission.
     pub at: WallTime,
 }
 
-/// Words that come from what a run says of itself.
+/// Words whose values come from a run's own files.
 const RUN_WORDS: [&str; 4] = ["run_id", "instrument", "flowcell", "sample"];
-/// What stands for a word that a run does not say.
+/// The value of a word that the run does not give.
 const UNKNOWN: &str = "unknown";
 
-/// Returns whether a template speaks of what a run says of itself.
+/// Returns whether a template has words from a run's own files.
 pub(crate) fn needs_reading(template: &str) -> bool {
     RUN_WORDS.iter().chain(&["date"]).any(|word| template.contains(&format!("{{{word}}}")))
 }
@@ -94,7 +94,7 @@ impl Words<'_> {
         readable(self.run.file_name())
     }
 
-    /// `{date}`: of the run where it says so, else of admission, UTC.
+    /// `{date}`: that of the run where it gives one, else of admission, UTC.
     fn date(&self) -> String {
         let said = self.reading.and_then(|reading| reading.words.get("date"));
         said.cloned().unwrap_or_else(|| date(self.at))
@@ -109,8 +109,8 @@ impl Words<'_> {
         said.unwrap_or(UNKNOWN).to_owned()
     }
 
-    /// Replaces the words in braces. What a run says of itself may hold anything; a slash in it
-    /// makes no folder.
+    /// Replaces the words in braces. Values from a run may contain anything; a slash in one makes
+    /// no folder.
     pub(crate) fn render(&self, template: &str) -> String {
         let mut text =
             template.replace("{drop}", self.drop.name.as_str()).replace("{run}", &self.run_name());
@@ -126,7 +126,7 @@ impl Words<'_> {
         text
     }
 
-    /// Returns the file's own directories; from its run on where the template names that.
+    /// Returns the file's own directories; without those above its run where the template names the run.
     fn own_directories(&self, template: &str) -> impl Iterator<Item = &[u8]> {
         let names_run = self.run != self.path
             && ["{run}", "{run_id}"].iter().any(|word| template.contains(word));
@@ -135,10 +135,10 @@ impl Words<'_> {
     }
 }
 
-/// Returns where a file shall stand: the rendered folder, then the file's own directories.
+/// Returns the file's target: the rendered folder, then the file's own directories.
 ///
-/// Where the folder already names the drop (`{run}`), the file's top-level directory is not
-/// repeated below it.
+/// Where the folder already names the run (`{run}`), the file's top-level directory is not repeated
+/// below it.
 pub(crate) fn target(destination: &DestinationSettings, words: Words<'_>) -> Target {
     Target::new(folders(&destination.folder, words), &readable(words.path.file_name()))
 }
@@ -168,7 +168,7 @@ pub(crate) fn next_name(original: &str, version: u32) -> String {
     format!("{stem}.v{version}{rest}")
 }
 
-/// A name as text that a platform can carry: bytes that are not UTF-8 become `%XX`.
+/// Returns a name as text that any platform accepts: bytes that are not UTF-8 become `%XX`.
 pub(crate) fn readable(name: &[u8]) -> String {
     let mut out = String::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
@@ -184,14 +184,14 @@ fn date(at: WallTime) -> String {
     moment.strftime("%Y-%m-%d").to_string()
 }
 
-/// What an upload would be, without admitting it.
+/// The plan of an upload, without admitting it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Preview {
-    /// Where it would stand.
+    /// Its target.
     pub target: Target,
     /// The part size to wish for.
     pub part_size: PartSize,
-    /// How many parts that makes.
+    /// The number of parts.
     pub part_count: u32,
 }
 

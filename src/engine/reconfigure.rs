@@ -1,6 +1,6 @@
-//! New settings without a new start: what is in flight goes on, what is gone parks, what is new begins.
-//! A destination that was closed is tried at once.
-//! Of what is new to this life, the rows are read first ([`super::loading`]).
+//! New settings without a restart: acts in flight continue, uploads of removed names park, new
+//! names begin. A closed destination is tried at once. For names that are new to this process, the
+//! rows are read first ([`super::loading`]).
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use super::targets::TargetRegistry;
 use super::transfers::Transfers;
 use crate::model::{DestinationName, DirectoryName, Monotonic};
 
-/// Replaces the drop directories by those of the settings. Returns those of which rows must be read: which
-/// memory does not know under their directory, or with a destination that memory does not know for them.
+/// Replaces the drop directories by those of the settings. Returns those whose rows must be read:
+/// memory does not know them with their directory, or with all their destinations.
 pub(super) fn intakes(
     settings: &Settings,
     intakes: &mut BTreeMap<DirectoryName, Intake>,
@@ -38,7 +38,7 @@ pub(super) fn intakes(
     unread
 }
 
-/// Has every destination adopt its settings, or learn that it has none.
+/// Applies the settings of every destination, or their absence.
 pub(super) fn transfers(
     settings: &Settings,
     transfers: &mut BTreeMap<DestinationName, Transfers>,
@@ -57,7 +57,7 @@ pub(super) fn transfers(
     }
 }
 
-/// Returns whether a drop directory has not all of these destinations.
+/// Returns whether a drop directory lacks one of these destinations.
 fn lacks_any(intake: &Intake, destinations: &[DestinationName]) -> bool {
     destinations.iter().any(|name| !intake.settings().destinations.contains(name))
 }

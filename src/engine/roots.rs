@@ -1,7 +1,7 @@
-//! Which directories the drop directories were, those that are not configured included: they may be again by
-//! another configuration, and uploads outlive the directory that their drop directory's name stood for.
-//! An upload is of the directory that the name stood for when it was admitted; rows say from which upload
-//! on that was which.
+//! The identities and paths of drop directories, including those that are not configured: a later
+//! configuration may add them again, and uploads outlive the directory that their drop directory's
+//! name meant. An upload belongs to the directory that the name meant when it was admitted; rows
+//! record since which upload the name means which directory.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,16 @@ use super::dispatch::{Dispatch, ToIntake};
 use super::intake::{Intake, StoredPart};
 use crate::model::{DirectoryName, StoredRoot, StoredState, UploadId};
 
-/// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct RootRegistry {
-    /// Where drop directories were, each from an upload on.
+    /// The paths of drop directories, each from an upload on.
     directories: BTreeMap<DirectoryName, BTreeMap<UploadId, String>>,
-    /// Directories of names that are not configured, or stand for others.
+    /// Directories of names that are not configured, or mean other directories.
     gone: Vec<StoredRoot>,
 }
 
 impl RootRegistry {
-    /// Takes what is stored of the directories that names stood for.
+    /// Builds it from the stored directories.
     pub(super) fn new(stored: &mut StoredState) -> Self {
         let mut registry = Self::default();
         for (drop, first, directory) in std::mem::take(&mut stored.directories) {
@@ -28,8 +27,8 @@ impl RootRegistry {
         registry
     }
 
-    /// Notes in which directory the file of an upload was when it was admitted; tells whether that is
-    /// another one than that of the upload before.
+    /// Records the directory of an admitted upload's file; returns whether it differs from that of
+    /// the upload before.
     pub(super) fn admitted(&mut self, drop: &DirectoryName, directory: &str, id: UploadId) -> bool {
         if self.directory_of(drop, id) == Some(directory) {
             return false;
@@ -39,13 +38,13 @@ impl RootRegistry {
         true
     }
 
-    /// Returns the directory that an upload's file was in when it was admitted.
+    /// Returns the directory of an upload's file when it was admitted.
     pub(super) fn directory_of(&self, drop: &DirectoryName, id: UploadId) -> Option<&str> {
         let (_, directory) = self.directories.get(drop)?.range(..=id).next_back()?;
         Some(directory)
     }
 
-    /// Remembers roots, in place of all before.
+    /// Replaces the remembered roots.
     pub(super) fn load(
         &mut self,
         roots: Vec<StoredRoot>,

@@ -1,4 +1,4 @@
-//! What the engine must be told once: drops, destinations, limits. Checked by `config` beforehand.
+//! The engine's settings: drop directories, destinations, limits. Validated by `config`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use crate::model::{
     WholeDigest,
 };
 
-/// Everything the engine goes by.
+/// All settings of the engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     pub drops: Vec<DirectorySettings>,
     pub destinations: Vec<DestinationSettings>,
-    /// Parts on their way at once.
+    /// Limit of parts in flight.
     pub parts_in_flight: PartsInFlight,
     /// Ceiling for part buffers.
     pub memory: ByteCount,
-    /// What one part on its way holds in memory, at most.
+    /// Most memory that one part in flight takes.
     pub memory_per_part: ByteCount,
     pub retry: RetrySettings,
     /// Who is notified, and of what.
@@ -28,22 +28,22 @@ pub struct Settings {
     pub notices: NoticeSettings,
 }
 
-/// Most parts in flight to one destination, where the configuration names no number: more connections take
-/// memory and the far side's patience; one of them carries 4 MiB a round trip, so all of them fill a
-/// gigabit at a second's round trip.
+/// Most parts in flight to one destination, where the configuration gives no number: more
+/// connections take memory and strain the server; one of them carries 4 MiB per round trip, so all
+/// of them fill a gigabit at a round trip of one second.
 pub(super) const WIDTH_MAX: u32 = 32;
 
 /// How many parts are in flight at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PartsInFlight {
-    /// As many to each destination as bring something.
+    /// As many to each destination as increase the rate.
     Auto,
-    /// So many, all destinations together.
+    /// This many, all destinations together.
     Fixed(u32),
 }
 
 impl PartsInFlight {
-    /// Returns the most that may be on their way to one destination.
+    /// Returns the most that may be in flight to one destination.
     pub fn most(self) -> u32 {
         match self {
             Self::Auto => WIDTH_MAX,
@@ -54,18 +54,18 @@ impl PartsInFlight {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PartWish {
-    /// What goes in some seconds.
+    /// Chosen for the measured speed.
     Auto,
     Fixed(PartSize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoticeSettings {
-    /// A destination that is unreachable for this long.
+    /// A destination that is unreachable for this long is notified.
     pub unreachable_after: Duration,
-    /// An upload that is tried in vain for this long.
+    /// An upload that fails for this long is notified.
     pub stuck_after: Duration,
-    /// A file system with less free space than this.
+    /// A file system with less free space than this is notified.
     pub disk_floor: DiskFloor,
     /// How often a summary is sent, if ever.
     pub report: Option<ReportPeriod>,
@@ -84,14 +84,14 @@ impl Default for NoticeSettings {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DiskFloor {
-    /// So many hundredths of it.
+    /// Hundredths of its size.
     Percent(u8),
     Bytes(ByteCount),
 }
 
 impl DiskFloor {
-    /// Returns whether the space is too little. What was too little is enough with a fifth more, so that a
-    /// space that varies a little is no new condition each time.
+    /// Returns whether the space is too little. Once it was, it must exceed the limit by a fifth,
+    /// so that a varying space is not a new condition each time.
     pub fn is_low(self, space: Space, was_low: bool) -> bool {
         let floor = match self {
             Self::Percent(share) => space.total.0 / 100 * u64::from(share),
@@ -121,7 +121,7 @@ impl ChannelSettings {
 pub struct RetrySettings {
     /// The first delay's ceiling.
     pub delay_min: Duration,
-    /// No delay is longer, unless the platform asks for it.
+    /// The ceiling of later delays, unless the platform asks for more.
     pub delay_max: Duration,
 }
 
@@ -129,60 +129,60 @@ pub struct RetrySettings {
 pub struct DirectorySettings {
     /// `[drops.NAME]`.
     pub name: DirectoryName,
-    /// Its directory, as people write it.
+    /// Its directory, as it is displayed.
     pub directory: String,
-    /// One upload for each.
+    /// One upload to each.
     pub destinations: Vec<DestinationName>,
     pub runs: RunSettings,
-    /// No change for this long means settled.
+    /// A file without changes for this long has settled.
     pub quiet_period: Duration,
-    /// Files are found by scans and events; without, each is handed in.
+    /// Files are found by scans and events; otherwise each is handed in.
     pub is_scanned: bool,
     /// From the end of one scan to the start of the next.
     pub scan_interval: Duration,
     /// Higher goes first.
     pub priority: i32,
-    /// Parts of its files that may be in flight, to all destinations.
+    /// Most parts of its files in flight, to all destinations.
     pub places_max: PartsInFlight,
-    /// A digest of the whole file for each receipt.
+    /// The digest of the whole file for each receipt.
     pub whole_digest: Option<WholeDigest>,
     pub disposal: DisposalSettings,
 }
 
-/// What is a run, and what becomes of it.
+/// What makes a run, and what happens to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSettings {
     pub unit: Unit,
     pub start: Start,
     pub closing: Closing,
-    /// Names or metadata at a destination are made of what a run says of itself.
+    /// Names or metadata at a destination use words from a run's own files.
     pub needs_words: bool,
     /// The name under which a completed run's receipt is sent.
     pub sentinel: Option<String>,
 }
 
-/// What becomes of sources.
+/// What happens to sources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DisposalSettings {
     pub disposition: Disposition,
-    /// How long after completion.
+    /// Time to wait after completion.
     pub grace: Duration,
-    /// With less free space than this, the grace is not waited for.
+    /// With less free space than this, the grace is skipped.
     pub free_space: Option<ByteCount>,
-    /// Sources go also where a destination cannot be asked about what it has.
+    /// Sources are disposed of also where a destination cannot be asked about its files.
     pub unverified: bool,
 }
 
 impl DirectorySettings {
-    /// Returns the settings of the drop of files that operators hand in.
+    /// Returns the settings of the drop directory of handed-in files.
     pub fn handed_in(destinations: Vec<DestinationName>) -> Self {
         let plain = Self::plain(DirectoryName::handed_in(), "/".into(), destinations);
         let runs = RunSettings { unit: Unit::File, ..plain.runs };
         Self { runs, is_scanned: false, ..plain }
     }
 
-    /// Returns the settings of a drop directory about which nothing more is said: files go as they
-    /// settle, runs close for want of change, sources stay.
+    /// Returns default settings of a drop directory: files are sent as they settle, runs close
+    /// after a period without change, sources are kept.
     pub fn plain(
         name: DirectoryName,
         directory: String,
@@ -229,7 +229,7 @@ pub struct DestinationSettings {
     pub name: DestinationName,
     /// The platform's name, for people.
     pub platform: String,
-    /// The target: where it is.
+    /// The address of its target.
     pub address: TargetAddress,
     /// Other addresses of the same target.
     pub same_as: Vec<TargetAddress>,
@@ -238,19 +238,19 @@ pub struct DestinationSettings {
     pub part_size: PartWish,
     /// Remote folder, with `{drop}`, `{run}` and `{date}`; empty for the top.
     pub folder: String,
-    /// What is done about a file under the name of an upload.
+    /// What to do about a file with the name of an upload.
     pub policies: NamePolicies,
-    /// Metadata to set on each file; values may hold the same words in braces.
+    /// Metadata to set on each file; values may contain the same words in braces.
     pub metadata: Vec<(String, String)>,
     pub tags: Vec<String>,
-    /// Where verified files are exported to, if anywhere.
+    /// Where verified files are exported to, if at all.
     pub export: Option<ExportSettings>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportSettings {
     pub volume: String,
-    /// What stands before a file's own directories, with the same words in braces as the folder.
+    /// The folders before a file's own directories, with the same words in braces as the folder.
     pub prefix: String,
     pub mode: ExportMode,
 }

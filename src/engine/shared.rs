@@ -1,4 +1,4 @@
-//! What the machines share: lent to the one that takes a step.
+//! State that the machines share: borrowed by the one that performs a step.
 
 use super::claims::Claims;
 use super::flights::Flights;
@@ -8,7 +8,6 @@ use super::roots::RootRegistry;
 use super::targets::TargetRegistry;
 use crate::model::{StoredState, UploadId};
 
-/// See the module's head.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) flights: Flights,
@@ -16,7 +15,7 @@ pub(super) struct Shared {
     pub(super) claims: Claims,
     pub(super) targets: TargetRegistry,
     pub(super) roots: RootRegistry,
-    /// Not all that is stored is in memory.
+    /// Rows are still being read.
     pub(super) loading: Option<Loading>,
     pub(super) next_upload: UploadId,
 }

@@ -1,23 +1,23 @@
-//! What takes no room before it is written to.
+//! Values that take no memory before they are written to.
 //!
-//! A drop directory may hold hundreds of thousands of files, and all but a few of their uploads are
-//! queued: admitted, and nothing more. Such an upload is its admission; what it would know besides is
-//! [`Sparse`] and takes room only once it differs from what it was at the start.
+//! A drop directory may hold hundreds of thousands of files, and almost all of their uploads are
+//! queued. Such an upload is its admission; its other state is [`Sparse`] and takes memory only
+//! once it differs from the initial state.
 
 use std::ops::{Deref, DerefMut};
 
-/// What something is before anything happened to it.
+/// The initial state of a value.
 pub(crate) trait AtStart: Clone + 'static {
     /// Returns it; one for all.
     fn at_start() -> &'static Self;
 }
 
-/// A value that takes room only once it is written to; until then it reads as it was at the start.
+/// A value that takes memory only once it is written to; until then it reads as the initial state.
 #[derive(Debug)]
 pub(crate) struct Sparse<T>(Option<Box<T>>);
 
 impl<T> Sparse<T> {
-    /// Starts without a value of its own.
+    /// Returns one that has the initial state.
     pub(crate) fn empty() -> Self {
         Self(None)
     }
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_queued_upload_is_small() {
-        // Its admission: with what proves where it came from and went to.
+        // Includes the admission, with provenance and target.
         assert_eq!(size_of::<crate::engine::transfers::Upload>(), 248);
     }
 

@@ -1,32 +1,32 @@
-//! Which target each destination has, and what follows when that is another one.
+//! The targets of destinations, and the consequences of a changed target.
 //!
 //! A destination is its target, not its name. When the configuration gives a name another address,
-//! bucket or project, new files go to that one, and open uploads begin anew there. What was completed
-//! stays where it is: it is not sent again by itself, and it proves nothing for disposal. Ids of remote
-//! uploads mean something at the target that gave them out and nowhere else: they are removed there, or
-//! wait in their rows until a destination has that target again.
+//! bucket or project, new files go there, and open uploads begin again there. What was completed
+//! stays where it is: it is not sent again automatically, and proves nothing for disposal. Ids of
+//! remote uploads are valid only at the target that gave them out: the uploads are removed there,
+//! or wait in their rows until a destination has that target again.
 //!
-//! At a crash nothing is lost: an upload keeps the id of its target in its row, and a start compares it
-//! with the target that its destination has.
+//! A crash loses nothing: an upload's row has the id of its target, and a start compares it with
+//! the destination's target.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::turn::Turn;
 use crate::model::{Learned, OpenCleanup, Record, StoredTargets, TargetAddress, TargetId};
 
-/// Every target that was ever known, and what holds for it whichever destination has it.
+/// Every target, past and present, with what is known of it independent of the destination's name.
 #[derive(Debug)]
 pub(super) struct TargetRegistry {
     known: BTreeMap<TargetAddress, TargetId>,
-    /// What the answers of destinations have shown of their targets, for good; also of targets that are
-    /// not configured now.
+    /// Lasting properties of targets that answers have shown; also of targets that are not
+    /// configured.
     learned: BTreeSet<(TargetId, Learned)>,
-    /// Remote uploads that are to be removed at targets that no destination has.
+    /// Remote uploads to remove at targets that no destination has.
     cleanups: BTreeSet<OpenCleanup>,
 }
 
 impl TargetRegistry {
-    /// Takes what is stored.
+    /// Builds it from the stored targets.
     pub(super) fn load(stored: &mut StoredTargets) -> Self {
         let known = std::mem::take(&mut stored.known).into_iter();
         Self {
@@ -36,12 +36,12 @@ impl TargetRegistry {
         }
     }
 
-    /// Returns the id of a target, when it was ever known.
+    /// Returns the id of a target, if it has one.
     pub(super) fn known(&self, address: &TargetAddress) -> Option<TargetId> {
         self.known.get(address).copied()
     }
 
-    /// Returns the id of a target; one that was never known gets one.
+    /// Returns the id of a target, and gives it one if it has none.
     pub(super) fn id_of(&mut self, address: &TargetAddress, turn: &mut Turn) -> TargetId {
         if let Some(id) = self.known(address) {
             return id;
@@ -53,27 +53,27 @@ impl TargetRegistry {
         id
     }
 
-    /// Notes what an answer shows of a target; tells whether that is news.
+    /// Records a property of a target; returns whether it is new.
     pub(super) fn learn(&mut self, target: TargetId, what: Learned) -> bool {
         self.learned.insert((target, what))
     }
 
-    /// Returns whether answers have shown something of a target.
+    /// Returns whether a target is known to have a property.
     pub(super) fn has_learned(&self, target: TargetId, what: Learned) -> bool {
         self.learned.contains(&(target, what))
     }
 
-    /// Keeps remote uploads that are to be removed at targets that no destination has.
+    /// Keeps remote uploads to remove at targets that no destination has.
     pub(super) fn keep_cleanups(&mut self, cleanups: Vec<OpenCleanup>) {
         self.cleanups.extend(cleanups);
     }
 
-    /// Returns them, and forgets them.
+    /// Removes and returns them.
     pub(super) fn take_cleanups(&mut self) -> BTreeSet<OpenCleanup> {
         std::mem::take(&mut self.cleanups)
     }
 
-    /// Notes that one of them is gone; tells whether it was one.
+    /// Removes a finished one; returns whether it was there.
     pub(super) fn cleanup_done(&mut self, what: &OpenCleanup) -> bool {
         self.cleanups.remove(what)
     }

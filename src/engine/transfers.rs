@@ -1,16 +1,16 @@
 //! One destination and all its uploads.
 //!
-//! Owns the uploads that have not ended and where each of them is: ready or open ([`queue`]), waiting on a
-//! timer, parked, exported ([`export`]), finishing. Owns the circuit of its destination, its width, its
-//! clean-ups ([`circuit`]) and the ends of its runs ([`run_end`]). An upload moves by facts alone
-//! ([`place`]); what it wants next is a step ([`steps`]) or a part ([`send`]), and what comes back is
-//! judged in [`reply`]. Nothing else holds an upload: what it means elsewhere that one ended, or freed its
-//! place, is said ([`Dispatch`]).
+//! Owns the open uploads and their scheduling: ready or open ([`queue`]), waiting on a timer,
+//! parked, exported ([`export`]), finishing. Owns the circuit of its destination, its width, its
+//! clean-ups ([`circuit`]) and the ends of its runs ([`run_end`]). An upload changes by facts alone
+//! ([`place`]); its next action is a step ([`steps`]) or a part ([`send`]), and outcomes are
+//! handled in [`reply`]. No other machine holds an upload: ends and freed places are sent as
+//! messages ([`Dispatch`]).
 //!
 //! A destination that is not configured keeps its uploads, parked.
 //!
-//! At a crash nothing is lost: uploads, clean-ups and open runs are rows, and every upload that is loaded
-//! asks before it acts.
+//! A crash loses nothing: uploads, clean-ups and open runs are rows, and every loaded upload asks
+//! before it acts.
 
 mod admit;
 mod circuit;
@@ -58,15 +58,15 @@ use crate::model::{
 #[derive(Debug)]
 pub(super) struct Transfers {
     name: DestinationName,
-    /// None while no destination of this name is configured.
+    /// `None` while no destination of this name is configured.
     gate: Option<Gate>,
     uploads: BTreeMap<UploadId, Box<Upload>>,
     queue: Queue,
     timers: BTreeSet<(Monotonic, UploadId)>,
     parked: BTreeSet<UploadId>,
-    /// Uploads that were begun and wait to be tried again.
+    /// Begun uploads that wait for a retry.
     backing_off: BTreeSet<UploadId>,
-    /// Uploads that are verified and want nothing but their receipts.
+    /// Verified uploads that lack only their receipts.
     finishing: BTreeSet<UploadId>,
     /// When receipts are written although parts are in flight.
     finish_by: Option<Monotonic>,
@@ -74,7 +74,7 @@ pub(super) struct Transfers {
     ends: RunEnds,
 }
 
-/// An act of a destination, as the engine remembers it until it comes back.
+/// An act of a destination, as the engine keeps it until its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TransferAct {
     Step(UploadStep),
@@ -113,7 +113,7 @@ impl TransferAct {
         }
     }
 
-    /// Returns what the call is for, as far as its refusal is judged by it.
+    /// Returns the purpose of the call, which decides what its refusal means.
     fn purpose(&self) -> Purpose {
         match self {
             Self::Part(_) | Self::Whole { .. } => Purpose::Upload,
@@ -124,7 +124,7 @@ impl TransferAct {
         }
     }
 
-    /// Returns the upload on whose behalf it is done, where it is one's.
+    /// Returns the upload that the act belongs to, if any.
     pub(super) fn upload(&self) -> Option<UploadId> {
         match self {
             Self::Step(step) => Some(step.upload),
@@ -134,7 +134,7 @@ impl TransferAct {
     }
 }
 
-/// What the rest of the engine says to a destination.
+/// The state of the other machines that a destination needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Around<'a> {
     pub(super) settings: &'a Settings,
@@ -197,7 +197,7 @@ impl<'a> TransferTurn<'a> {
         })
     }
 
-    /// Returns the digest of the whole file that the receipt of an upload shall hold.
+    /// Returns the whole-file digest that the receipt of an upload must contain.
     fn wanted_digest(&self, admission: &Admission) -> Option<WholeDigest> {
         let intake = self.intake(&admission.file.drop).filter(|_| !admission.file.is_sentinel);
         intake.and_then(|intake| intake.settings().whole_digest)
@@ -246,7 +246,7 @@ impl Transfers {
         self.uploads().map(Upload::stored)
     }
 
-    /// Returns whether every upload is parked or waits for another one, and nothing is to be removed.
+    /// Returns whether every upload is parked or waits for another one, and no clean-up is queued.
     pub(super) fn is_quiet(&self) -> bool {
         let is_still = |upload: &Upload| {
             matches!(upload.state().hold, Hold::Parked { .. }) || upload.awaited().is_some()
@@ -272,7 +272,7 @@ impl Transfers {
         }
     }
 
-    /// Returns whether a drop directory may have the destination asked about its files.
+    /// Returns whether a drop directory may ask the destination about its files.
     pub(super) fn askable(&self, is_paused: bool) -> Askable {
         match &self.gate {
             None => Askable::Unknown,
@@ -307,8 +307,8 @@ impl Transfers {
         }
     }
 
-    /// Does what is due at an open destination: clean-ups, one step of every open upload, exports, ends
-    /// of runs. Lets one request through to one whose time is over.
+    /// Performs what is due at an open destination: clean-ups, one step of every open upload,
+    /// exports, ends of runs. Makes one request at a closed destination whose wait has ended.
     pub(super) fn advance(&mut self, turn: &mut TransferTurn<'_>) {
         let Some(gate) = self.gate.as_mut().filter(|_| !turn.around.orders.stops(&self.name))
         else {
@@ -341,8 +341,8 @@ impl Transfers {
         self.queue.open_more(width, may_begin, parts_of);
     }
 
-    /// Makes one request at a destination that is half open: that of an upload, where one has something to
-    /// ask; a part follows when parts are sent; else a probe.
+    /// Makes one request at a half-open destination: that of an upload, where one has a question; a
+    /// part follows when parts are sent; else a probe.
     fn let_one_through(&mut self, turn: &mut TransferTurn<'_>) {
         if let Some(gate) = self.gate.as_mut().filter(|gate| gate.is_unknown()) {
             return gate.probe(turn);
@@ -362,7 +362,7 @@ impl Transfers {
         }
     }
 
-    /// Adopts the configuration of the destination. What made it wait may be what was changed.
+    /// Applies the destination's settings. They may remove the reason why it waited.
     pub(super) fn configure(&mut self, settings: DestinationSettings, now: Monotonic) {
         self.queue = Queue::default();
         match &mut self.gate {
@@ -371,7 +371,7 @@ impl Transfers {
         }
     }
 
-    /// Searches the width again: another limit of bytes per second holds.
+    /// Searches the width again, because the bandwidth limit has changed.
     pub(super) fn rate_changed(&mut self, now: Monotonic) {
         if let Some(gate) = &mut self.gate {
             gate.width_mut().restart(now);
@@ -384,7 +384,7 @@ impl Transfers {
         }
     }
 
-    /// Has a destination that was halted tried at once: its credential was replaced.
+    /// Tries a halted destination at once: its credential was replaced.
     pub(super) fn credential_changed(&mut self, now: Monotonic) {
         if let Some(gate) = self.gate.as_mut().filter(|gate| gate.is_halted()) {
             gate.lift(now);
@@ -396,7 +396,7 @@ impl Transfers {
         self.gate.as_ref().is_some_and(Gate::waits)
     }
 
-    /// Receives what another machine says.
+    /// Receives a message of another machine.
     pub(super) fn receive(&mut self, what: ToTransfers, turn: &mut TransferTurn<'_>) {
         match what {
             ToTransfers::Admit(settled) => self.admit(&settled, turn),
@@ -412,7 +412,7 @@ impl Transfers {
         }
     }
 
-    /// Receives what another machine says to an upload.
+    /// Receives a message of another machine to an upload.
     pub(super) fn receive_for(
         &mut self,
         id: UploadId,

@@ -1,14 +1,14 @@
-//! Collects what one call to the engine decided, and hands it out in the right order.
+//! Collects the decisions of one call to the engine, and emits them in the right order.
 //!
-//! All records of one call go into one transaction. Acts that change something at the far side, or
-//! that follow from more than a checkpoint, wait for it; so do scans and looks, which compare what they
-//! see with the rows. The others start at once.
+//! All records of one call form one transaction. Acts that change something at a destination, or
+//! that follow from more than a checkpoint, wait for it; so do scans and looks, which compare what
+//! they see with the rows. The others start at once.
 
 use super::event::{Act, ActId, Effect};
 use super::orders::{OrderAnswer, OrderId};
 use crate::model::{Fact, Now, Record, UploadId};
 
-/// What one call decided.
+/// The decisions of one call.
 #[derive(Debug)]
 pub(crate) struct Turn {
     now: Now,
@@ -16,12 +16,12 @@ pub(crate) struct Turn {
     acts: Vec<(ActId, Act)>,
     free: Vec<(ActId, Act)>,
     answers: Vec<(OrderId, OrderAnswer)>,
-    /// Something was recorded that every act of this call must wait for.
+    /// A record was made that every act of this call must wait for.
     is_weighty: bool,
 }
 
 impl Turn {
-    /// Starts with nothing decided.
+    /// Starts without decisions.
     pub(crate) fn new(now: Now) -> Self {
         Self {
             now,
@@ -33,22 +33,22 @@ impl Turn {
         }
     }
 
-    /// Returns when the call was made.
+    /// Returns the time of the call.
     pub(crate) fn now(&self) -> Now {
         self.now
     }
 
-    /// Lines up a record that is not about an upload, or admits one.
+    /// Adds a record: an admission, or one that is not about an upload.
     pub(crate) fn record(&mut self, record: Record) {
         self.records.push(record);
     }
 
-    /// Returns what is lined up so far.
+    /// Returns the records so far.
     pub(crate) fn records(&self) -> &[Record] {
         &self.records
     }
 
-    /// Lines up a fact about an upload.
+    /// Adds a fact about an upload.
     pub(crate) fn fact(&mut self, upload: UploadId, fact: Fact) {
         let is_light = matches!(
             fact,
@@ -61,22 +61,22 @@ impl Turn {
         self.records.push(Record::Upload(upload, fact));
     }
 
-    /// Lines up an act.
+    /// Adds an act.
     pub(crate) fn act(&mut self, id: ActId, act: Act) {
         self.acts.push((id, act));
     }
 
-    /// Lines up an act that needs nothing of this turn to be durable.
+    /// Adds an act that needs nothing of this turn to be durable.
     pub(crate) fn free_act(&mut self, id: ActId, act: Act) {
         self.free.push((id, act));
     }
 
-    /// Answers an order, once all of this turn is durable.
+    /// Answers an order, once everything in this turn is durable.
     pub(crate) fn answer(&mut self, id: OrderId, answer: OrderAnswer) {
         self.answers.push((id, answer));
     }
 
-    /// Hands everything out; tells whether anything was to be committed.
+    /// Emits everything; returns whether anything is to be committed.
     pub(crate) fn flush(self, out: &mut Vec<Effect>) -> bool {
         let weighty = self.is_weighty;
         let (then, at_once): (Vec<_>, Vec<_>) =
@@ -92,11 +92,11 @@ impl Turn {
     }
 }
 
-/// Whether an act must find everything before it durable: all but reads and questions.
+/// Returns whether an act needs everything before it to be durable: all but reads and questions.
 ///
-/// Parts wait for the record that their upload was begun, and not for checkpoints: how many of them lack
-/// one is bounded where they are sent. A file that is sent in one request waits for its admission, by
-/// which it is known again, unless that is durable.
+/// Parts wait for the record that their upload was begun, and not for checkpoints: the number of
+/// parts without one is limited where they are sent. A file that is sent in one request waits for
+/// its admission, which identifies it later, unless that is durable.
 fn must_wait(act: &Act) -> bool {
     match act {
         Act::Call { call, .. } => call.changes(),

@@ -1,4 +1,4 @@
-//! What can be asked of the engine between its turns. It only reads.
+//! A read-only view of the engine, for use between its turns.
 
 use super::flights::Flight;
 use super::intake::IntakeAct;
@@ -6,7 +6,7 @@ use super::machines::Machines;
 use super::transfers::{TransferAct, Transfers};
 use crate::model::{DestinationName, StoredRoot, StoredUpload, UploadId};
 
-/// What is going on.
+/// Counts of the work in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Uploads that are queued, sending or waiting.
@@ -17,7 +17,7 @@ pub struct Counts {
     pub settling: usize,
 }
 
-/// See the module's head.
+/// See the module documentation.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a>(&'a Machines);
 
@@ -31,24 +31,24 @@ impl<'a> View<'a> {
         self.0.shared.permits.part_count() > 0
     }
 
-    /// Returns how each destination is sent to.
+    /// Returns the width of each destination.
     pub fn widths(self) -> impl Iterator<Item = (&'a DestinationName, u32)> {
         let transfers = self.0.transfers.iter();
         transfers.filter_map(move |(name, t)| Some((name, t.parts_max(&self.0.settings)?)))
     }
 
-    /// Returns the path of an upload and where it goes, as the log names it; `None` of one that has ended.
+    /// Returns the path of an upload and its destination, as the log names it; `None` if it has ended.
     pub fn upload_shown(self, id: UploadId) -> Option<String> {
         let admission = self.0.transfers.values().find_map(|t| t.upload(id))?.admission();
         Some(format!("{} to {}", admission.file.path, admission.destination))
     }
 
-    /// Returns whether nothing is under way.
+    /// Returns whether nothing is in progress.
     pub fn is_idle(self) -> bool {
         self.0.shared.flights.is_empty()
     }
 
-    /// Returns whether nothing is under way but looking and comparing, which a stop need not wait for.
+    /// Returns whether only looks and comparisons are in progress, which a stop need not wait for.
     pub fn is_landed(self) -> bool {
         let is_aside = |flight: &Flight| {
             matches!(flight, Flight::Intake(_, act, _) if act.only_reads())
@@ -57,13 +57,13 @@ impl<'a> View<'a> {
         self.0.shared.flights.all().all(is_aside)
     }
 
-    /// Returns whether all that is stored is in memory.
+    /// Returns whether all stored rows are in memory.
     pub fn is_loaded(self) -> bool {
         self.0.shared.loading.is_none()
     }
 
-    /// Returns whether anything is done for an upload, a run or a remote upload; scans, looks, probes
-    /// and notices are none of these.
+    /// Returns whether any work for an upload, a run or a remote upload is in progress; scans,
+    /// looks, probes and notices do not count.
     pub fn is_working(self) -> bool {
         let is_aside = |flight: &Flight| {
             matches!(
@@ -90,7 +90,7 @@ impl<'a> View<'a> {
         self.0.transfers.values().any(Transfers::is_halted)
     }
 
-    /// Counts what is going on, for one line of status.
+    /// Counts the work in progress, for one line of status.
     pub fn counts(self) -> Counts {
         let open: usize = self.0.transfers.values().map(|t| t.uploads().count()).sum();
         let parked = self.0.transfers.values().map(Transfers::parked_count).sum();
@@ -101,7 +101,7 @@ impl<'a> View<'a> {
         self.0.intakes.values().map(|intake| intake.files().settling_count()).sum()
     }
 
-    /// Returns every upload that has not ended as it would be stored, for comparison with rows.
+    /// Returns every open upload as it would be stored, for comparison with rows.
     pub fn stored_uploads(self) -> Vec<StoredUpload> {
         let stored = self.0.transfers.values().flat_map(Transfers::stored_uploads);
         let mut stored: Vec<_> = stored.collect();
@@ -109,7 +109,7 @@ impl<'a> View<'a> {
         stored
     }
 
-    /// Returns which directories the drop directories were, those that are not configured included.
+    /// Returns the identities of the drop directories, including those that are not configured.
     pub fn roots(self) -> Vec<StoredRoot> {
         self.0.shared.roots.all(&self.0.intakes)
     }

@@ -35,7 +35,7 @@ pub(super) enum For {
     Part(UploadId, u64),
 }
 
-/// The queue. See the module's head.
+/// The queue. See the module documentation.
 #[derive(Debug, Default)]
 pub(super) struct DigestQueue(Mutex<Queued>);
 

@@ -1,4 +1,4 @@
-//! What scans and comparisons say beside what was seen.
+//! What scans and comparisons find besides observations.
 
 use std::collections::BTreeSet;
 
@@ -8,41 +8,41 @@ use crate::model::{
     DestinationName, NoticeFacts, ReportPeriod, RootIdentity, SourcePath, Space, UploadId, WallTime,
 };
 
-/// What a scan says of the drop directory as a whole.
+/// A scan's findings about the whole drop directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walk {
-    /// It came to its end.
+    /// It walked everything.
     pub complete: bool,
-    /// Places in which what was not seen may be all the same.
+    /// Directories whose content it could not see.
     pub unseen: BTreeSet<SourcePath>,
-    /// Nothing at all stands in the drop directory.
+    /// The drop directory is empty.
     pub is_empty: bool,
-    /// Which directory the drop directory is.
+    /// The identity of the drop directory.
     pub root: RootIdentity,
-    /// The room on its file system, where it can be told.
+    /// The space on its file system, where known.
     pub space: Option<Space>,
 }
 
-/// An upload of a file under a name that is gone.
+/// An upload of a file under a name that does not exist any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MovedFrom {
     pub upload: UploadId,
-    /// Its time of change is that of the upload: a directory above it was renamed, and nothing else.
+    /// Its time of change is that of the upload: only a directory above it was renamed.
     pub is_untouched: bool,
 }
 
-/// Which summary is wanted: of the last period that ended, unless it was reported.
+/// The summary to make: of the last complete period, unless it was reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReportWanted {
     pub period: ReportPeriod,
-    /// The end of the last period that was reported.
+    /// The end of the last reported period.
     pub reported_until: Option<WallTime>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survey {
     pub directory: String,
-    /// The free space of its file system, where it is known.
+    /// The free space of its file system, where known.
     pub space: Option<Space>,
     /// When each destination's credential expires, where it says so.
     pub expiries: Vec<(DestinationName, Option<WallTime>)>,

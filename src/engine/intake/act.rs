@@ -1,8 +1,8 @@
-//! The acts of a drop directory, as the engine remembers them until they come back.
+//! The acts of a drop directory, as the engine keeps them until their outcome.
 
 use crate::model::SourcePath;
 
-/// One act in flight, without what only its answer needs.
+/// One act in flight, with what its answer needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::engine) enum IntakeAct {
     Scan,
@@ -28,7 +28,7 @@ impl IntakeAct {
         }
     }
 
-    /// Returns whether it takes one of the places for acts of runs.
+    /// Returns whether it counts against the limit of acts of runs.
     pub(in crate::engine) fn is_of_run(&self) -> bool {
         matches!(self, Self::ReadRun(_) | Self::WriteRunReceipt(_) | Self::Dispose(_))
     }

@@ -1,21 +1,21 @@
-//! Files that may be what was sent already: touched since, or moved.
+//! Files that may already have been sent: touched since, or moved.
 //!
-//! A known file of the same length with another inode or another time may have been given another mode,
-//! owner, link, inode number or time, or another content. Once it is quiet it is read here and compared with
-//! the digests that the rows have of it. The same: its rows get what it has, and nothing is sent. Another: it
-//! is a new version like any.
+//! A known file of the same length with another inode or time may have another mode, owner, link,
+//! inode number or time, or other content. Once it is quiet it is read and compared with the
+//! digests in its rows. If they are equal, its rows are updated and nothing is sent; else it is a
+//! new version.
 //!
-//! A file that is not known, but whose inode, size and time are those of one that was sent, may have
-//! been moved. The rows and the disk are asked: moved is what has its receipt at every destination
-//! and no longer stands under its old path; a copy and a hard link are files of their own. To rename a
-//! directory changes nothing in its files, and they are believed. To rename a file moves its time of
-//! change, as making another one in its inode does, so it is read and compared like one that was
-//! touched. What was moved is known under its new path from then on, and is a row of what is ignored.
+//! An unknown file whose inode, size and time are those of a sent file may have been moved. The rows and
+//! the disk are asked: a file was moved if it has its receipt at every destination and its old path does
+//! not exist any more; a copy and a hard link are files of their own. Renaming a directory changes
+//! nothing in its files, so they are trusted. Renaming a file changes its time of change, as creating
+//! another one in its inode does, so it is read and compared like a touched file. A moved file is known
+//! under its new path from then on, and has a row among the ignored ones.
 //!
-//! Few are read at once, for a `chmod -R` touches a whole archive; the others wait in the order of
-//! their paths. While the drop directory is away none is read or asked about.
+//! Few are read at once, because a `chmod -R` touches a whole archive; the others wait in the order
+//! of their paths. None is read or asked about while the drop directory is unreadable.
 //!
-//! At a crash nothing is stored that is not so: a scan finds the file touched, or moved, again.
+//! A crash loses only the result: a scan finds the file touched, or moved, again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Included, Unbounded};
@@ -25,14 +25,14 @@ use super::turn::IntakeTurn;
 use crate::engine::event::{Act, ActId, MovedFrom, Outcome, Setback};
 use crate::model::{FailureKind, Fingerprint, Place, SourcePath, UploadId};
 
-/// Files that are asked about at once, as in a look.
+/// Files in one question, as many as in a look.
 const ASKED_MAX: usize = 1000;
 
 /// The files of one drop directory that are compared, or wait for it.
 #[derive(Debug, Default)]
 pub(super) struct Comparisons {
     files: BTreeMap<SourcePath, Comparison>,
-    /// Of these, those of which it is still to be asked whether they were moved.
+    /// Those for which the question whether they were moved is open.
     unplaced: Vec<SourcePath>,
 }
 
@@ -44,7 +44,7 @@ struct Comparison {
     act: Option<ActId>,
 }
 
-/// What is to be found out about a file.
+/// The question about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Check {
     /// Is it what was sent under its path?
@@ -55,16 +55,16 @@ enum Check {
     Moved(Place, UploadId),
 }
 
-/// What a comparison has shown of a file.
+/// The result of comparing a file.
 #[derive(Debug)]
 pub(super) enum Compared {
-    /// It is what was sent under its path.
+    /// Its content is what was sent under its path.
     Unchanged(Fingerprint),
-    /// It was sent under another path by this upload.
+    /// This upload sent it under another path.
     Moved(Fingerprint, Place, UploadId),
     /// It was sent under no other path.
     New(Fingerprint, Place),
-    /// It has another content than what was sent under its path.
+    /// Its content differs from what was sent under its path.
     Changed(Fingerprint),
     /// The act was cancelled.
     Cancelled(Fingerprint),
@@ -86,7 +86,7 @@ impl Comparisons {
         self.files.insert(path.clone(), Comparison { version, check: Check::Touched, act: None });
     }
 
-    /// Queues a file of which it is to be asked whether it was moved.
+    /// Queues a file that may have been moved.
     pub(super) fn queue_origin(&mut self, path: &SourcePath, place: Place, version: Fingerprint) {
         let check = Check::Origin(place);
         self.files.insert(path.clone(), Comparison { version, check, act: None });
@@ -102,7 +102,7 @@ impl Comparisons {
         self.unplaced.clear();
     }
 
-    /// Returns whether a file is compared in this version, and forgets one that is another by now.
+    /// Returns whether a file is being compared in this version; drops it if it has another version.
     pub(super) fn has(&mut self, path: &SourcePath, version: &Fingerprint) -> bool {
         let is_same = self.files.get(path).map(|file| file.version.same_stamp(version));
         if is_same == Some(false) {
@@ -111,14 +111,14 @@ impl Comparisons {
         is_same == Some(true)
     }
 
-    /// Returns a file below a directory that is compared.
+    /// Returns a file below a directory that is being compared.
     pub(super) fn any_below(&self, directory: &SourcePath) -> Option<&SourcePath> {
         let below = [directory.as_bytes(), b"/"].concat();
         let mut from = self.files.range::<[u8], _>((Included(below.as_slice()), Unbounded));
         from.next().map(|(path, _)| path).filter(|path| path.as_bytes().starts_with(&below))
     }
 
-    /// Has files read, a few at once, and asks about those that may have been moved.
+    /// Reads a few files at once, and asks about those that may have been moved.
     pub(super) fn advance(&mut self, turn: &mut IntakeTurn<'_>) {
         if self.files.is_empty() {
             return;
@@ -165,7 +165,7 @@ impl Comparisons {
         }
     }
 
-    /// Receives what came of comparing one file; none when it is not asked for any more.
+    /// Receives the comparison of one file; returns `None` when it is not wanted any more.
     pub(super) fn compared(
         &mut self,
         path: &SourcePath,
@@ -197,7 +197,7 @@ impl Comparisons {
         }
     }
 
-    /// Receives whether the files of a batch were moved. What is still to be read is queued again.
+    /// Receives which files of a batch were moved. Those that must still be read are queued again.
     pub(super) fn origins_found<'a>(
         &mut self,
         act: ActId,
@@ -217,7 +217,7 @@ impl Comparisons {
         paths.iter().enumerate().filter_map(compared).collect()
     }
 
-    /// `found` is none when the batch failed.
+    /// `found` is `None` when the batch failed.
     fn origin_found(
         &mut self,
         path: &SourcePath,
@@ -240,7 +240,7 @@ impl Comparisons {
         }
     }
 
-    /// Removes a file whose answer has come, if it is still asked for.
+    /// Removes a file whose answer has come, if it is still wanted.
     fn remove(&mut self, path: &SourcePath, act: ActId) -> Option<Comparison> {
         let is_it = self.files.get(path).is_some_and(|file| file.act == Some(act));
         if is_it { self.files.remove(path) } else { None }

@@ -1,13 +1,13 @@
-//! Disposing of sources: what is proved to be elsewhere may be moved or deleted here.
+//! Disposal of sources: a file that is proved to be elsewhere may be moved or deleted here.
 //!
-//! A disposal is a row from the moment its run is completed; it waits for the grace, or for want of
-//! free space where the operator allows that. Then the intent is committed, and only then anything is
-//! touched. Before it, every destination is asked about every file ([`ask`]); whether each file is the
-//! version that was sent, and has a receipt at every destination, is proved by the act itself, just
-//! before it begins, for all of the run or not at all.
+//! A disposal is a row from the moment its run is completed; it waits for the grace, or for low
+//! free space where the operator allows that. The intent is committed before anything is touched.
+//! Before it, every destination is asked about every file ([`ask`]); the act itself proves, just
+//! before it begins, that each file is the version that was sent and has a receipt at every
+//! destination, for the whole run or not at all.
 //!
-//! At a crash after the intent the act is done again: what is not there any more was done. Where it is
-//! not to be done any more, what it had set aside is put back.
+//! After a crash behind the intent the act is repeated: a missing file was disposed of. If the
+//! disposal was cancelled meanwhile, files that it had set aside are restored.
 
 mod ask;
 
@@ -22,12 +22,12 @@ use crate::engine::failure;
 use crate::engine::settings::{DirectorySettings, RetrySettings};
 use crate::model::{Disposal, Disposition, Failure, Monotonic, Now, Record, SourcePath, UploadId};
 
-/// A wait for a wall-clock time is looked at again so often, for that clock may jump.
+/// Interval for checking a wait for a wall-clock time, because that clock may jump.
 const LOOK_AGAIN: Duration = Duration::from_hours(1);
-/// Nothing is disposed of while the drop directory was not seen, or is paused; so often that is
-/// looked at.
+/// Interval for checking again while the drop directory was not seen, or is paused: nothing is
+/// disposed of then.
 const UNSEEN: Duration = Duration::from_secs(1);
-/// What failed is tried again at these intervals.
+/// Retry delays of failed disposals.
 const DELAY: RetrySettings =
     RetrySettings { delay_min: Duration::from_mins(1), delay_max: Duration::from_hours(1) };
 
@@ -36,33 +36,33 @@ const DELAY: RetrySettings =
 pub(super) struct Disposals {
     waiting: BTreeMap<SourcePath, PendingDisposal>,
     timers: BTreeSet<(Monotonic, SourcePath)>,
-    /// Runs about whose files a destination is to be asked.
+    /// Runs for which a destination must be asked about their files.
     to_ask: BTreeSet<SourcePath>,
 }
 
-/// A disposal that is to be done.
+/// A disposal to carry out.
 #[derive(Debug)]
 struct PendingDisposal {
     what: Disposal,
     act: Option<ActId>,
     failure_count: u32,
-    /// The act in flight only puts back what an earlier one set aside.
+    /// The act in flight only restores what an earlier one set aside.
     puts_back: bool,
-    /// When it is looked at.
+    /// When to check it.
     at: Monotonic,
-    /// What the destinations answered so far.
+    /// The answers of the destinations so far.
     asked: Option<Asked>,
-    /// The grace by the clock that does not jump: both clocks must agree that it has passed.
+    /// The end of the grace by the monotonic clock: both clocks must agree that it has passed.
     grace_until: Monotonic,
 }
 
-/// What of a drop directory bears on its disposals.
+/// The state of a drop directory that its disposals depend on.
 pub(super) struct DisposalView<'a> {
     pub(super) settings: &'a DirectorySettings,
-    /// It was seen by a scan, and can be read.
+    /// A scan has seen it, and it can be read.
     pub(super) is_readable: bool,
     pub(super) is_short_of_space: bool,
-    /// Whether nothing of a run is under way.
+    /// Whether no work on a run is in progress.
     pub(super) is_at_rest: &'a dyn Fn(&SourcePath) -> bool,
 }
 
@@ -103,12 +103,12 @@ impl Disposals {
         self.load(what, turn.now());
     }
 
-    /// Returns when a disposal is looked at.
+    /// Returns when the next disposal is to be checked.
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Starts every disposal whose time has come, as far as there is room for their acts.
+    /// Starts every disposal that is due, as far as there is room for its acts.
     pub(super) fn advance(&mut self, view: &DisposalView<'_>, turn: &mut IntakeTurn<'_>) {
         while turn.has_run_slot()
             && self.next_deadline().is_some_and(|at| at <= turn.now().monotonic)
@@ -134,7 +134,7 @@ impl Disposals {
         if !view.is_readable || is_paused {
             return self.look_at(run, now.monotonic.after(UNSEEN));
         }
-        // A run to which files were added is queued again when it is completed again.
+        // A run with added files is queued again when it is completed again.
         if settings.disposal.disposition == Disposition::Keep || !(view.is_at_rest)(run) {
             return self.end_undone(run, turn);
         }
@@ -155,7 +155,7 @@ impl Disposals {
         self.act_on(run, settings.disposal.disposition.clone(), asked.before(), turn);
     }
 
-    /// Has a disposal looked at later.
+    /// Schedules the next check of a disposal.
     fn look_at(&mut self, run: &SourcePath, at: Monotonic) {
         if let Some(pending) = self.waiting.get_mut(run) {
             pending.at = at;
@@ -176,8 +176,8 @@ impl Disposals {
         pending.act = Some(turn.start(IntakeAct::Dispose(run.clone()), act));
     }
 
-    /// Ends a disposal that is not to be done any more. Where it may have been begun, what it set aside
-    /// is put back first.
+    /// Ends a cancelled disposal. Where it may have begun, the files it set aside are restored
+    /// first.
     fn end_undone(&mut self, run: &SourcePath, turn: &mut IntakeTurn<'_>) {
         self.to_ask.remove(run);
         let Some(pending) = self.waiting.get_mut(run) else { return };
@@ -196,14 +196,14 @@ impl Disposals {
         turn.doubt_found(run, None);
     }
 
-    /// Returns a disposal whose act has come back; one that was queued again meanwhile has none.
+    /// Returns a disposal whose act has ended, unless it was queued again meanwhile.
     fn returned(&mut self, run: &SourcePath, act: ActId) -> Option<&mut PendingDisposal> {
         let pending = self.waiting.get_mut(run).filter(|pending| pending.act == Some(act))?;
         pending.act = None;
         Some(pending)
     }
 
-    /// Receives what came of moving or deleting the source of a run. Returns whether it is not there any more.
+    /// Receives the result of moving or deleting a run's source. Returns whether the source is gone.
     pub(super) fn disposed(
         &mut self,
         run: &SourcePath,
@@ -223,7 +223,7 @@ impl Disposals {
         !puts_back
     }
 
-    /// A run did not go: it is tried again after a while, from the beginning.
+    /// Schedules a failed disposal again, from the beginning.
     fn delay(&mut self, run: &SourcePath, failure: Failure, turn: &mut IntakeTurn<'_>) {
         let Some(pending) = self.waiting.get_mut(run) else { return };
         pending.asked = None;
@@ -234,8 +234,8 @@ impl Disposals {
         self.look_at(run, turn.now().monotonic.after(delay));
     }
 
-    /// Where free space has become short, what waits for its grace is looked at now: the oldest first,
-    /// one after the other. What failed is tried again at its own time.
+    /// When free space is low, checks disposals that wait for their grace at once: the oldest
+    /// first, one after the other. Failed ones keep their own retry times.
     pub(super) fn press(&mut self, now: Monotonic) {
         let is_under_way = |pending: &PendingDisposal| {
             pending.act.is_some() || pending.asked.as_ref().is_some_and(Asked::is_going_on)

@@ -1,7 +1,7 @@
 //! The files of one drop directory: which settle, which are known, which are compared or ignored.
 //!
-//! Says what follows from each observation ([`FileStep`]). A known file whose version has not changed
-//! costs one look-up in a scan and nothing between scans.
+//! Returns the consequence of each observation ([`FileStep`]). A known file whose version has not
+//! changed costs one look-up per scan and nothing between scans.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,48 +17,47 @@ use crate::model::{
     Place, Record, Seen, SourcePath, UploadId,
 };
 
-/// Linux opens no path of 4096 bytes or more, and the name of one file more may not fit before that.
+/// Linux opens no path of 4096 bytes or more, and one more file name must fit below that.
 const LONG_PATH: usize = 4096 - 256;
 
-/// See the module's head.
 #[derive(Debug)]
 pub(in crate::engine) struct Files {
-    /// The destinations of the drop directory; the sets in `known` are of positions in it.
+    /// The destinations of the drop directory; the sets in `known` hold positions in it.
     destinations: Vec<DestinationName>,
     pub(super) settle: Settle,
     pub(super) comparisons: Comparisons,
-    /// Files that were admitted, in their newest version.
+    /// Admitted files, in their newest version.
     pub(super) known: KnownFiles,
     pub(super) ignored: IgnoredPaths,
-    /// Files that were touched since their uploads that have not ended were admitted.
+    /// Files that were touched since the admission of their open uploads.
     pub(super) touched: BTreeSet<SourcePath>,
     pub(super) missing: MissingFiles,
-    /// A look is under way. One at a time: the next one waits until what this one settled is
-    /// committed, so that memory never holds more than one look's admissions ahead of the disk.
+    /// A look is in progress. One at a time: the next one waits until the files that this one settled
+    /// are committed, so that memory never holds more than one look's admissions ahead of the disk.
     pub(super) is_looking: bool,
 }
 
-/// What follows from one observation.
+/// The consequence of one observation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FileStep {
     Nothing,
     /// The file is settled: admit it; true where it may not be read.
     Settled(Fingerprint, bool),
-    /// The file is settled, and may be one that was sent under another path.
+    /// The file is settled, and may have been sent under another path.
     MaybeMoved(Fingerprint),
     /// The file may have been touched since it was sent, and is quiet again: compare it.
     Touched(Fingerprint),
-    /// The file is another version than the one these uploads were planned for.
+    /// The file is another version than that of these uploads.
     Changed(Vec<UploadId>),
-    /// The file is the version these uploads were planned for, and can be read.
+    /// The file is the version of these uploads, and can be read.
     Readable(Vec<UploadId>),
-    /// The file of these uploads is not there.
+    /// The file of these uploads does not exist.
     Gone(Vec<UploadId>),
-    /// The path is not uploaded; the reason was not known before.
+    /// The path is not uploaded, for a reason that is new.
     NewlyIgnored(IgnoreReason),
 }
 
-/// How close an observation was.
+/// How an observation was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine) enum Closeness {
     /// A scan: the file was not opened.
@@ -71,7 +70,7 @@ pub(in crate::engine) enum Closeness {
 #[derive(Debug, Default)]
 pub(super) struct IgnoredPaths {
     reasons: BTreeMap<PathDigest, IgnoreReason>,
-    /// Of these, directories that may not be read.
+    /// Those that are directories which may not be read.
     unreadable: BTreeSet<SourcePath>,
 }
 
@@ -84,7 +83,7 @@ impl IgnoredPaths {
         self.unreadable.insert(path);
     }
 
-    /// Notes that a path is not uploaded. Returns whether that is news.
+    /// Adds a path that is not uploaded. Returns whether that is new.
     fn insert(&mut self, path: &SourcePath, reason: IgnoreReason) -> bool {
         if reason.hides_files() {
             self.unreadable.insert(path.clone());
@@ -92,7 +91,7 @@ impl IgnoredPaths {
         self.reasons.insert(path.digest(), reason) != Some(reason)
     }
 
-    /// Notes that a path may be uploaded. Returns whether that is news.
+    /// Removes a path that may be uploaded. Returns whether that is new.
     pub(super) fn remove(&mut self, path: &SourcePath) -> bool {
         let was_ignored = !self.reasons.is_empty() && self.reasons.remove(&path.digest()).is_some();
         if was_ignored {
@@ -101,7 +100,7 @@ impl IgnoredPaths {
         was_ignored
     }
 
-    /// Notes that every directory could be read but these. Returns those that could not before.
+    /// Records that all directories except these are readable. Returns those that were not before.
     pub(super) fn readable_but(&mut self, unseen: &BTreeSet<SourcePath>) -> BTreeSet<SourcePath> {
         let were: BTreeSet<_> = self.unreadable.difference(unseen).cloned().collect();
         self.unreadable.retain(|path| unseen.contains(path));
@@ -111,7 +110,7 @@ impl IgnoredPaths {
         were
     }
 
-    /// Says what a scan does not see.
+    /// Describes what a scan does not see.
     pub(super) fn unseen(&self) -> String {
         let mut directories = self.unreadable.iter();
         match (directories.next(), directories.count()) {
@@ -141,7 +140,7 @@ impl Files {
         }
     }
 
-    /// Returns how many files are not settled, or settled and not known to be what was sent.
+    /// Returns how many files are not settled, or settled and not known to have been sent.
     pub(in crate::engine) fn settling_count(&self) -> usize {
         self.settle.len() + self.comparisons.len()
     }
@@ -156,7 +155,7 @@ impl Files {
         self.settle.any_below(directory).or_else(|| self.comparisons.any_below(directory))
     }
 
-    /// Lends what the rows know of files.
+    /// Lends what the rows know about files.
     pub(super) fn borrow_known(&mut self, known: &Catalogued) {
         for file in &known.sent {
             let set = self.set_of(&file.destination);
@@ -177,8 +176,8 @@ impl Files {
         position.filter(|position| *position < 64).map_or(0, |position| 1_u64 << position)
     }
 
-    /// Returns for which destinations a file was admitted in this version. Where inodes or times of change
-    /// do not hold still, they are left out.
+    /// Returns the destinations that a file was admitted for in this version. Inodes and times of
+    /// change are ignored where they are not stable.
     fn covered(&self, path: PathDigest, version: &Fingerprint) -> Option<u64> {
         let by_stamp = || self.known.covered_by_stamp(path, version);
         let is_restless = self.settle.is_restless();
@@ -193,7 +192,7 @@ impl Files {
         missing.map(|(_, name)| name.clone()).collect()
     }
 
-    /// Returns whether a file was admitted for every destination, and no upload of it is under way.
+    /// Returns whether a file was admitted for every destination, and no upload of it is open.
     pub(super) fn is_everywhere(&self, path: &SourcePath, version: &Fingerprint) -> bool {
         let covered = self.covered(path.digest(), version);
         covered == Some(self.everywhere()) && self.known.live(path.digest()).is_empty()
@@ -204,8 +203,8 @@ impl Files {
         !self.known.live(path.digest()).is_empty()
     }
 
-    /// Replaces the destinations. For which of them files were admitted is kept by position, so the
-    /// positions are translated.
+    /// Replaces the destinations. Sets of destinations are kept as positions, so the positions are
+    /// translated.
     pub(super) fn set_destinations(&mut self, destinations: Vec<DestinationName>) {
         let places: BTreeMap<_, _> =
             destinations.iter().enumerate().map(|(place, name)| (name, place)).collect();
@@ -218,7 +217,7 @@ impl Files {
         self.destinations = destinations;
     }
 
-    /// Returns a file that is to be sent, as far as it is known.
+    /// Returns a file to send, with what is known about it.
     pub(super) fn settled(
         &self,
         path: &SourcePath,
@@ -237,7 +236,7 @@ impl Files {
         }
     }
 
-    /// Reports a file that is to be sent; while rows are being read it is looked at again.
+    /// Emits a file to send; while rows are being read it is looked at again.
     pub(super) fn announce(&mut self, file: SettledFile, turn: &mut IntakeTurn<'_>) {
         if turn.around().is_loading {
             return self.look_again(&file.path, file.version, turn.now().monotonic);
@@ -248,8 +247,8 @@ impl Files {
         admit(file, turn);
     }
 
-    /// Notes that nothing is in the drop directory: every file of it was removed by someone. Returns
-    /// whether any file settled before the scan that found this began.
+    /// The drop directory is empty: someone removed all its files. Returns whether any file had
+    /// been settling since before that scan began.
     pub(super) fn all_gone(&mut self, scan_started: Monotonic, turn: &mut IntakeTurn<'_>) -> bool {
         self.comparisons.clear();
         self.missing.clear();
@@ -257,7 +256,7 @@ impl Files {
         self.settle.forget_before(scan_started)
     }
 
-    /// Acts on what a comparison has shown. Returns the run that has one more file by it, if any.
+    /// Applies the result of a comparison. Returns the run that has one more file by it, if any.
     pub(super) fn compared(
         &mut self,
         path: &SourcePath,
@@ -297,19 +296,19 @@ impl Files {
         &self.known
     }
 
-    /// Forgets that a file settles or is compared.
+    /// Drops a file that settles or is compared.
     fn forget(&mut self, path: &SourcePath) {
         self.settle.forget(path);
         self.comparisons.forget(path);
     }
 
-    /// Looks at a file again after a while.
+    /// Schedules another look at a file.
     pub(super) fn look_again(&mut self, path: &SourcePath, version: Fingerprint, now: Monotonic) {
         self.settle.scanned(path, version, now);
         self.settle.retry(path, now);
     }
 
-    /// Returns the files to look at now, at most `limit`; none while a look is under way.
+    /// Returns the files to look at now, at most `limit`; none while a look is in progress.
     pub(super) fn begin_look(&mut self, now: Monotonic, limit: usize) -> Vec<SourcePath> {
         if self.is_looking {
             return Vec::new();
@@ -319,8 +318,8 @@ impl Files {
         paths
     }
 
-    /// Receives one observation and says what follows. Changed files become candidates here. `may_go`
-    /// says whether a file of this path may be sent at all as things are.
+    /// Receives one observation and returns its consequence. Changed files become candidates here.
+    /// `may_go` says whether a file of this path may be sent at present.
     pub(super) fn observe(
         &mut self,
         seen: &Observation,
@@ -363,7 +362,7 @@ impl Files {
         let digest = path.digest();
         let (covered, live) = (self.covered(digest, &version), self.known.live(digest));
         let is_touched = covered.is_none() && self.known.is_touched(digest, &version);
-        // What is touched while it is sent is read before it is complete.
+        // A file that is touched while it is sent is read before the upload completes.
         if covered == Some(self.everywhere()) || (is_touched && !live.is_empty()) {
             self.settle.forget(path);
             if is_touched {
@@ -405,8 +404,8 @@ impl Files {
     }
 }
 
-/// Has a file admitted for each destination that lacks this version. What parked for want of it at another
-/// one goes on.
+/// Admits a file for each destination that lacks this version. Uploads that parked because the file
+/// was missing continue.
 fn admit(file: SettledFile, turn: &mut IntakeTurn<'_>) {
     let SettledFile { path, place, version, is_unreadable, missing, open, may_be_moved } = file;
     if !is_unreadable {

@@ -1,16 +1,16 @@
 //! The health of a drop directory: whether it can be read, how it is watched, and what scans miss.
 //!
-//! *Away*: the directory cannot be opened or read, or another one stands at its path than the one whose
-//! files are known: a link, another share, the mount point of a share that is not mounted. Then nothing
-//! in it is gone: uploads that need their source wait, looks wait, and a scan is made every
-//! [`AWAY_PAUSE`] until it is back, or an operator accepts the other one. The same directory, empty, was
-//! emptied by someone. As long as no file was ever seen, what is mounted at its path is accepted.
+//! *Away*: the directory cannot be opened or read, or another one is at its path: a link, another
+//! share, the mount point of a share that is not mounted. Then no file in it counts as gone:
+//! uploads that need their source wait, looks wait, and a scan is made every [`AWAY_PAUSE`] until
+//! it is back, or an operator accepts the other directory. The same directory, empty, was emptied
+//! by someone. Until a file was seen, any directory at its path is accepted.
 //!
-//! *Stalled*: for two scan intervals no scan came to its end or showed anything. A scan that hangs in
-//! the kernel never fails, so this deadline is the only sign of it.
+//! *Stalled*: for two scan intervals no scan ended or showed anything. A scan that hangs in the
+//! kernel never fails, so this deadline is the only sign of it.
 //!
-//! Either makes the directory unreadable (`deaf`), whatever its watch says. A scan that could not read
-//! all of it is no full scan, and is reported with its reason; runs that have nothing there go on.
+//! Either makes the directory unreadable (`deaf`), whatever the state of its watch. A scan that could not
+//! read everything is no full scan, and is reported with its reason; runs that were read completely continue.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,8 +21,8 @@ use crate::model::{
     SourcePath, WallTime, WatchState,
 };
 
-/// How often a drop directory that is away is tried, where it is not scanned more often: the scan of
-/// one ends at its first step.
+/// Scan interval while a drop directory is away, unless the configured one is shorter: such a scan
+/// ends at its first step.
 const AWAY_PAUSE: Duration = Duration::from_secs(10);
 /// Scan intervals without an observation after which a drop directory is unreadable.
 const STALLED_INTERVALS: u32 = 2;
@@ -30,26 +30,26 @@ const STALLED_INTERVALS: u32 = 2;
 const STALLED: &str = "for two scan intervals no scan has ended or shown anything: \
     does its file system answer?";
 
-/// What is known of one drop directory as a whole.
+/// What is known about one drop directory as a whole.
 #[derive(Debug)]
 pub(in crate::engine) struct Health {
-    /// Which directory it has to be, once files of it were seen.
+    /// The identity it must have, once files of it were seen.
     root: Option<RootIdentity>,
     reach: Reach,
-    /// When a scan last showed anything or ended, or the first began.
+    /// When a scan last showed anything or ended, or the first one began.
     active_at: Option<Monotonic>,
-    /// Since when no scan has seen all of it, and whether that has lasted.
+    /// Since when no scan has seen everything, and whether that has lasted.
     partial: Option<Partial>,
     watch: WatchState,
     /// Why it is not watched by events.
     watch_reason: Option<String>,
-    /// What does not come to rest in it.
+    /// Files in it that do not settle.
     unrest: Option<String>,
     /// End of the last scan that saw everything.
     last_full_scan_at: Option<WallTime>,
-    /// The last scan that left out no run: its end, and what it could not look at.
+    /// The last scan that left out no run: its end, and the directories it could not see.
     last_walk: Option<(WallTime, BTreeSet<SourcePath>)>,
-    /// A scan has come to its end since the start.
+    /// A scan has ended since the start.
     is_scanned: bool,
     /// Free space on its file system, at the last scan.
     free_space: Option<ByteCount>,
@@ -63,11 +63,11 @@ enum Reach {
     Readable,
     /// No scan ends or shows anything.
     Stalled,
-    /// This machine is short of something that a scan needs.
+    /// This machine lacks a resource that a scan needs.
     Failed(String),
     Away {
         reason: String,
-        /// Another directory that stands at its path.
+        /// Another directory that is at its path.
         other: Option<RootIdentity>,
     },
 }
@@ -98,22 +98,22 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Returns which directory it has to be, once files of it were seen.
+    /// Returns the identity it must have, once files of it were seen.
     pub(in crate::engine) fn root(&self) -> Option<&RootIdentity> {
         self.root.as_ref()
     }
 
-    /// Returns whether its files are out of reach, which says nothing about them.
+    /// Returns whether its files are unreachable, which proves nothing about them.
     pub(in crate::engine) fn is_away(&self) -> bool {
         matches!(self.reach, Reach::Away { .. })
     }
 
-    /// Returns whether a scan has come to its end since the start.
+    /// Returns whether a scan has ended since the start.
     pub(in crate::engine) fn is_scanned(&self) -> bool {
         self.is_scanned
     }
 
-    /// Returns whether all that `has` accepts was looked at by a scan that ended since then.
+    /// Returns whether a scan that ended since then has looked at all paths that `has` accepts.
     pub(super) fn has_walked(&self, since: WallTime, has: impl Fn(&SourcePath) -> bool) -> bool {
         let walk = self.last_walk.as_ref();
         walk.is_some_and(|(at, unseen)| *at >= since && !unseen.iter().any(has))
@@ -132,12 +132,12 @@ impl Health {
         floor.zip(self.free_space).is_some_and(|(floor, free)| free < floor)
     }
 
-    /// Returns whether the last scan did not see all of it.
+    /// Returns whether the last scan missed a part of it.
     pub(super) fn is_partial(&self) -> bool {
         self.partial.is_some()
     }
 
-    /// Returns how long to wait after a scan.
+    /// Returns the pause after a scan.
     pub(super) fn pause(&self, scan_interval: Duration) -> Duration {
         match self.reach {
             Reach::Failed(_) | Reach::Away { .. } => scan_interval.min(AWAY_PAUSE),
@@ -145,13 +145,13 @@ impl Health {
         }
     }
 
-    /// Returns when its scans count as stalled, unless they do.
+    /// Returns when its scans will count as stalled, unless they do already.
     pub(super) fn deadline(&self, scan_interval: Duration) -> Option<Monotonic> {
         let active_at = self.active_at.filter(|_| matches!(self.reach, Reach::Readable))?;
         Some(active_at.after(scan_interval.saturating_mul(STALLED_INTERVALS)))
     }
 
-    /// Notes that the deadline has passed, if it has.
+    /// Marks its scans as stalled if the deadline has passed; returns whether they became so.
     pub(super) fn note_stalled(&mut self, scan_interval: Duration, now: Monotonic) -> bool {
         let is_stalled = self.deadline(scan_interval).is_some_and(|at| at <= now);
         if is_stalled {
@@ -164,7 +164,7 @@ impl Health {
         self.active_at.get_or_insert(now);
     }
 
-    /// Notes that a scan ended or showed something. Returns whether scans were stalled.
+    /// A scan ended or showed something. Returns whether scans were stalled.
     pub(super) fn record_scan_activity(&mut self, now: Monotonic) -> bool {
         self.active_at = Some(now);
         let was_stalled = matches!(self.reach, Reach::Stalled);
@@ -174,7 +174,7 @@ impl Health {
         was_stalled
     }
 
-    /// Notes that a scan ended before it saw anything.
+    /// A scan ended before it saw anything.
     pub(super) fn scan_failed(&mut self, failure: Failure) {
         let reason = failure.message;
         let other = match std::mem::replace(&mut self.reach, Reach::Readable) {
@@ -187,7 +187,7 @@ impl Health {
         };
     }
 
-    /// Notes that another directory is at its path than the one whose files are known.
+    /// Another directory is at its path than the one whose files are known.
     pub(super) fn found_other(&mut self, other: RootIdentity, reason: String) {
         self.reach = Reach::Away { reason, other: Some(other) };
     }
@@ -197,7 +197,7 @@ impl Health {
         matches!(&self.reach, Reach::Away { other: Some(_), .. })
     }
 
-    /// Accepts the other directory that stands at its path. Returns whether there is one.
+    /// Accepts the other directory at its path. Returns whether there is one.
     pub(super) fn accept_other(&mut self) -> bool {
         let Reach::Away { other, .. } = &mut self.reach else { return false };
         let Some(other) = other.take() else { return false };
@@ -205,8 +205,8 @@ impl Health {
         true
     }
 
-    /// Notes that a scan came to its end: the directory is there, and which it is where anything is in
-    /// it. Returns whether it was away.
+    /// A scan ended, so the directory is there; its identity counts if it is not empty. Returns
+    /// whether it was away.
     pub(super) fn scan_ended(&mut self, root: RootIdentity, is_empty: bool) -> bool {
         if !is_empty {
             self.root.get_or_insert(root);
@@ -217,7 +217,7 @@ impl Health {
         was_away
     }
 
-    /// Notes which directory it is that files are seen in before a scan of it has ended.
+    /// Sets the identity of the directory when files are seen before the first scan ends.
     pub(super) fn note_root(&mut self, root: Option<RootIdentity>, seen: &[Observation]) {
         let is_file = |one: &Observation| matches!(one.seen, Seen::File(_) | Seen::Unreadable(..));
         if let Some(root) = root.filter(|_| seen.iter().any(is_file)) {
@@ -242,14 +242,14 @@ impl Health {
         self.unrest = unrest;
     }
 
-    /// Notes whether the scan that ended saw all that it looked at.
+    /// Records whether the ended scan saw everything that it looked at.
     pub(super) fn scan_saw(&mut self, all: bool, scan_interval: Duration, now: Monotonic) {
         let since = self.partial.map_or(now, |partial| partial.since);
         let is_long = now.since(since) >= scan_interval.saturating_mul(STALLED_INTERVALS);
         self.partial = (!all).then_some(Partial { since, is_long });
     }
 
-    /// Notes that a scan ended that left out no run, and what it could not look at.
+    /// A scan ended that left out no run; `unseen` is what it could not look at.
     pub(super) fn scan_was_full(&mut self, unseen: BTreeSet<SourcePath>, at: WallTime) {
         if unseen.is_empty() {
             self.last_full_scan_at = Some(at);
@@ -257,7 +257,7 @@ impl Health {
         self.last_walk = Some((at, unseen));
     }
 
-    /// Returns the row, when it differs from what was last written. `unseen` says what scans miss.
+    /// Returns the row, when it differs from what was last written. `unseen` describes what scans miss.
     pub(super) fn row(
         &mut self,
         settings: &DirectorySettings,

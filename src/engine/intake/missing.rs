@@ -1,9 +1,9 @@
-//! Files that are being sent and were not there.
+//! Files that are missing while they are being sent.
 //!
-//! A run whose directory is renamed is not there under its name until a scan finds it under the other one.
-//! So a file is gone only where a scan that began after it was missed has ended, and a look after that does not
-//! find it either. Until then its uploads wait, and no notice is sent. Nor is anything sent of a run that was found
-//! just now while others are under way, before such a scan has ended.
+//! The files of a renamed run are missing under their old paths until a scan finds the run under
+//! its new name. So a file is gone only after a scan that began later has ended and a further look
+//! does not find it either. Until then its uploads wait, and no notice is sent. A run that was just
+//! found is not sent either before such a scan, while other runs are in progress.
 
 use std::collections::BTreeMap;
 
@@ -11,20 +11,19 @@ use super::Intake;
 use super::turn::IntakeTurn;
 use crate::model::{Monotonic, SourcePath, UploadId};
 
-/// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct MissingFiles(BTreeMap<SourcePath, Missed>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Missed {
-    /// A scan is awaited that begins after this.
+    /// Waits for a scan that begins after this.
     Since(Monotonic),
     /// Such a scan has ended.
     Scanned,
 }
 
 impl MissingFiles {
-    /// Notes that a file is there.
+    /// A file exists.
     pub(super) fn found(&mut self, path: &SourcePath) {
         self.0.remove(path);
     }
@@ -33,7 +32,7 @@ impl MissingFiles {
         self.0.clear();
     }
 
-    /// Notes that a scan has ended, and returns the files that are to be looked at.
+    /// Ends a scan, and returns the files to look at.
     fn scanned(&mut self, started: Monotonic) -> Vec<SourcePath> {
         let is_due = |missed: &Missed| matches!(missed, Missed::Since(at) if *at <= started);
         let due = self.0.iter_mut().filter(|(_, missed)| is_due(missed));
@@ -46,14 +45,14 @@ impl MissingFiles {
 }
 
 impl Intake {
-    /// Has another scan made for a run that was found just now: it may be another one that was renamed.
+    /// Schedules another scan for a run that was just found: it may be a renamed one.
     pub(super) fn found_run(&mut self, is_new: bool, now: Monotonic) {
         if is_new {
             self.scans.want(now);
         }
     }
 
-    /// Notes that a file could not be opened for it is not there.
+    /// A file could not be opened because it does not exist.
     pub(super) fn miss(&mut self, path: SourcePath, now: Monotonic) {
         if !self.settings.is_scanned {
             return;
@@ -62,14 +61,14 @@ impl Intake {
         self.scans.want(now);
     }
 
-    /// Notes that a look did not find a file, with the uploads of it that are open.
+    /// A look did not find a file that has these open uploads.
     pub(super) fn not_found(
         &mut self,
         path: &SourcePath,
         open: Vec<UploadId>,
         turn: &mut IntakeTurn<'_>,
     ) {
-        // The rest of a run that is moved to another file system is removed file by file.
+        // When a run is moved to another file system, it is removed file by file.
         let is_sure =
             self.files.missing.0.get(path) == Some(&Missed::Scanned) && !self.runs.has_copy(path);
         if !open.is_empty() && self.settings.is_scanned && !is_sure {
@@ -80,7 +79,7 @@ impl Intake {
         turn.note_gone(path, open);
     }
 
-    /// Has files looked at again that were missed before a scan that has ended.
+    /// Schedules looks at files that were missing before the ended scan.
     pub(super) fn look_for_missing(&mut self, started: Monotonic, now: Monotonic) {
         let paths = self.files.missing.scanned(started);
         self.hint(paths, now);

@@ -1,4 +1,4 @@
-//! One run: how far it is, and what it wants next.
+//! One run: its state, and its next step.
 
 mod attempts;
 mod markers;
@@ -26,32 +26,32 @@ pub(in crate::engine) struct TrackedRun {
     /// The row as last written.
     written: Option<RunRow>,
     reading: RunReading,
-    /// The sum over its files for which it was last read.
+    /// The sum over its files when it was last read.
     read_of: Option<u64>,
-    /// Uploads of it that have not ended.
+    /// Its open uploads.
     open: BTreeSet<UploadId>,
     scans: RunScans,
-    /// Since when all of its markers are there and it is open.
+    /// Since when all of its markers are there while it is open.
     marked_since: Option<Monotonic>,
     markers: Markers,
     attempts: Attempts,
-    /// When it was first seen, until a scan that began after that has ended.
+    /// When it was first seen, until a scan that began later has ended.
     found_at: Option<Monotonic>,
-    /// The run under way that is the same one of the instrument, and was there before.
+    /// An older run in progress with the same run id of the instrument.
     copy_of: Option<SourcePath>,
 }
 
-/// What a run wants next.
+/// The next step of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RunStep {
     /// Nothing, until something happens.
     Nothing,
-    /// That what it says of itself is read.
+    /// Read what its own files say about it.
     Read,
-    /// A scan at this time.
+    /// Scan at this time.
     Scan(Monotonic),
     Close,
-    /// That its markers are sent.
+    /// Send its markers.
     SendMarkers,
     WriteReceipt,
 }
@@ -101,12 +101,12 @@ impl TrackedRun {
         })
     }
 
-    /// Notes that an upload of it was given up by an operator.
+    /// Counts an upload that an operator abandoned.
     pub(super) fn note_given_up(&mut self) {
         self.row.files.given_up_count += 1;
     }
 
-    /// Notes that an upload belongs to it.
+    /// Adds an upload.
     pub(super) fn join(&mut self, upload: UploadId, now: Monotonic) {
         self.open.insert(upload);
         if self.row.state == RunState::Completed {
@@ -114,19 +114,19 @@ impl TrackedRun {
         }
     }
 
-    /// Something came after it was completed: it is completed once more, after its closing time.
+    /// A file came after it was completed: it is completed once more, after its closing time.
     fn begin_wave(&mut self, now: Monotonic) {
         self.row.state = RunState::Closed;
         self.scans.restart(now);
         self.attempts.restart(now);
     }
 
-    /// Notes that an upload has ended. Returns whether it was the last one.
+    /// Removes an ended upload. Returns whether it was the last one.
     pub(super) fn leave(&mut self, upload: UploadId) -> bool {
         self.open.remove(&upload) && self.open.is_empty()
     }
 
-    /// Returns whether it is completed and nothing of it is under way.
+    /// Returns whether it is completed and no upload of it is open.
     pub(super) fn is_over(&self) -> bool {
         self.row.state == RunState::Completed && self.open.is_empty()
     }
@@ -162,13 +162,13 @@ impl TrackedRun {
         }
     }
 
-    /// Returns whether its directory may be that of another run, which was renamed: a scan has not looked for it
-    /// since.
+    /// Returns whether its directory may be a renamed one of another run, because no scan since has
+    /// excluded that.
     pub(super) fn may_be_renamed(&self) -> bool {
         self.found_at.is_some()
     }
 
-    /// Returns the instrument's name of it, where its own files say so.
+    /// Returns the instrument's run id, where its own files give it.
     pub(super) fn run_id(&self) -> Option<&String> {
         self.reading.words.get("run_id").filter(|_| self.reading.is_identified)
     }
@@ -177,7 +177,7 @@ impl TrackedRun {
         self.copy_of.as_ref()
     }
 
-    /// Notes of which other run it is a copy, if of any. Returns whether it was one and is not any more.
+    /// Sets the other run that it is a copy of. Returns whether it was a copy and is none any more.
     pub(super) fn note_copy_of(&mut self, other: Option<SourcePath>) -> bool {
         let was_copy = self.copy_of.is_some();
         self.copy_of = other;
@@ -189,7 +189,7 @@ impl TrackedRun {
         self.read_of.is_some() && self.reading.skip == SkipVerdict::No
     }
 
-    /// Returns whether a scan is to be made for it.
+    /// Returns whether it needs a scan, and clears the request.
     pub(super) fn take_wanted_scan(&mut self) -> bool {
         self.scans.take_wanted()
     }
@@ -203,12 +203,12 @@ impl TrackedRun {
         self.markers.note(file.path, file.place.role);
     }
 
-    /// Counts files that a scan saw as they were sent.
+    /// Counts files that a scan found unchanged since they were sent.
     pub(super) fn observe_unchanged(&mut self, files: &RunTally) {
         self.scans.count_unchanged(files);
     }
 
-    /// Begins a scan. Returns whether the scan leaves it out: it has been over, and the same, since then.
+    /// Begins a scan. Returns whether the scan leaves it out, because it has been complete and unchanged since then.
     pub(super) fn begin_scan(&mut self, rest_since: Option<Monotonic>) -> bool {
         let is_skipped = rest_since.is_some_and(|since| self.is_at_rest(since));
         self.scans.begin(is_skipped);
@@ -223,7 +223,7 @@ impl TrackedRun {
         has_ended && self.open.is_empty() && self.scans.is_same_since(since)
     }
 
-    /// Ends a scan; `unseen` is a place of the run that the scan could not look at.
+    /// Ends a scan; `unseen` is a directory of the run that the scan could not see.
     pub(super) fn end_scan(
         &mut self,
         unseen: Option<&SourcePath>,
@@ -239,7 +239,7 @@ impl TrackedRun {
         self.marked_since = is_marked.then(|| self.marked_since.unwrap_or(now));
         let files = seen.files();
         match (self.row.state, files.count) {
-            // While its receipt is being written it is what the receipt says.
+            // While its receipt is being written, its state must not change.
             (RunState::Open | RunState::Closed | RunState::Skipped, 0)
                 if self.open.is_empty() && !self.attempts.is_out() =>
             {
@@ -248,7 +248,7 @@ impl TrackedRun {
                 self.note_absence();
             }
             (RunState::Gone, 1..) => self.row.state = RunState::Open,
-            // A run that was disposed of still had the files it had.
+            // A disposed run keeps the file counts of its last scan.
             (RunState::Completed | RunState::Gone, 0) => return self.note_absence(),
             (RunState::Open | RunState::Closed | RunState::Completed | RunState::Skipped, _) => {}
         }
@@ -256,7 +256,7 @@ impl TrackedRun {
         self.row.files.size = ByteCount(files.bytes);
     }
 
-    /// Notes that no file of it is there: what comes under its name is another run, with a ledger of its own.
+    /// No file of it exists: files under its name belong to another run, with a ledger of its own.
     pub(super) fn note_absence(&mut self) {
         if self.open.is_empty() {
             self.row.completion.ledgers.note_absence();
@@ -267,14 +267,14 @@ impl TrackedRun {
         self.row.name_now = name_now;
     }
 
-    /// Notes that its ledger has a line of one of its uploads. Returns whether it had none before.
+    /// Records that its ledger has a line of one of its uploads. Returns whether it had none before.
     pub(super) fn note_line(&mut self) -> bool {
         let before = self.row.completion.ledgers;
         self.row.completion.ledgers.note_line(None);
         self.row.completion.ledgers != before
     }
 
-    /// Returns what the run wants; `is_settling`: files of it are seen and not quiet.
+    /// Returns the run's next step; `is_settling`: files of it have not settled.
     pub(super) fn step(&self, closing: Closing, is_settling: bool, now: Now) -> RunStep {
         if !self.attempts.may_begin(now.monotonic) {
             return RunStep::Nothing;
@@ -290,7 +290,7 @@ impl TrackedRun {
         }
     }
 
-    /// Returns whether it is another one than when it was read last.
+    /// Returns whether it has changed since it was last read.
     fn must_be_read(&self, closing: Closing) -> bool {
         let last = self.scans.last();
         closing.reads_runs && last.is_some_and(|last| self.read_of != Some(last.files().sum))
@@ -314,8 +314,8 @@ impl TrackedRun {
         }
     }
 
-    /// A wave is over after the closing time, and when its marker is there; without any change for
-    /// [`Closing::stale_after`], without the marker.
+    /// A wave ends after the closing time, when its marker is there; after [`Closing::stale_after`]
+    /// without a change, also without the marker.
     fn wave_step(&self, closing: Closing, now: Monotonic) -> RunStep {
         let is_fresh = now < self.scans.same_since().after(closing.stale_after);
         match self.scans.doubted_until(closing.quiet) {
@@ -330,17 +330,17 @@ impl TrackedRun {
         if !self.markers.are_held() {
             RunStep::WriteReceipt
         } else if self.read_of.is_none() {
-            // After a restart the rows do not say which rule closed it.
+            // After a restart the rows do not tell which rule closed it.
             RunStep::Read
         } else {
             RunStep::SendMarkers
         }
     }
 
-    /// Closes it by an order. Its files still wait until they are quiet.
+    /// Closes it by an order. Files that have not settled still wait.
     ///
     /// # Errors
-    /// Why it is not closed by that.
+    /// Why it cannot be closed.
     pub(super) fn close_by_hand(
         &mut self,
         by: String,
@@ -376,7 +376,7 @@ impl TrackedRun {
         self.attempts.restart(now.monotonic);
     }
 
-    /// Notes that the line that completes it is durable. Returns whether that completes it: files may have come.
+    /// Applies the durable line that completes it. Returns whether it is completed: files may have come meanwhile.
     pub(super) fn complete(&mut self, receipt: LineRef, now: Now) -> bool {
         self.attempts.end();
         if !self.open.is_empty() {
@@ -388,12 +388,12 @@ impl TrackedRun {
         self.row.completion.at = Some(now.wall);
         self.row.completion.ledgers.note_line(Some(receipt.ledger.number()));
         self.row.completion.receipt = Some(receipt);
-        // Those of a wave are others.
+        // A wave has other markers.
         self.markers = Markers::default();
         true
     }
 
-    /// Lets its markers be sent, and returns them.
+    /// Allows its markers to be sent, and returns them.
     pub(super) fn release_markers(&mut self) -> Vec<SourcePath> {
         self.markers.release()
     }
@@ -402,7 +402,7 @@ impl TrackedRun {
         self.attempts.begin(act);
     }
 
-    /// Notes that reading it or writing its receipt failed. Returns when it is tried again.
+    /// Reading it or writing its receipt failed. Returns when that is retried.
     pub(super) fn attempt_failed(
         &mut self,
         now: Monotonic,
@@ -411,7 +411,7 @@ impl TrackedRun {
         self.attempts.fail(now, delay)
     }
 
-    /// Notes that a closed run is not there any more: there is no order of its markers to keep.
+    /// A closed run is gone: the order of its markers is not kept any more.
     pub(super) fn note_gone(&mut self) {
         if self.is_closed() {
             self.read_of = Some(0);
@@ -420,7 +420,7 @@ impl TrackedRun {
     }
 
     /// Applies what was read; words that were frozen into names stay as they were. Returns whether
-    /// words or samples are other ones.
+    /// words or samples have changed.
     pub(super) fn apply_reading(&mut self, mut reading: RunReading) -> bool {
         self.attempts.end();
         self.read_of = self.scans.last().map(|last| last.files().sum);
@@ -442,8 +442,8 @@ impl TrackedRun {
         is_other
     }
 
-    /// Returns whether a file is a marker of the rule that closes this run. Before the run was read, any
-    /// marker may be.
+    /// Returns whether a file is a marker of the rule that closes this run. Before the run is read,
+    /// any marker may be.
     fn is_own_marker(&self, role: Role) -> bool {
         let (set, closers) = (set_of(role), &self.reading.closers);
         let is_own = match (self.read_of, self.row.is_late()) {
@@ -457,7 +457,7 @@ impl TrackedRun {
         set != 0 && is_own
     }
 
-    /// Returns the files that are a marker by another rule only.
+    /// Returns the files that are markers by other rules only.
     pub(super) fn foreign_markers(&self) -> Vec<SourcePath> {
         self.markers.of(|role| !self.is_own_marker(role))
     }

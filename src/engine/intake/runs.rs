@@ -1,20 +1,20 @@
-//! The runs of one drop directory: when one is closed, when all of it is there.
+//! The runs of one drop directory: when a run is closed, and when it is complete.
 //!
-//! What a run is, the observations say ([`Place`]); how far it is, is a row. A run is
-//! - *open* while files may still come. Those that are rewritten all run long, and all of them where
-//!   the operator wants so, are not sent yet;
-//! - *closed* when its markers are there (where its profile knows any) and two scans, at least the
-//!   closing time apart, found the same paths, sizes and times. Then a scan brings what was held;
-//! - *completed* when nothing of it is unsettled and every upload of it has ended. The markers of the
-//!   rule that closes this run are sent when all other files have arrived, so that a reader of the far
-//!   side can rely on them. A marker of another instrument's rule is a file like any other that is held.
+//! Observations say which run a file belongs to ([`Place`]); the state of a run is a row. A run is
+//! - *open* while files may still come. Files that are rewritten throughout the run, and all files
+//!   if the operator wants so, are not sent yet;
+//! - *closed* when its markers are there (where its profile has any) and two scans, at least the
+//!   closing time apart, found the same paths, sizes and times. Then a scan finds the held files;
+//! - *completed* when all its files have settled and every upload of it has ended. The markers of the
+//!   rule that closes it are sent when all other files have arrived, so that a reader at the destination
+//!   can rely on them. A marker of another instrument's rule is held and sent like any other file.
 //!
-//! A file that comes later begins a *wave*: the run is closed again, waits the closing time and for the wave's
-//! own markers, which go last, and is completed once more. A run that a rule of its profile skips is *skipped*:
-//! nothing of it is sent, unless it becomes another one or is closed by hand.
+//! A later file begins a *wave*: the run is closed again, waits for the closing time and for the wave's
+//! own markers, which are sent last, and is completed once more. A run that a rule of its profile skips
+//! is *skipped*: nothing of it is sent, unless its files change or it is closed by hand.
 //!
-//! Memory holds counts and one sum for each run, never its files. At a crash the row says how far it
-//! was; the scans that believe it closed begin again.
+//! Memory holds counts and one sum for each run, never its files. After a crash the row gives the
+//! state; the scans that show it closed begin again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,17 +30,16 @@ use crate::model::{
     RunState, SourcePath, StoredRun, UnchangedFiles,
 };
 
-/// See the module's head.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Runs {
     tracked: BTreeMap<SourcePath, TrackedRun>,
-    /// Runs with which something has happened, or will.
+    /// Runs with a next step, by its time.
     wakes: BTreeSet<(Monotonic, SourcePath)>,
-    /// Runs that wait for the acts of others to end.
+    /// Runs that wait for a free act.
     awaiting_slot: BTreeSet<SourcePath>,
 }
 
-/// What runs want of their drop directory.
+/// What runs need from their drop directory.
 #[derive(Debug, Default)]
 pub(super) struct RunWants {
     /// A scan at this time.
@@ -54,12 +53,12 @@ impl Runs {
         self.tracked.insert(stored.row.name.clone(), TrackedRun::load(stored, now));
     }
 
-    /// Returns what a run says of itself, as far as it was read.
+    /// Returns what a run's own files say, as far as they were read.
     pub(in crate::engine) fn reading(&self, run: &SourcePath) -> Option<&RunReading> {
         self.tracked.get(run).map(TrackedRun::reading)
     }
 
-    /// Returns the name of a run that is known, so that all its files share it.
+    /// Returns a known run's name, so that all its files share it.
     pub(in crate::engine) fn shared(&self, run: &SourcePath) -> SourcePath {
         self.tracked.get_key_value(run).map_or_else(|| run.clone(), |(name, _)| name.clone())
     }
@@ -72,12 +71,12 @@ impl Runs {
         self.tracked.values().map(TrackedRun::row)
     }
 
-    /// Returns whether a run is completed and nothing of it is under way; none when it is not known.
+    /// Returns whether a run is completed and no upload of it is open; `None` when it is not known.
     pub(super) fn is_over(&self, run: &SourcePath) -> Option<bool> {
         self.tracked.get(run).map(TrackedRun::is_over)
     }
 
-    /// Notes that an upload of a run was given up by an operator.
+    /// Counts an upload that an operator abandoned.
     pub(super) fn note_given_up(&mut self, upload: &UploadFile) {
         let run = self.tracked.get_mut(&upload.file.run).filter(|_| !upload.file.is_sentinel);
         if let Some(run) = run {
@@ -85,17 +84,17 @@ impl Runs {
         }
     }
 
-    /// Has a run looked at in this turn, or at a later time.
+    /// Schedules a run in this turn, or at a later time.
     pub(super) fn wake(&mut self, run: &SourcePath, at: Monotonic) {
         self.wakes.insert((at, run.clone()));
     }
 
-    /// Returns when a run is to be looked at.
+    /// Returns when the next run is due.
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
         self.wakes.first().map(|(at, _)| *at)
     }
 
-    /// Notes that an upload belongs to a run.
+    /// Adds an upload to its run.
     pub(super) fn join(&mut self, upload: &UploadFile, now: Now) {
         if upload.file.run == upload.file.path || upload.file.is_sentinel {
             return;
@@ -109,7 +108,7 @@ impl Runs {
         self.wake(&upload.file.run, now.monotonic);
     }
 
-    /// Notes that an upload has ended.
+    /// Removes an ended upload from its run.
     pub(super) fn leave(&mut self, upload: &UploadFile, now: Monotonic) {
         let run = self.tracked.get_mut(&upload.file.run);
         if run.is_some_and(|run| run.leave(upload.id)) {
@@ -117,14 +116,14 @@ impl Runs {
         }
     }
 
-    /// Notes that an upload of a run has its line.
+    /// An upload of a run has its ledger line.
     pub(super) fn note_line(&mut self, run: &SourcePath, now: Monotonic) {
         if self.tracked.get_mut(run).is_some_and(TrackedRun::note_line) {
             self.wake(run, now);
         }
     }
 
-    /// Notes that a run was disposed of.
+    /// A run was disposed of.
     pub(super) fn note_absence(&mut self, run: &SourcePath, now: Monotonic) {
         if let Some(tracked) = self.tracked.get_mut(run) {
             tracked.note_absence();
@@ -132,7 +131,7 @@ impl Runs {
         }
     }
 
-    /// Returns whether a file that is not known may be sent, or waits for its run.
+    /// Returns whether an unknown file may be sent, or waits for its run.
     pub(super) fn admits(
         &mut self,
         path: &SourcePath,
@@ -152,7 +151,7 @@ impl Runs {
         may_go
     }
 
-    /// Returns whether the run of a file may be another one, under way, whose directory was renamed.
+    /// Returns whether the run of a file may be a renamed one that is in progress.
     pub(super) fn may_be_renamed(&self, path: &SourcePath, place: Place) -> bool {
         let is_going_on = |state| matches!(state, RunState::Open | RunState::Closed);
         let name = &path.as_bytes()[..place.run_length as usize];
@@ -161,8 +160,8 @@ impl Runs {
         run.is_some_and(TrackedRun::may_be_renamed) && others.any(|row| is_going_on(row.state))
     }
 
-    /// Notes that a file was seen, and counts it when that was in a scan. Returns whether its run was
-    /// not known before.
+    /// Records that a file was seen, and counts it when that was in a scan. Returns whether its run
+    /// was not known before.
     pub(super) fn observe(
         &mut self,
         directory: &DirectorySettings,
@@ -176,7 +175,7 @@ impl Runs {
         self.observe_run(run, directory, now, |tracked| tracked.observe(file))
     }
 
-    /// Counts files that a scan saw as they were sent. Returns whether their run was not known before.
+    /// Counts files that a scan found unchanged since they were sent. Returns whether their run is new.
     pub(super) fn observe_unchanged(
         &mut self,
         directory: &DirectorySettings,
@@ -187,7 +186,7 @@ impl Runs {
         self.observe_run(files.run.as_bytes(), directory, now, note)
     }
 
-    /// Notes something of a run, which is opened when it is not known. Returns whether it was not.
+    /// Applies an observation to a run, which is opened when it is not known. Returns whether it was not.
     fn observe_run(
         &mut self,
         run: &[u8],
@@ -207,15 +206,15 @@ impl Runs {
         true
     }
 
-    /// Begins a scan and returns the runs that it leaves out, if any: those that have been completed,
-    /// and the same, since then.
+    /// Begins a scan and returns the runs that it leaves out: those that have been complete and
+    /// unchanged since then.
     pub(super) fn begin_scan(&mut self, rest_since: Option<Monotonic>) -> BTreeSet<SourcePath> {
         let tracked = self.tracked.iter_mut();
         let skipped = tracked.filter_map(|(name, run)| run.begin_scan(rest_since).then_some(name));
         skipped.cloned().collect()
     }
 
-    /// Ends a scan that came to its end. It says nothing of runs of which a place was not seen.
+    /// Ends a complete scan. It proves nothing about runs with an unseen directory.
     pub(super) fn end_scan(
         &mut self,
         unseen: &BTreeSet<SourcePath>,
@@ -232,7 +231,7 @@ impl Runs {
         }
     }
 
-    /// Notes that the directories of runs have other names.
+    /// Applies new names of run directories.
     pub(super) fn rename(&mut self, renamed: Vec<RenamedRun>, now: Monotonic) {
         for RenamedRun { run, name_now } in renamed {
             if let Some(tracked) = self.tracked.get_mut(&run) {
@@ -242,7 +241,7 @@ impl Runs {
         }
     }
 
-    /// Returns a run that is to be looked at now.
+    /// Returns a run that is due.
     pub(super) fn next_due(&mut self, turn: &IntakeTurn<'_>) -> Option<SourcePath> {
         let is_due = self.next_deadline().is_some_and(|at| at <= turn.now().monotonic);
         if is_due {
@@ -251,7 +250,7 @@ impl Runs {
         if turn.has_run_slot() { self.awaiting_slot.pop_first() } else { None }
     }
 
-    /// Takes one step for a run; `settling` is a file of it that is seen and not quiet.
+    /// Performs one step of a run; `settling` is a file of it that has not settled.
     pub(super) fn advance(
         &mut self,
         name: &SourcePath,
@@ -294,8 +293,8 @@ impl Runs {
         wants
     }
 
-    /// Returns the run under way of which an open run is a copy: the same one of the instrument, opened before,
-    /// whose name the other contains, or the other way round.
+    /// Returns the run in progress that an open run is a copy of: one with the same run id, opened
+    /// before, where one of the two names contains the other.
     fn original_of(&self, name: &SourcePath, directory: &DirectorySettings) -> Option<SourcePath> {
         let is_going_on =
             |run: &TrackedRun| matches!(run.row().state, RunState::Open | RunState::Closed);
@@ -316,13 +315,13 @@ impl Runs {
         others.find(is_original).map(|(other, _)| other.clone())
     }
 
-    /// Returns whether a path is of a run of which a copy is there.
+    /// Returns whether a path belongs to a run that has a copy.
     pub(super) fn has_copy(&self, path: &SourcePath) -> bool {
         let copied = self.tracked.values().filter_map(TrackedRun::copy_of);
         copied.into_iter().any(|run| path.is_within(run))
     }
 
-    /// Closes a run by an order. What it held back is found by a scan.
+    /// Closes a run by an order. A scan finds the files that it held back.
     pub(super) fn close_by_hand(
         &mut self,
         name: &SourcePath,
@@ -336,7 +335,7 @@ impl Runs {
         Ok(closed)
     }
 
-    /// Receives what a run says of itself.
+    /// Receives what a run's own files say.
     pub(super) fn read(
         &mut self,
         name: &SourcePath,
@@ -366,7 +365,7 @@ impl Runs {
         let is_held = directory.runs.closing.may_skip || directory.runs.closing.tells_runs_apart;
         let is_let_go = is_held && !was_wanted && run.is_wanted();
         if is_let_go || !was_named && run.reading().is_identified {
-            // What waited for that is found by a scan.
+            // A scan finds the files that waited for that.
             wants.scan_at = Some(now);
         }
         if run.is_closed() {
@@ -376,7 +375,7 @@ impl Runs {
         wants
     }
 
-    /// Receives what came of writing a run's receipt. Returns whether the run is completed by it.
+    /// Receives the result of writing a run's receipt. Returns whether the run is completed by it.
     pub(super) fn receipt_written(
         &mut self,
         name: &SourcePath,
@@ -411,8 +410,8 @@ impl Runs {
         is_completed
     }
 
-    /// Returns what people call the run, of which the runs beside this one are parts, when all of these are
-    /// completed: a row that is in no table, for their notice.
+    /// Returns the group that people call the run, of which this run and its neighbours are parts,
+    /// when all of them are completed: a row in no table, for their notice.
     fn completed_group(&self, name: &SourcePath, directory: &DirectorySettings) -> Option<RunRow> {
         let above = name.above().last().filter(|_| directory.runs.closing.has_groups)?;
         let parts = self.tracked.values().map(TrackedRun::row);
@@ -433,7 +432,7 @@ impl Runs {
         }))
     }
 
-    /// What a run wanted has failed: it is tried again after a while.
+    /// A step of a run failed: it is retried after a delay.
     fn put_off(&mut self, name: &SourcePath, turn: &IntakeTurn<'_>) {
         let Some(run) = self.tracked.get_mut(name) else { return };
         let now = turn.now().monotonic;

@@ -1,14 +1,14 @@
-//! When a drop directory is scanned, and how much of it.
+//! When a drop directory is scanned, and which runs a scan leaves out.
 
 use std::time::Duration;
 
 use crate::engine::event::ActId;
 use crate::model::Monotonic;
 
-/// So many scan intervals after its last change a completed run is at rest, and so many after the last
-/// full scan another is made: at the usual five minutes an hour.
+/// A completed run is at rest this many scan intervals after its last change, and a full scan
+/// follows this many after the last one: at the default of five minutes, an hour.
 const REST_INTERVALS: u32 = 12;
-/// After a scan during which another was asked for.
+/// Pause after a scan during which another one was requested.
 const SCAN_AGAIN_PAUSE: Duration = Duration::from_secs(1);
 
 /// The scans of one drop directory.
@@ -17,7 +17,7 @@ pub(super) struct ScanSchedule {
     scan: Scan,
     /// The next scan leaves out nothing.
     must_be_full: bool,
-    /// When the last scan began that left out nothing.
+    /// When the last full scan began.
     full_at: Option<Monotonic>,
 }
 
@@ -34,9 +34,9 @@ pub(super) struct RunningScan {
     pub(super) started: Monotonic,
     /// It leaves out nothing.
     pub(super) is_full: bool,
-    /// What it sees does not count: it is not known what was sent.
+    /// Its observations do not count: it is not known what was sent.
     pub(super) is_void: bool,
-    /// Another scan was asked for meanwhile.
+    /// Another scan was requested meanwhile.
     again: bool,
     /// Another scan is wanted by this time.
     wanted_at: Option<Monotonic>,
@@ -47,7 +47,7 @@ impl ScanSchedule {
         Self { scan: Scan::Due(now), must_be_full: false, full_at: None }
     }
 
-    /// Returns when a scan is due, unless one is under way.
+    /// Returns when a scan is due, unless one is running.
     pub(super) fn due(&self) -> Option<Monotonic> {
         match self.scan {
             Scan::Due(at) => Some(at),
@@ -55,12 +55,12 @@ impl ScanSchedule {
         }
     }
 
-    /// Returns whether a scan is under way whose observations do not count.
+    /// Returns whether a scan is running whose observations do not count.
     pub(super) fn is_void(&self) -> bool {
         matches!(self.scan, Scan::Running(running) if running.is_void)
     }
 
-    /// Returns the scan under way if this act is it.
+    /// Returns the running scan if this is its act.
     pub(super) fn running(&self, act: ActId) -> Option<RunningScan> {
         match self.scan {
             Scan::Running(running) if running.act == act => Some(running),
@@ -68,7 +68,7 @@ impl ScanSchedule {
         }
     }
 
-    /// Asks for a full scan at once.
+    /// Requests a full scan at once.
     pub(super) fn ask(&mut self, now: Monotonic) {
         self.must_be_full = true;
         match &mut self.scan {
@@ -77,7 +77,7 @@ impl ScanSchedule {
         }
     }
 
-    /// Has the next scan made no later than this; but never without a pause after the last.
+    /// Requests a scan at this time at the latest; but never without a pause after the last.
     pub(super) fn want(&mut self, at: Monotonic) {
         match &mut self.scan {
             Scan::Due(due) => *due = at.min(*due),
@@ -87,15 +87,15 @@ impl ScanSchedule {
         }
     }
 
-    /// Discards what the scan under way sees.
+    /// Discards the observations of the running scan.
     pub(super) fn discard(&mut self) {
         if let Scan::Running(running) = &mut self.scan {
             running.is_void = true;
         }
     }
 
-    /// Returns since when a run must be at rest to be left out by a scan that begins now; none when the
-    /// scan leaves out nothing.
+    /// Returns since when a run must be at rest to be left out by a scan that begins now; `None`
+    /// when the scan is full.
     pub(super) fn rest_since(&mut self, interval: Duration, now: Monotonic) -> Option<Monotonic> {
         let rest = interval.saturating_mul(REST_INTERVALS);
         let is_due = self.full_at.is_none_or(|at| now.since(at) >= rest);
@@ -118,7 +118,7 @@ impl ScanSchedule {
         });
     }
 
-    /// Ends the scan under way; the next one follows after `pause`, or sooner when it was asked for.
+    /// Ends the running scan; the next one follows after `pause`, or sooner when it was requested.
     pub(super) fn end(&mut self, pause: Duration, quiet_period: Duration, now: Monotonic) {
         let Scan::Running(running) = self.scan else { return };
         self.must_be_full |= running.is_void;

@@ -1,15 +1,15 @@
 //! Which observed files have been quiet long enough, and when to look again.
 //!
-//! A file is settled when two looks, at least one quiet period apart by our own monotonic clock,
-//! found the same version of it, untouched in between. Times prove nothing (copies keep old ones,
-//! shares set them back after each write, clocks lie), so they are only compared, never judged. A hint about a file that is already a candidate
-//! costs nothing: the look that is due will see the change. One instance serves one drop directory.
+//! A file is settled when two looks, at least one quiet period apart by the monotonic clock, found the same
+//! version of it, untouched in between. Times prove nothing (copies keep old ones, shares set them back after
+//! each write, clocks are wrong), so they are only compared for equality. A hint about a candidate costs
+//! nothing: the scheduled look will see the change. One instance serves one drop directory.
 //!
-//! A file whose inode or time of change alone moves, look after look, settles when its length and its time of
-//! modification held for [`PATIENCE`] quiet periods: a backup links it every few seconds, or the file system
-//! gives other numbers each time. One that a program holds open to write, as far as that is seen, waits until it
-//! is closed, for [`WRITER_PATIENCE`] at most. Where no file holds still, the directory is *restless*. A file that changes
-//! after it had settled has a longer quiet period from then on.
+//! A file of which only the inode or time of change moves from look to look settles when its length and
+//! time of modification were stable for [`PATIENCE`] quiet periods: a backup links it every few seconds,
+//! or the file system gives other numbers each time. A file that a program visibly holds open for
+//! writing waits until it is closed, for [`WRITER_PATIENCE`] at most. If no file is stable, the
+//! directory is *restless*. A file that changes after it settled has a longer quiet period from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Included, Unbounded};
@@ -17,19 +17,19 @@ use std::time::Duration;
 
 use crate::model::{Fingerprint, Monotonic, SourcePath};
 
-/// Quiet periods after which inode and time of change are left out: a backup that links a file at one look
-/// does not at all of the next ones.
+/// Quiet periods after which inode and time of change are ignored: a backup that links a file at
+/// one look does not do so at all of the next ones.
 const PATIENCE: u32 = 6;
-/// Files in a row that settled so, until the directory counts as restless.
+/// This many files in a row that settled so make the directory restless.
 const RESTLESS_COUNT: u32 = 3;
-/// A quiet period is doubled this often at most: from half a minute to a quarter of an hour.
+/// A quiet period is doubled at most this often: from half a minute to a quarter of an hour.
 const DOUBLINGS_MAX: u32 = 5;
-/// A file that was quiet for long enough and is held open by a writer waits so much longer at most: some
-/// programs keep what they have written open until they end.
+/// A file that was quiet for long enough and is held open by a writer waits at most this much
+/// longer: some programs keep files open until they end.
 const WRITER_PATIENCE: Duration = Duration::from_hours(1);
-/// A change of a settled file counts for so long.
+/// How long a change of a settled file counts.
 const CHANGE_COUNTS: Duration = Duration::from_hours(1);
-/// Files whose changes are remembered.
+/// Limit of files whose changes are remembered.
 const CHANGED_MAX: usize = 1_000;
 
 /// Candidates of one drop directory.
@@ -40,7 +40,7 @@ pub(crate) struct Settle {
     due: BTreeSet<(Monotonic, SourcePath)>,
     /// Files that changed after they had settled.
     changed: BTreeMap<SourcePath, Changes>,
-    /// Files that were quiet for long enough, and that a writer holds open.
+    /// Files that were quiet for long enough, but are held open by a writer.
     held: BTreeSet<SourcePath>,
     /// Files in a row that settled although their inodes or times of change moved.
     restless_count: u32,
@@ -55,15 +55,15 @@ struct Changes {
 
 #[derive(Debug)]
 struct Candidate {
-    /// The version last seen; none after a mere hint.
+    /// The version last seen; `None` after a mere hint.
     version: Option<Fingerprint>,
-    /// Since when that version stands.
+    /// Since when it has that version.
     since: Monotonic,
-    /// Since when its length and its time of modification stand.
+    /// Since when its length and time of modification are stable.
     stamp_since: Monotonic,
-    /// When to look; none while a look is under way.
+    /// When to look; `None` while a look is in progress.
     due: Option<Monotonic>,
-    /// A program held it open to write at the last look.
+    /// A program held it open for writing at the last look.
     has_writer: bool,
 }
 
@@ -90,17 +90,17 @@ impl Settle {
         }
     }
 
-    /// Changes the quiet period for what is seen from here on.
+    /// Changes the quiet period for files that are seen from here on.
     pub(crate) fn set_quiet_period(&mut self, quiet_period: Duration) {
         self.quiet_period = quiet_period;
     }
 
-    /// Returns whether inodes or times of change do not hold still here.
+    /// Returns whether inodes or times of change are not stable here.
     pub(crate) fn is_restless(&self) -> bool {
         self.restless_count >= RESTLESS_COUNT
     }
 
-    /// Notes that a file that had settled is another version, unless that is known.
+    /// Records that a settled file has another version, once for each version.
     pub(crate) fn note_change(&mut self, path: &SourcePath, now: Monotonic) {
         if self.candidates.get(path).is_some_and(|candidate| candidate.version.is_some()) {
             return;
@@ -113,7 +113,7 @@ impl Settle {
         }
     }
 
-    /// Says what does not come to rest here, for people.
+    /// Describes what does not settle here, for people.
     pub(crate) fn unrest(&self, now: Monotonic) -> Option<String> {
         if self.is_restless() {
             let text = "inode numbers or times of change never hold still here: files are compared \
@@ -154,7 +154,7 @@ impl Settle {
         self.candidates.keys()
     }
 
-    /// Notes that something may have happened at `path`: looks at once unless a look is coming.
+    /// Schedules a look at `path` at once, unless one is scheduled.
     pub(crate) fn hint(&mut self, path: SourcePath, now: Monotonic) {
         if !self.candidates.contains_key(&path) {
             self.candidates.insert(path.clone(), Candidate::hinted(now));
@@ -162,14 +162,14 @@ impl Settle {
         }
     }
 
-    /// Notes what a scan saw. Never settles a file: only a look does, for it also tries to open it.
+    /// Receives what a scan saw. Never settles a file: only a look does, because it also tries to open it.
     pub(crate) fn scanned(&mut self, path: &SourcePath, version: Fingerprint, now: Monotonic) {
         if self.candidates.get(path).is_none_or(|c| !c.is_untouched(&version)) {
             self.restart(path, version, now);
         }
     }
 
-    /// Notes which of the files that a look was at are held open by writers.
+    /// Records which of the files in a look are held open by writers.
     pub(crate) fn note_writers(&mut self, looked: &[SourcePath], writers: &BTreeSet<SourcePath>) {
         for path in looked {
             if let Some(candidate) = self.candidates.get_mut(path) {
@@ -178,7 +178,7 @@ impl Settle {
         }
     }
 
-    /// Notes what a look saw, and tells whether the file is settled (and no candidate any more).
+    /// Receives what a look saw; returns whether the file is settled, and then no candidate any more.
     pub(crate) fn looked(
         &mut self,
         path: &SourcePath,
@@ -218,7 +218,7 @@ impl Settle {
         }
     }
 
-    /// Drops the candidates that nothing was heard of since `at`, and tells whether there were any.
+    /// Drops the candidates that were not seen since `at`; returns whether there were any.
     pub(crate) fn forget_before(&mut self, at: Monotonic) -> bool {
         let old = self.candidates.iter().filter(|(_, candidate)| candidate.since < at);
         let old: Vec<_> = old.map(|(path, _)| path.clone()).collect();
@@ -226,12 +226,12 @@ impl Settle {
         !old.is_empty()
     }
 
-    /// Schedules a look again whose answer did not come.
+    /// Schedules a look again whose answer is missing.
     pub(crate) fn retry(&mut self, path: &SourcePath, now: Monotonic) {
         self.schedule(path, now.after(self.quiet_period.max(Duration::from_secs(1))));
     }
 
-    /// Takes the candidates to look at, at most `limit`.
+    /// Removes and returns the candidates to look at, at most `limit`.
     pub(crate) fn take_due(&mut self, now: Monotonic, limit: usize) -> Vec<SourcePath> {
         let mut taken = Vec::new();
         while taken.len() < limit && self.next_deadline().is_some_and(|due| due <= now) {
@@ -258,7 +258,7 @@ impl Settle {
         if !has_stamp {
             candidate.stamp_since = now;
         }
-        // Scans that see another inode each time must not put the look off for ever.
+        // Scans that see another inode each time must not delay the look for ever.
         let patient = candidate.stamp_since.after(period * PATIENCE);
         self.schedule(path, now.after(period).min(patient));
     }

@@ -1,4 +1,4 @@
-//! What a drop directory uses in one turn of the engine, and what it has found by the end of it.
+//! What a drop directory uses in one turn of the engine, and its results.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,46 +17,46 @@ use crate::model::{
     Now, Observation, PathDigest, Place, Record, RootIdentity, SourcePath, StoredRun, UploadId,
 };
 
-/// Files compared at once: reading them must not slow down what is written beside them.
+/// Files compared at once: reading them must not slow down writers on the same disk.
 const COMPARES_MAX: usize = 2;
-/// Runs of one drop directory that are read, get their receipt or are disposed of at once. Hundreds may
-/// close in one scan, and each of these acts takes a thread, a view of the rows and memory of its own. Those
-/// of a share that hangs take no place of another directory.
+/// Limit of runs of one drop directory that are read, get their receipt or are disposed of at once.
+/// Hundreds may close in one scan, and each of these acts takes a thread, a view of the rows and
+/// memory. A share that hangs uses up only its own directory's limit.
 const RUN_ACTS_MAX: usize = 4;
-/// Runs about which destinations are asked at once.
+/// Limit of runs for which destinations are asked at once.
 const ASKS_MAX: usize = 2;
 
-/// A file that is to be sent.
+/// A file to send.
 #[derive(Debug)]
 pub(in crate::engine) struct SettledFile {
     pub(in crate::engine) path: SourcePath,
     pub(in crate::engine) place: Place,
     pub(in crate::engine) version: Fingerprint,
     pub(in crate::engine) is_unreadable: bool,
-    /// Destinations that do not have this version.
+    /// Destinations that lack this version.
     pub(in crate::engine) missing: Vec<DestinationName>,
-    /// Uploads of the file that have not ended.
+    /// Open uploads of the file.
     pub(in crate::engine) open: Vec<UploadId>,
     /// A file in this version was sent under another path.
     pub(in crate::engine) may_be_moved: bool,
 }
 
-/// Something that is stored of a drop directory.
+/// A stored part of a drop directory's state.
 #[derive(Debug)]
 pub(in crate::engine) enum StoredPart {
     Ignored(PathDigest, IgnoreReason),
     UnreadableDirectory(SourcePath),
     Run(Box<StoredRun>),
-    /// Which directory it was when its files were last seen.
+    /// The identity of the directory when its files were last seen.
     Root(RootIdentity),
     Disposal(Disposal),
     /// A version of a file that was admitted for a destination.
     Known(KnownFile),
-    /// All versions of files that were admitted.
+    /// All versions of admitted files.
     AllKnown(KnownFiles),
 }
 
-/// How an upload ended, as far as its file is concerned.
+/// How an upload ended, from the view of its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine) enum UploadEnd {
     /// The file is another version.
@@ -65,17 +65,17 @@ pub(in crate::engine) enum UploadEnd {
     Abandoned,
 }
 
-/// What a look has found.
+/// The result of a look.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::engine) struct LookReply<'a> {
     pub(in crate::engine) observations: &'a [Observation],
-    /// Which directory the drop directory is.
+    /// The identity of the drop directory.
     pub(in crate::engine) root: Option<&'a RootIdentity>,
     /// Files that writers hold open.
     pub(in crate::engine) writers: &'a BTreeSet<SourcePath>,
 }
 
-/// Whether a destination can be asked about the files that it has.
+/// Whether a destination can be asked about its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine) enum Askable {
     Now,
@@ -87,11 +87,11 @@ pub(in crate::engine) enum Askable {
     Unknown,
 }
 
-/// What the rest of the engine says to a drop directory.
+/// The state of the other machines that a drop directory needs.
 pub(in crate::engine) struct Surroundings<'a> {
     pub retry: RetrySettings,
     pub next_upload: UploadId,
-    /// Rows are being read: what was sent is not known.
+    /// Rows are being read: which files were sent is not known.
     pub is_loading: bool,
     pub is_paused: &'a dyn Fn(&SourcePath) -> bool,
     pub destination: &'a dyn Fn(&DestinationName) -> Askable,
@@ -140,34 +140,34 @@ impl<'a> IntakeTurn<'a> {
         self.said.push(what);
     }
 
-    /// Says the same to several uploads.
+    /// Sends the same message to several uploads.
     pub(super) fn tell_uploads(&mut self, ids: Vec<UploadId>, what: ToUpload) {
         self.said.extend(Dispatch::uploads(ids, what));
     }
 
-    /// Notes that nothing is at a path, and says so to the uploads of its file.
+    /// Records that a path is empty, and informs the uploads of its file.
     pub(super) fn note_gone(&mut self, path: &SourcePath, open: Vec<UploadId>) {
         self.record(Record::Absent { drop: self.directory(), path: path.clone() });
         self.tell_uploads(open, ToUpload::SourceGone);
     }
 
-    /// Says why a run that is to be disposed of stays; or that nothing speaks against it any more.
+    /// Reports why a run that is to be disposed of is kept; or that the doubt is gone.
     pub(super) fn doubt_found(&mut self, run: &SourcePath, doubt: Option<DisposalDoubt>) {
         let (drop, run) = (self.directory(), run.clone());
         self.say(Dispatch::Notices(ToNotices::Doubt { drop, run, doubt }));
     }
 
-    /// Has the health of the drop directory written, should it be another one.
+    /// Writes the health of the drop directory if it has changed.
     pub(super) fn write_health(&mut self) {
         self.say(Dispatch::Intake(self.directory.clone(), ToIntake::WriteHealth));
     }
 
-    /// Hands out an act of the drop directory.
+    /// Starts an act of the drop directory.
     pub(super) fn start(&mut self, what: IntakeAct, act: Act) -> ActId {
         self.start_at(None, what, act)
     }
 
-    /// Hands out an act that calls a destination.
+    /// Starts an act that calls a destination.
     pub(super) fn start_at(
         &mut self,
         destination: Option<DestinationName>,
@@ -178,7 +178,7 @@ impl<'a> IntakeTurn<'a> {
         self.flights.start(flight, act, self.turn)
     }
 
-    /// Returns the delay before something is tried again that has failed so often.
+    /// Returns the retry delay after this many failures.
     pub(super) fn retry_delay(&self, failure_count: u32) -> Duration {
         failure::delay(self.around.retry, failure_count, u64::from(failure_count))
     }
@@ -195,7 +195,7 @@ impl<'a> IntakeTurn<'a> {
         ASKS_MAX.saturating_sub(self.flights.count(|act| matches!(act, IntakeAct::CheckProofs(_))))
     }
 
-    /// Returns whether files of this drop directory are being looked for under other paths.
+    /// Returns whether moved files of this drop directory are being searched.
     pub(super) fn is_finding_moved(&self) -> bool {
         let mut acts = self.flights.intake_acts();
         acts.any(|(of, act)| of == self.directory && matches!(act, IntakeAct::FindMoved(_)))

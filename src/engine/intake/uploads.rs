@@ -1,4 +1,4 @@
-//! What becomes of uploads, as their drop directory hears it.
+//! The progress of uploads, as their drop directory receives it.
 
 use super::turn::{IntakeTurn, UploadEnd};
 use super::{Intake, Reply};
@@ -11,8 +11,8 @@ use crate::model::{
 };
 
 impl Intake {
-    /// Returns the uploads that a file which is handed in for a destination ends: those of other versions of
-    /// it. None where this version was handed in for it before, or the destination is not one of ours.
+    /// Returns the uploads that end when a file is handed in for a destination: those of its other versions.
+    /// `None` where this version was handed in for it before, or the destination is not configured.
     pub(in crate::engine) fn judge_handed(
         &self,
         path: PathDigest,
@@ -38,14 +38,14 @@ impl Intake {
         self.runs.close_by_hand(run, by, turn)
     }
 
-    /// Notes that a file was admitted for a destination.
+    /// A file was admitted for a destination.
     pub(super) fn admitted(&mut self, upload: &UploadFile, now: Now) {
         let set = self.files.set_of(&upload.destination);
         self.files.known.admitted(upload.file.path.digest(), &upload.file.fingerprint, set);
         self.joined(upload, now);
     }
 
-    /// Notes that an upload of a file has not ended.
+    /// An upload of a file is open.
     pub(super) fn joined(&mut self, upload: &UploadFile, now: Now) {
         if !upload.file.is_sentinel {
             self.files.known.began(upload.file.path.digest(), upload.id);
@@ -53,13 +53,13 @@ impl Intake {
         self.runs.join(upload, now);
     }
 
-    /// Notes that a file which was touched while it was sent is what was sent.
+    /// A file was touched while it was sent, and its content is what was sent.
     pub(super) fn retouched(&mut self, file: &UploadFile) {
         self.files.touched.remove(&file.file.path);
         self.files.known.proved(file.file.path.digest(), &file.file.fingerprint);
     }
 
-    /// Receives what came of moving or deleting the source of a run.
+    /// Receives the result of moving or deleting a run's source.
     pub(super) fn disposed(
         &mut self,
         run: &SourcePath,
@@ -72,19 +72,19 @@ impl Intake {
         }
     }
 
-    /// Notes what the end of an upload means for its file.
+    /// Applies the end of an upload to its file.
     pub(super) fn ended(&mut self, upload: &UploadFile, end: UploadEnd, turn: &mut IntakeTurn<'_>) {
         let UploadFile { id, file: AdmittedFile { path, fingerprint, .. }, .. } = upload;
         let is_superseded = end == UploadEnd::Superseded;
         let set = self.files.set_of(&upload.destination);
         let known = &mut self.files.known;
         if is_superseded {
-            // The same version may be back, while uploads of it to other destinations go on.
+            // The same version may come back while uploads of it to other destinations continue.
             known.uncover(path.digest(), fingerprint, set);
         }
         known.ended(path.digest(), *id, is_superseded);
         if is_superseded && self.settings.is_scanned {
-            // Whatever saw that it is another version, its run waits for that one to settle.
+            // However the new version was found, its run waits until that settles.
             self.files.settle.note_change(path, turn.now().monotonic);
             self.hint(vec![path.clone()], turn.now().monotonic);
         }
@@ -97,7 +97,7 @@ impl Intake {
         }
         if upload.file.run == *path && self.files.is_everywhere(path, fingerprint) {
             // A file that is its own run is disposed of when its last upload has its receipt.
-            // One that lies beside the parts of what people call a run is no run of its own.
+            // One beside the parts of what people call a run is no run of its own.
             let is_beside = self.settings.runs.closing.has_groups && path.above().next().is_some();
             if end == UploadEnd::Receipted && !is_beside {
                 let mut row = RunRow::opened(turn.directory(), path.clone(), turn.now().wall);
@@ -111,7 +111,7 @@ impl Intake {
     }
 }
 
-/// Says that a run was completed.
+/// Reports a completed run.
 pub(super) fn completed(
     row: RunRow,
     settings: &DirectorySettings,

@@ -1,16 +1,15 @@
-//! Numbers that may have been seen: never forgets one, and takes one in a hundred others for seen.
+//! A set of numbers that never misses a member, and takes one in a hundred others for a member.
 //!
-//! Layers of bits, each for twice as many numbers as the one before, so that it grows without its
-//! numbers being known.
+//! Layers of bits, each for twice as many numbers as the one before, so that it grows without a
+//! known maximum.
 
-/// Numbers in the first layer.
+/// Capacity of the first layer.
 const FIRST: usize = 4096;
-/// Bits for each number, and how many of them it sets: with these a layer that is full is wrong about
-/// one number in three hundred.
+/// Bits for each number, and how many of them it sets: with these a full layer is wrong about one
+/// number in three hundred.
 const BITS: usize = 12;
 const PROBES: u64 = 8;
 
-/// See the module's head.
 #[derive(Debug, Default)]
 pub(crate) struct BloomFilter {
     layers: Vec<Layer>,

@@ -1,5 +1,5 @@
-//! The files that people hear of by a list: those that failed in a turn, parked or tried in vain for long, and
-//! those that changed after they were sent.
+//! Files that notices list: those that parked in a turn or have failed for long, and those that
+//! changed after they were sent.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -14,10 +14,10 @@ use crate::model::{
     UploadId, WallTime,
 };
 
-/// While an upload is stuck, people are reminded so often.
+/// Interval of reminders while an upload is stuck.
 const REMINDER: Duration = Duration::from_hours(24);
 
-/// What a record about an upload does not say of it.
+/// What a record does not contain about its upload.
 #[derive(Debug)]
 pub(in crate::engine) struct FailingUpload {
     pub(super) drop: DirectoryName,
@@ -25,9 +25,9 @@ pub(in crate::engine) struct FailingUpload {
     pub(super) path: SourcePath,
     pub(super) size: ByteCount,
     pub(super) failed: FailedAttempts,
-    /// It has taken the place of an earlier version of its file.
+    /// It has replaced an earlier version of its file.
     pub(super) replaces_earlier: bool,
-    /// It has another name, beside an earlier version that could not be replaced.
+    /// It has another name, because an earlier version could not be replaced.
     pub(super) is_beside_earlier: bool,
 }
 
@@ -51,8 +51,8 @@ impl FailingUpload {
 pub(super) struct Stuck(BTreeMap<UploadId, (WallTime, Monotonic)>);
 
 impl Stuck {
-    /// Returns one message for each group of files that failed in a turn; those that are tried in vain for
-    /// `stuck_after` are stuck.
+    /// Returns one message for each group of files that failed in a turn; uploads that have failed
+    /// for `stuck_after` are stuck.
     pub(super) fn failed_in(
         &mut self,
         turn: &Turn,
@@ -75,7 +75,7 @@ impl Stuck {
         failed.into_values().collect()
     }
 
-    /// Returns the file that a record parks, shows to be stuck, or puts in the place of an earlier version.
+    /// Returns the file that a record parks, shows to be stuck, or lets replace an earlier version.
     fn failed_by(
         &mut self,
         record: &Record,

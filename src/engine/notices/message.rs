@@ -1,4 +1,4 @@
-//! Facts as messages: what a record, or what was found, says to people.
+//! Messages to people, made from records and findings.
 
 use crate::model::{
     Channel, DamagedLedger, DestinationName, DestinationState, DirectoryHealth, DirectoryName,
@@ -6,7 +6,7 @@ use crate::model::{
     NoticeNumber, Record, RunRow, SourcePath, Space, WallTime, WatchState,
 };
 
-/// A notice that has no id and no channel yet.
+/// A notice without id and channel.
 #[derive(Debug, Clone)]
 pub(super) struct Message {
     pub(super) kind: NoticeKind,
@@ -20,7 +20,7 @@ impl Message {
         Self { kind, group: NoticeGroup::of(kind, parts), is_over, facts }
     }
 
-    /// Makes the notice of a channel.
+    /// Builds the notice of a channel.
     pub(super) fn notice(
         &self,
         id: NoticeId,
@@ -29,13 +29,13 @@ impl Message {
         due: WallTime,
     ) -> Notice {
         let Self { kind, group, is_over, facts } = self.clone();
-        // The end of a period is how a start knows that it was reported.
+        // The end of a period shows a start that it was reported.
         let until = facts.numbers.get(&NoticeNumber::Until).and_then(|at| i64::try_from(*at).ok());
         let at = until.map_or(at, WallTime);
         Notice { id, channel: channel.clone(), kind, group, is_over, facts, at, due }
     }
 
-    /// Returns the conditions that a record says have begun or are over; also over ones that never began.
+    /// Returns the conditions that begin or end by a record; it may end ones that never began.
     pub(super) fn conditions_in(record: &Record) -> Vec<Self> {
         if let Record::DirectoryHealth(health) = record {
             return Self::directory(health).into_iter().collect();
@@ -46,7 +46,7 @@ impl Message {
             return vec![Self::run(NoticeKind::RunStale, &row.drop, &row.name, reason)];
         }
         if let Record::DestinationHealth { destination, state, .. } = record {
-            // After a start a destination is unknown before it has answered.
+            // After a start a destination is unknown until it has answered.
             let answers = match state {
                 DestinationState::Unknown
                 | DestinationState::Ok
@@ -69,7 +69,7 @@ impl Message {
         Vec::new()
     }
 
-    /// A ledger that is damaged: what comes goes into the next one of its name. Or that is whole again.
+    /// A ledger that is damaged, so that its next number continues it; or that is whole again.
     fn ledger(ledger: &LedgerPath, damage: Option<&str>) -> Self {
         let facts = NoticeFacts {
             name: ledger.to_string(),
@@ -101,7 +101,7 @@ impl Message {
         Self::destination(NoticeKind::DestinationHalted, name, reason)
     }
 
-    /// A destination that is unreachable for long; without a reason, it is reachable again.
+    /// A destination that has been unreachable for long; without a reason, it is reachable again.
     pub(super) fn unreachable(name: &DestinationName, reason: Option<&str>) -> Self {
         Self::destination(NoticeKind::DestinationUnreachable, name, reason)
     }
@@ -115,7 +115,7 @@ impl Message {
         Self::new(kind, &[name.as_str()], reason.is_none(), facts)
     }
 
-    /// A run that is stale, or not disposed of; without a reason, nothing is wrong with it any more.
+    /// A run that is stale, or not disposed of; without a reason, the condition has ended.
     pub(super) fn run(
         kind: NoticeKind,
         drop: &DirectoryName,
@@ -150,8 +150,8 @@ impl Message {
         Self { kind: NoticeKind::DiskLow, group, is_over: false, facts }
     }
 
-    /// A run, or a file that is a run of its own, that is complete at these destinations; `which` tells its
-    /// completions apart.
+    /// A run, or a file that is a run of its own, that is complete at these destinations; `which`
+    /// distinguishes its completions.
     pub(super) fn completed(row: &RunRow, destinations: &[DestinationName], which: &str) -> Self {
         let facts = NoticeFacts {
             drop: Some(row.drop.clone()),

@@ -1,5 +1,5 @@
-//! Destinations that are unreachable or halted: that is worth a notice when it has lasted. What began before a
-//! start counts from the start.
+//! Destinations that are unreachable or halted: notified when that has lasted. An outage from
+//! before a start counts from the start.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,13 +14,13 @@ pub(super) struct Outages(BTreeMap<DestinationName, Outage>);
 #[derive(Debug)]
 struct Outage {
     state: DestinationState,
-    /// When it is worth a notice; none once there was one.
+    /// When to notify; `None` once that was done.
     notify_at: Option<Monotonic>,
     reason: String,
 }
 
 impl Outages {
-    /// Notes what a record says of a destination; `unreachable_after` is how long an outage is no news.
+    /// Applies a record about a destination; an outage is notified after `unreachable_after`.
     pub(super) fn note(&mut self, record: &Record, unreachable_after: Duration, now: Monotonic) {
         let Record::DestinationHealth { destination, state, reason, .. } = record else { return };
         let after = match state {
@@ -41,12 +41,12 @@ impl Outages {
         }
     }
 
-    /// Notes that a destination is reachable.
+    /// A destination is reachable.
     pub(super) fn end(&mut self, name: &DestinationName) {
         self.0.remove(name);
     }
 
-    /// Returns the outages that are worth a notice, each once.
+    /// Returns the outages to notify, each once.
     pub(super) fn lasting(&mut self, now: Monotonic) -> Vec<Message> {
         let due = self.0.iter_mut().filter(|(_, one)| one.notify_at.is_some_and(|at| at <= now));
         let message = |(name, outage): (&DestinationName, &mut Outage)| {
@@ -62,7 +62,7 @@ impl Outages {
         due.map(message).collect()
     }
 
-    /// Returns when the next one is worth a notice.
+    /// Returns when the next one is to be notified.
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
         self.0.values().filter_map(|outage| outage.notify_at).min()
     }

@@ -1,4 +1,4 @@
-//! What waits for one channel: one notice at a time, in order, tried until it is accepted.
+//! The notices of one channel: sent one at a time, in order, until each is accepted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,23 +12,23 @@ use crate::model::{
     Now, Record, UnsentNotice, WallTime,
 };
 
-/// A channel that fails is tried again at these intervals.
+/// Retry delays of a channel that fails.
 const DELAY: RetrySettings =
     RetrySettings { delay_min: Duration::from_secs(1), delay_max: Duration::from_mins(5) };
-/// A notice that its receiver refuses is sent again at these.
+/// Retry delays of a notice that its receiver refuses.
 const REFUSED_DELAY: RetrySettings =
     RetrySettings { delay_min: Duration::from_secs(1), delay_max: Duration::from_hours(1) };
 /// A notice is given up when it was refused for this long,
 const REFUSED_MAX: Duration = Duration::from_hours(24);
-/// and this often: a clock that was set forward is no day of tries.
+/// and this often: a clock that was set forward does not count as a day of attempts.
 const TRIES_MIN: u32 = 20;
 /// The longest pause that a receiver may ask for.
 const ASKED_PAUSE_MAX: Duration = Duration::from_hours(1);
 
-/// When a notice is due, and which it is: its position in the order.
+/// When a notice is due, and its id, which gives the order.
 type Key = (Monotonic, NoticeId);
 
-/// One notice that waits.
+/// One waiting notice.
 #[derive(Debug)]
 struct Waiting {
     notice: Notice,
@@ -39,9 +39,9 @@ struct Waiting {
 /// One channel's notices.
 #[derive(Debug)]
 pub(super) struct NoticeQueue {
-    /// The kinds it wants; none while it is not configured.
+    /// The kinds it wants; `None` while it is not configured.
     on: Option<BTreeSet<NoticeKind>>,
-    /// What waits for it, also while it is being sent.
+    /// Its notices, including the one that is being sent.
     waiting: BTreeMap<Key, Waiting>,
     sending: Option<Key>,
     not_before: Monotonic,
@@ -94,8 +94,8 @@ impl NoticeQueue {
         Some(Record::NoticeFiles { id, file_count: facts.number(NoticeNumber::Count), size, items })
     }
 
-    /// Adds a notice as it was stored, and returns its position. Times are clamped, for the wall clock
-    /// may have been set.
+    /// Adds a notice as it was stored, and returns its position. Times are clamped, because the
+    /// wall clock may have been set.
     pub(super) fn restore(&mut self, unsent: UnsentNotice, now: Now) -> Key {
         let UnsentNotice { notice, attempt_count, refused_since } = unsent;
         let wait = now.wall.until(notice.due);
@@ -128,7 +128,7 @@ impl NoticeQueue {
         Some(waiting.notice.clone())
     }
 
-    /// Has the channel tried at once.
+    /// Retries the channel at once.
     pub(super) fn hurry(&mut self, now: Monotonic) {
         self.not_before = self.not_before.min(now);
     }

@@ -36,7 +36,7 @@ fn notices(stored: StoredNotices) -> Notices {
     Notices::load(&settings(&[ChannelSettings::plain(mail())]), stored, at(0))
 }
 
-/// One turn: what is noted and recorded in it, and the records that come of it.
+/// One turn with these messages and records; returns the resulting records.
 fn turn(
     notices: &mut Notices,
     seconds: u64,

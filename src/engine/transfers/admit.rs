@@ -1,4 +1,4 @@
-//! Uploads come in: files that settled, sentinels, and what was stored; and what their files do to them.
+//! The admission of uploads: settled files, sentinels, stored uploads; and the effects of file changes on them.
 
 use super::upload::{Tried, Upload};
 use super::{TransferTurn, Transfers};
@@ -9,7 +9,7 @@ use crate::model::{
     ParkReason, Place, Provenance, Record, SentinelFile, SourcePath, StoredUpload, UploadId,
 };
 
-/// A file that is admitted, as the admission sees it.
+/// A file to admit.
 #[derive(Debug, Clone)]
 pub(in crate::engine) struct Settled {
     pub drop: DirectoryName,
@@ -21,11 +21,11 @@ pub(in crate::engine) struct Settled {
     pub is_unreadable: bool,
     /// A file in this version was sent under another path.
     pub may_be_moved: bool,
-    /// Whose it is and where it lies, where that was asked.
+    /// Owner and file system, where they are known.
     pub provenance: Option<Provenance>,
 }
 
-/// The file that tells others that a run is complete.
+/// The sentinel of a complete run.
 #[derive(Debug, Clone)]
 pub(in crate::engine) struct Sentinel {
     pub drop: DirectoryName,
@@ -69,7 +69,7 @@ impl Transfers {
         }
     }
 
-    /// Says something of an upload to its drop directory.
+    /// Sends a message about an upload to its drop directory.
     pub(super) fn tell_intake(
         &self,
         id: UploadId,
@@ -107,7 +107,7 @@ impl Transfers {
         self.insert(Admission { target, ..planned }, turn);
     }
 
-    /// Returns the admission of a file to where the destination is now.
+    /// Returns the admission of a file to the destination's current target.
     fn admission(
         &self,
         file: AdmittedFile,
@@ -158,7 +158,7 @@ impl Transfers {
         }
     }
 
-    /// Loads an upload. One that was given up goes on being that.
+    /// Loads an upload. An abandoned one stays abandoned.
     pub(super) fn load(&mut self, upload: Box<Upload>, turn: &mut TransferTurn<'_>) {
         let id = upload.id();
         turn.shared.next_upload = turn.shared.next_upload.max(UploadId(id.0 + 1));
@@ -173,16 +173,16 @@ impl Transfers {
         }
     }
 
-    /// Has an upload count for its file and its run.
+    /// Adds an upload to its file and its run.
     pub(super) fn join_intake(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         let Some(intake) = turn.intake(&upload.admission().file.drop) else { return };
-        // One name for all, and not one for each.
+        // All uploads of a run share one name in memory.
         upload.share_run(|run| intake.runs().shared(run));
         self.tell_intake(id, ToIntake::Joined, turn);
     }
 
-    /// Puts an upload as its row has it in the place of the one in memory.
+    /// Replaces an upload in memory by its row.
     pub(in crate::engine) fn reload(&mut self, stored: StoredUpload, turn: &mut TransferTurn<'_>) {
         let id = stored.admission.id;
         self.unclaim(id, turn);
@@ -197,7 +197,7 @@ impl Transfers {
         self.claim(id, turn);
     }
 
-    /// A look found a file that can be read: what parked for want of it goes on.
+    /// A look found a readable file: uploads that parked because it was not continue.
     pub(in crate::engine) fn release(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         if upload.waits_for_source() || upload.waits_to_read() {
@@ -206,7 +206,7 @@ impl Transfers {
         }
     }
 
-    /// What waited because its file could not be read goes on: its whole drop directory was away.
+    /// Uploads that waited for their file continue: their whole drop directory had been away.
     pub(in crate::engine) fn release_readers(
         &mut self,
         drop: &DirectoryName,
@@ -218,8 +218,8 @@ impl Transfers {
         ids.into_iter().for_each(|id| self.record(id, Fact::Released, turn));
     }
 
-    /// The file of an upload is not there. Before anything was begun for it, it ends; what may have been
-    /// begun is looked for first, to be removed. One that is being sent waits for it to come back.
+    /// The file of an upload is missing. An upload ends if nothing was begun for it; otherwise what may have
+    /// been begun is searched first, to be removed. One that is being sent waits for its file to come back.
     pub(in crate::engine) fn source_gone(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         use crate::model::Stage::{
             Beginning, Completed, Completing, Ended, Queued, Receipted, Sending, Verified,
@@ -233,7 +233,7 @@ impl Transfers {
                     self.end_changed(id, turn);
                 }
             }
-            // It is under another path, and is sent from there.
+            // The file is under another path, and is sent from there.
             Sending { .. }
                 if self.uploads().any(|other| other.is_of_same_file(upload.admission())) =>
             {
@@ -254,7 +254,7 @@ impl Transfers {
         }
     }
 
-    /// Has an upload go on that something holds up.
+    /// Lets a held upload continue.
     pub(super) fn retry(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         upload.hurry();
@@ -263,7 +263,7 @@ impl Transfers {
         }
     }
 
-    /// Gives an upload up; one of which it is not known what was begun for it ends later.
+    /// Abandons an upload; it ends later if it is not known what was begun for it.
     pub(super) fn give_up(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let (can_ask, now) = (self.gate.is_some(), turn.now());
         let answer = self.uploads.get_mut(&id).map(|upload| upload.give_up(can_ask, now));
@@ -274,7 +274,7 @@ impl Transfers {
         self.settle_answer(id, answer, turn);
     }
 
-    /// A scan saw the file of an upload: where it waits for that, a look tells whether it can be opened.
+    /// A scan saw the file of an upload: if it waits for that, a look checks whether it can be opened.
     pub(super) fn seen(&self, id: UploadId, path: SourcePath, turn: &mut TransferTurn<'_>) {
         if let Some(upload) = self.upload(id).filter(|upload| upload.waits_for_source()) {
             let drop = upload.admission().file.drop.clone();

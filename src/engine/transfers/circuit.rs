@@ -1,15 +1,15 @@
-//! One destination as the engine sees it: whether it takes acts now, and what is under way there.
+//! The circuit of one destination: whether it accepts acts, and its acts in flight.
 //!
-//! A destination that is unreachable, throttled or halted takes nothing; the uploads for it keep
-//! their state and hold no worker. What closes it is evidence about the destination
-//! ([`failure::evidence`]), never the failure of one request. When its time is over one request is let
-//! through, a real one where an upload has one to make (half-open): its answer opens the destination, or
-//! closes it for longer. So an outage costs one request per delay, however many uploads wait.
+//! A destination that is unreachable, throttled or halted gets no acts; its uploads keep their
+//! state and hold no worker. Evidence about the destination closes it ([`failure::evidence`]),
+//! never the failure of one request. When the wait ends, one request is let through, that of an
+//! upload if one has any (half-open): its answer opens the destination, or closes it for longer. So
+//! an outage costs one request per delay, however many uploads wait.
 //!
-//! At its start a destination is half open, and unknown to people: it is asked before anything else. One
-//! that takes acts when it is configured again is asked beside them.
+//! At a start a destination is half open, and shown as unknown: it is asked before anything else.
+//! One that is open when its settings change is asked while acts continue.
 //!
-//! An object that is refused says nothing of the destination by itself: a control request asks. A shorter
+//! The refusal of one object proves nothing about the destination: a control request decides. A shorter
 //! pause never ends a longer one. An operator's `retry` and a reload end every pause ([`Gate::lift`]).
 
 use std::time::Duration;
@@ -29,12 +29,12 @@ use crate::model::{
     OpenCleanup, ParkReason, PartSize, Record, RemoteUploadId, WallTime,
 };
 
-/// Answers that were in flight when it closed name about the same end: less than this is the same.
+/// Ends of a pause that differ by less are the same, as answers in flight give slightly different ones.
 const SAME_END: Duration = Duration::from_secs(1);
-/// A wait shorter than this is over when its end is read: a try is then under way.
+/// A shorter wait has ended when its end is read: an attempt is then in progress.
 const SHORT_WAIT: Duration = Duration::from_secs(2);
 
-/// What a destination's row says of it.
+/// The content of a destination's health row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct HealthRow {
     platform: String,
@@ -43,21 +43,21 @@ struct HealthRow {
     next_try: Option<Monotonic>,
 }
 
-/// A configured destination, and whether it takes acts.
+/// A configured destination, and whether it accepts acts.
 #[derive(Debug)]
 pub(super) struct Gate {
     settings: DestinationSettings,
     targets: Targets,
     state: GateState,
-    /// It takes acts, and is asked beside them whether it still does.
+    /// It accepts acts, and is asked meanwhile whether it still does.
     is_to_ask: bool,
-    /// Why it takes none, for people.
+    /// Why it accepts none, for people.
     reason: Option<String>,
     row: Option<HealthRow>,
-    /// Since it last took a call.
+    /// Since it last accepted a call.
     failures: Failures,
     control: ControlCall,
-    /// How many calls are under way for its uploads, and may be.
+    /// Calls in flight for its uploads, and their limit.
     call_count: u32,
     calls: Ease,
     width: Width,
@@ -67,35 +67,35 @@ pub(super) struct Gate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum GateState {
     Open,
-    /// It takes none until then.
+    /// It accepts none until then.
     Closed {
         state: DestinationState,
         until: Monotonic,
-        /// It asked for this pause: it opens when that is over.
+        /// The platform asked for this pause: it opens at the end.
         is_pause: bool,
     },
-    /// It takes one request, whose answer decides.
+    /// It accepts one request, whose answer decides.
     HalfOpen {
         state: DestinationState,
         act: Option<ActId>,
     },
 }
 
-/// The request that tells whether the refusal of one object is that of the destination.
+/// The request that decides whether the refusal of one object is that of the destination.
 #[derive(Debug, Default)]
 struct ControlCall {
     act: Option<ActId>,
     passed_at: Option<Monotonic>,
-    /// So many objects were refused since anything passed.
+    /// Refused objects since the last success.
     refused_count: u32,
 }
 
-/// What a call is for, as far as its refusal is judged by it.
+/// The purpose of a call, which decides what its refusal means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// An upload goes on by it.
+    /// An upload needs it to continue.
     Upload,
-    /// It looks, describes or exports.
+    /// It looks up, describes or exports.
     Beside,
     Cleanup,
     /// A probe or a control request.
@@ -106,7 +106,7 @@ pub(super) enum Purpose {
 struct CallAnswer<'a> {
     act: ActId,
     purpose: Purpose,
-    /// What failed; none where the call succeeded.
+    /// The failure; `None` where the call succeeded.
     failure: Option<&'a Failure>,
 }
 
@@ -148,7 +148,7 @@ impl Gate {
         &mut self.width
     }
 
-    /// Adopts other settings. What made it wait may be what was changed.
+    /// Replaces the settings. They may remove the reason why it waited.
     pub(super) fn configure(&mut self, settings: DestinationSettings, now: Monotonic) {
         self.lift(now);
         self.is_to_ask = self.is_open();
@@ -159,7 +159,7 @@ impl Gate {
         self.settings.export.is_some()
     }
 
-    /// Forgets what it learned of its former target; what is in flight there still counts for its width.
+    /// Drops what it learned of its former target; parts in flight there still count for its width.
     pub(super) fn move_to_other_target(&mut self) {
         self.open();
         (self.failures, self.control) = (Failures::default(), ControlCall::default());
@@ -173,12 +173,12 @@ impl Gate {
         plan::wish(self.settings.part_size, size, self.width.speed())
     }
 
-    /// Returns the part size for a file where that size is wished for.
+    /// Returns the part size for a file, given the wished size.
     pub(super) fn plan(&self, wish: PartSize, size: ByteCount) -> Result<PartSize, ParkReason> {
         plan::part_size(&self.settings.traits.limits, wish, size)
     }
 
-    /// Returns whether it refuses us, rather than failing.
+    /// Returns whether it refuses us, rather than fails.
     pub(super) fn is_halted(&self) -> bool {
         self.closed_as() == Some(DestinationState::Halted)
     }
@@ -190,12 +190,12 @@ impl Gate {
         }
     }
 
-    /// Returns whether it takes a request now: any, or the one that decides.
+    /// Returns whether it accepts a request: any, or the one that decides.
     pub(super) fn admits(&self) -> bool {
         matches!(self.state, GateState::Open | GateState::HalfOpen { act: None, .. })
     }
 
-    /// Returns whether it takes parts now: during a pause of the account too, where they need no call of it.
+    /// Returns whether it accepts parts: also during a pause of the account, where they need no call of it.
     pub(super) fn admits_parts(&self) -> bool {
         let is_of_account = matches!(
             self.state,
@@ -204,26 +204,26 @@ impl Gate {
         self.admits() || (is_of_account && !self.settings.traits.parts_need_account)
     }
 
-    /// Notes a request that was made: where it is the one that was let through, its answer decides.
+    /// Registers a request; if it is the one that was let through, its answer decides.
     pub(super) fn let_through(&mut self, request: ActId) {
         if let GateState::HalfOpen { act, .. } = &mut self.state {
             act.get_or_insert(request);
         }
     }
 
-    /// Returns whether it was not asked anything since the start.
+    /// Returns whether it was not called since the start.
     pub(super) fn is_unknown(&self) -> bool {
         self.closed_as() == Some(DestinationState::Unknown)
     }
 
-    /// Asks one that takes acts whether it still does, when it was configured anew.
+    /// Asks an open one whether it still accepts acts, after its settings changed.
     pub(super) fn ask_again(&mut self, turn: &mut TransferTurn<'_>) {
         if std::mem::take(&mut self.is_to_ask) && self.is_open() && self.control.act.is_none() {
             self.control.act = Some(self.ask(turn));
         }
     }
 
-    /// Asks whether it can be reached, for an answer that decides.
+    /// Asks whether it can be reached; the answer decides.
     pub(super) fn probe(&mut self, turn: &mut TransferTurn<'_>) {
         let act = self.ask(turn);
         self.let_through(act);
@@ -243,13 +243,13 @@ impl Gate {
         self.call_count += 1;
     }
 
-    /// Counts a call for an upload that came back.
+    /// Counts the end of a call for an upload.
     pub(super) fn call_landed(&mut self, failed: Option<FailureKind>) {
         self.calls.landed(failed, self.call_count);
         self.call_count = self.call_count.saturating_sub(1);
     }
 
-    /// Takes what an answer says of the destination. Returns whether a control request is to be made.
+    /// Applies the evidence of an answer. Returns whether a control request must be made.
     fn take(&mut self, answer: CallAnswer<'_>, retry: RetrySettings, now: Monotonic) -> bool {
         let CallAnswer { act, purpose, failure: why } = answer;
         let found = why.map_or(Evidence::Answers, |why| failure::evidence(why.kind));
@@ -268,7 +268,7 @@ impl Gate {
             }
             return false;
         };
-        // That something cannot be removed holds nothing up.
+        // A failed removal closes nothing.
         if purpose == Purpose::Cleanup && found != Evidence::Nobody {
             return false;
         }
@@ -324,14 +324,14 @@ impl Gate {
         matches!(self.state, GateState::Closed { .. })
     }
 
-    /// Ends the wait of a closed one, whatever it waits for.
+    /// Ends the wait of a closed one, whatever its reason.
     pub(super) fn lift(&mut self, now: Monotonic) {
         if let GateState::Closed { until, .. } = &mut self.state {
             *until = now;
         }
     }
 
-    /// Returns when it takes acts again, or is asked whether it does, while it is closed.
+    /// Returns when a closed one opens, or is asked whether it does.
     fn next_try(&self) -> Option<Monotonic> {
         match self.state {
             GateState::Closed { until, .. } => Some(until),
@@ -353,7 +353,7 @@ impl Gate {
         self.reason = Some(why.to_string());
     }
 
-    /// Closes it for a pause that it asked for, unless it is closed for as long.
+    /// Closes it for a requested pause, unless it is closed for as long.
     fn pause(&mut self, state: DestinationState, until: Monotonic, why: &Failure) {
         if let GateState::Closed { until: known, .. } = self.state
             && until <= known.after(SAME_END)
@@ -365,8 +365,8 @@ impl Gate {
     }
 }
 
-/// Converts a stored wall-clock deadline to our clock: clamped, so that a clock that was set back
-/// parks nothing for a year.
+/// Converts a stored wall-clock deadline to the monotonic clock, clamped, so that a clock that was
+/// set back stops nothing for a year.
 pub(in crate::engine) fn clamp(until: WallTime, retry: RetrySettings, now: Now) -> Monotonic {
     let longest = retry.delay_max.max(retry.delay_min * 10).max(LONG_DELAY_MAX);
     now.monotonic.after(now.wall.until(until).min(longest))
@@ -381,7 +381,7 @@ impl Gate {
         }
     }
 
-    /// Ends what is over: a pause that was asked for opens it, anything else lets one request through.
+    /// Applies ended waits: a requested pause opens it, any other lets one request through.
     pub(super) fn advance(&mut self, turn: &mut TransferTurn<'_>) {
         let GateState::Closed { state, until, is_pause } = self.state else { return };
         if until > turn.now().monotonic {
@@ -412,7 +412,7 @@ impl Gate {
                 GateState::Open | GateState::Closed { .. } => self.control.act = Some(asked),
             }
         }
-        // An answer that was in flight when the destination was closed says nothing.
+        // An answer that was in flight when the destination was closed proves nothing.
         if failure.is_none() && self.is_open() {
             turn.say(answered(&self.settings.name));
         }
@@ -421,7 +421,7 @@ impl Gate {
         }
     }
 
-    /// Writes how it is doing, when that differs from what was last written.
+    /// Writes its health, when that differs from what was last written.
     pub(super) fn write_health(&mut self, turn: &mut TransferTurn<'_>) {
         let state = self.shown();
         let now = turn.now();
@@ -450,7 +450,7 @@ impl Gate {
         &mut self.cleanups
     }
 
-    /// Returns what was queued for removal, and forgets it.
+    /// Removes and returns its clean-ups.
     pub(super) fn take_cleanups(&mut self) -> Vec<OpenCleanup> {
         self.cleanups.take(&self.settings.name)
     }
@@ -473,7 +473,7 @@ impl Gate {
     }
 }
 
-/// Says that a destination accepts calls.
+/// Reports that a destination accepts calls.
 fn answered(name: &DestinationName) -> Dispatch {
     Dispatch::Notices(ToNotices::DestinationAnswered(name.clone()))
 }
@@ -534,7 +534,7 @@ mod tests {
         FailureKind::Throttled { after: seconds.map(Duration::from_secs) }
     }
 
-    /// Has the gate take an answer for an upload; tells whether a control request is to be made.
+    /// Applies an answer for an upload; returns whether a control request must be made.
     fn answer(gate: &mut Gate, act: u64, kind: Option<FailureKind>, now: u64) -> bool {
         answer_to(gate, Purpose::Upload, ActId(act), kind, now)
     }
@@ -550,13 +550,13 @@ mod tests {
         gate.take(CallAnswer { act, purpose, failure: why.as_ref() }, RETRY, at(now))
     }
 
-    /// Until when the gate is closed, and what status calls that.
+    /// Returns until when the gate is closed, and its state in `status`.
     fn closed(gate: &Gate) -> Option<(DestinationState, u64)> {
         let GateState::Closed { state, until, .. } = gate.state else { return None };
         Some((state, until.0.as_secs()))
     }
 
-    /// A gate whose time is over, with the request that was let through.
+    /// A gate whose wait has ended, with the request that was let through.
     fn half_open(state: DestinationState) -> Gate {
         let mut gate = gate();
         gate.state = GateState::HalfOpen { state, act: None };

@@ -1,8 +1,8 @@
-//! Remote uploads that are to be removed at a destination: queued in rows, removed a few at a time, tried for as
-//! long as it takes.
+//! Remote uploads to remove at a destination: queued in rows, removed a few at a time, retried for
+//! as long as it takes.
 //!
-//! One that was given up for another is kept until that was begun, or its begin was refused: some platforms
-//! take no second one beside it. Its row names the upload, so a start keeps it for as long.
+//! One that was replaced by another is kept until that was begun, or its begin was refused: some
+//! platforms accept no second one beside it. Its row names the upload, so a start keeps it too.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ const CLEANUP_MAX: usize = 2;
 #[derive(Debug, Default)]
 pub(super) struct Cleanups(BTreeMap<RemoteUploadId, Cleanup>);
 
-/// When to try again, how often it failed, the act under way.
+/// When to retry, the failures so far, and the act in flight.
 #[derive(Debug, Clone, Copy)]
 struct Cleanup {
     target: TargetId,
@@ -67,7 +67,7 @@ impl Cleanups {
         self.0.is_empty()
     }
 
-    /// Returns what was queued for removal, and forgets it.
+    /// Removes and returns its queue.
     pub(super) fn take(&mut self, destination: &DestinationName) -> Vec<OpenCleanup> {
         let what = |(remote, cleanup): (_, Cleanup)| OpenCleanup {
             destination: destination.clone(),

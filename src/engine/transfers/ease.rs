@@ -1,17 +1,17 @@
-//! How many requests of one kind may be under way where the far side refuses some of them.
+//! A limit of requests of one kind in flight, for a platform that refuses some of them.
 //!
-//! Each refusal takes one away, as many answers as may be under way give one back: additive increase and
-//! decrease, so that a storage that refuses one request in a hundred costs next to nothing, and one that
-//! can serve two at a time is soon asked for two at a time. Calls and parts have one each, for they mostly
-//! go to different hosts. It is no measure of the line: that is [`super::width`].
+//! Each refusal lowers the limit by one, and as many successes as the limit raise it by one: additive
+//! increase and decrease, so that a storage that refuses one request in a hundred costs next to nothing,
+//! and one that can serve two at a time soon gets two at a time. Calls and parts have one each, because
+//! they mostly go to different hosts. The line's capacity is measured in [`super::width`].
 
 use crate::engine::settings::WIDTH_MAX;
 use crate::model::FailureKind;
 
-/// Where nothing was refused for so many, there is no bound.
+/// Without refusals at this limit, there is no bound.
 const UNBOUNDED: u32 = 2 * WIDTH_MAX;
 
-/// See the module's head. At a crash it is forgotten.
+/// See the module documentation. A crash resets it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Ease {
     most: Option<u32>,
@@ -19,12 +19,12 @@ pub(super) struct Ease {
 }
 
 impl Ease {
-    /// Returns how many may be under way.
+    /// Returns the limit.
     pub(super) fn most(self) -> u32 {
         self.most.unwrap_or(u32::MAX)
     }
 
-    /// Counts one that came back of `under_way`, itself included.
+    /// Counts a finished one of `under_way`, itself included.
     pub(super) fn landed(&mut self, failed: Option<FailureKind>, under_way: u32) {
         match failed {
             None => self.arrived(),
@@ -45,7 +45,7 @@ impl Ease {
     }
 }
 
-/// Returns whether a failure may come of too many requests at a time.
+/// Returns whether too many requests at a time may cause a failure.
 fn is_overload(kind: FailureKind) -> bool {
     use FailureKind::{Broken, ServerFault, Throttled, TimedOut};
     matches!(kind, Throttled { .. } | ServerFault | TimedOut | Broken)

@@ -1,19 +1,18 @@
-//! Exports to an attached volume: from verified files to jobs, and from jobs to an end.
+//! Exports to an attached volume: from verified files to jobs, and to their ends.
 //!
-//! Jobs are started and asked about for many files at once, for calls are rationed. So an upload whose
-//! file is to be exported leaves its place in the schedule and waits here, at its destination, until
-//! a call takes it along.
+//! Jobs are started and polled for many files at once, because calls are limited. So an upload
+//! whose file is to be exported leaves the schedule and waits here until a call includes it.
 //!
 //! | stored | in doubt | sure |
 //! |---|---|---|
-//! | nothing | a file that was found there: is there a job of ours? | records the intent, starts a job |
+//! | nothing | for a file that was already there: is there a job of ours? | records the intent, starts a job |
 //! | intended | is there a job of ours? found: adopted | starts a job |
-//! | started | – | asks how the job stands |
-//! | failed | – | records the intent, starts a job, after the wait that the failure led to |
-//! | done | – | has left: its receipt is written |
+//! | started | – | asks for the state of the job |
+//! | failed | – | records the intent, starts a job, after the delay of the failure |
+//! | done | – | leaves: its receipt is written |
 //!
 //! A start has no key that would make it repeatable: after a lost answer the jobs of the volume are
-//! asked for first, so that there are never two for one file.
+//! listed first, so that there are never two for one file.
 
 use std::collections::BTreeSet;
 
@@ -24,20 +23,20 @@ use crate::engine::event::{Act, ActId, Outcome, Setback};
 use crate::engine::plan;
 use crate::model::{Call, ExportItem, ExportPlace, ExportStep, Fact, Monotonic, Reply, UploadId};
 
-/// Files in one call: the most that Seven Bridges takes.
+/// Limit of files in one call, set by Seven Bridges.
 const BATCH_MAX: usize = 100;
 #[derive(Debug, Default)]
 pub(super) struct ExportQueue {
     pending: BTreeSet<UploadId>,
-    /// The call under way that starts or finds jobs.
+    /// The call in flight that starts or finds jobs.
     flight: Option<ActId>,
-    /// The call under way that asks about jobs.
+    /// The call in flight that polls jobs.
     poll: Option<ActId>,
     ready_since: Option<Monotonic>,
     due: Option<Monotonic>,
 }
 
-/// A call about exports in flight, with the uploads that it is about.
+/// A call about exports in flight, with its uploads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::engine) struct ExportFlight {
     call: ExportCall,
@@ -45,7 +44,7 @@ pub(in crate::engine) struct ExportFlight {
 }
 
 impl ExportQueue {
-    /// Notes whether the file of an upload is to be exported now, or is being.
+    /// Sets whether the file of an upload is to be exported, or is being.
     pub(super) fn set_pending(&mut self, id: UploadId, is_pending: bool) {
         let _was_pending = match is_pending {
             true => self.pending.insert(id),
@@ -154,7 +153,7 @@ impl Transfers {
         *self.exports.call_under_way(call) = Some(id);
     }
 
-    /// Returns what is asked for, for the first of these uploads that one call takes.
+    /// Returns the items of one call, for the first of these uploads.
     fn items(&self, ids: &[UploadId], turn: &TransferTurn<'_>) -> (Vec<UploadId>, Vec<ExportItem>) {
         let item = |id: &UploadId| {
             let upload = self.uploads.get(id)?;

@@ -1,7 +1,7 @@
-//! Moves one upload by a fact, and puts it where it belongs then.
+//! Applies a fact to an upload, and schedules it accordingly.
 //!
-//! This is the only way by which an upload in memory moves: the law first, then the store's line, then
-//! its place among those that are ready, wait, are parked, exported, finish, or are gone.
+//! This is the only way in which an upload in memory changes: first the law, then the record for
+//! the store, then its position: ready, waiting, parked, exported, finishing, or gone.
 
 use super::circuit::{self, Gate};
 use super::upload::{Decision, Upload};
@@ -11,9 +11,9 @@ use crate::engine::intake::UploadEnd;
 use crate::model::{EndReason, Fact, Hold, OpenCleanup, ParkReason, Record, Stage, UploadId};
 
 impl Transfers {
-    /// Applies one fact to memory and lines it up for the store.
+    /// Applies one fact to memory and adds it to the turn's records.
     ///
-    /// What the law forbids is a defect of ours: the upload parks with reason `bug`, the rest goes on.
+    /// A fact that the law forbids is a defect of ours: the upload parks with reason `bug`, all others continue.
     pub(in crate::engine) fn record(
         &mut self,
         id: UploadId,
@@ -55,7 +55,7 @@ impl Transfers {
         self.place(id, turn);
     }
 
-    /// Records what follows from an answer, and puts the upload where it belongs.
+    /// Records the consequences of an answer, and schedules the upload.
     pub(in crate::engine) fn settle_answer(
         &mut self,
         id: UploadId,
@@ -77,7 +77,7 @@ impl Transfers {
         self.end_if_moved(id, turn);
     }
 
-    /// Notes what an answer shows of a target, the first time.
+    /// Records what an answer shows about a target, the first time.
     fn learn(&mut self, id: UploadId, answer: &Decision, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get(&id) else { return };
         let target = upload.admission().target_id;
@@ -89,7 +89,7 @@ impl Transfers {
         }
     }
 
-    /// Puts an upload where it belongs after it moved: ready, waiting on a timer, or gone.
+    /// Schedules an upload after a change: ready, waiting on a timer, or gone.
     pub(in crate::engine) fn place(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let now = turn.now();
         let Some(upload) = self.uploads.get_mut(&id) else { return };
@@ -168,7 +168,7 @@ impl Transfers {
         turn.say(Dispatch::UploadEnded(upload.file(), end));
     }
 
-    /// Ends an upload whose source is another version, and queues what it began for removal.
+    /// Ends an upload whose source is another version, and queues the removal of what it began.
     pub(in crate::engine) fn end_changed(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let now = turn.now();
         if let Some(answer) = self.uploads.get_mut(&id).map(|upload| upload.end_changed(now)) {
@@ -176,7 +176,7 @@ impl Transfers {
         }
     }
 
-    /// Ends an upload that waits for a file which stands under another path: it is sent from there.
+    /// Ends an upload whose missing file is under another path: it is sent from there.
     pub(in crate::engine) fn end_if_moved(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get(&id).filter(|upload| upload.misses_source()) else {
             return;
@@ -189,7 +189,7 @@ impl Transfers {
         }
     }
 
-    /// A file was admitted: uploads that wait for it under another path have an end.
+    /// A file was admitted: uploads that wait for it under another path end.
     pub(in crate::engine) fn end_moved(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(admitted) = self.uploads.get(&id).map(|upload| upload.admission()) else { return };
         let waits = |other: &UploadId| {
@@ -200,7 +200,7 @@ impl Transfers {
         moved.into_iter().for_each(|id| self.end_changed(id, turn));
     }
 
-    /// Parks an upload again that an answer has moved although its drop directory or destination is out.
+    /// Parks an upload again that an answer has changed although its drop directory or destination is removed.
     fn park_if_out(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let is_out = |upload: &Upload| {
             upload.state().hold == Hold::None
@@ -211,7 +211,7 @@ impl Transfers {
         }
     }
 
-    /// Parks an upload whose drop directory or destination is gone, releases one whose are back.
+    /// Parks an upload whose drop directory or destination is removed; releases it when they are back.
     pub(in crate::engine) fn park_or_release(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get(&id) else { return };
         let drop = &upload.admission().file.drop;

@@ -1,4 +1,4 @@
-//! The places of a destination's uploads at its target: claimed, waited for, given up
+//! The places of a destination's uploads at its target: claimed, awaited, released
 //! ([`crate::engine::claims`]).
 
 use super::upload::Upload;
@@ -11,7 +11,7 @@ use crate::model::{
 };
 
 impl Transfers {
-    /// Returns what stands for an upload's place; none where the platform has no places, or the
+    /// Returns the digest of an upload's place; `None` where the platform has no places, or the
     /// destination is not configured.
     fn place_of(&self, upload: &Upload) -> Option<PlaceDigest> {
         let gate = self.gate.as_ref()?;
@@ -22,7 +22,7 @@ impl Transfers {
         has_places.then(|| place_digest(target, &upload.admission().target))
     }
 
-    /// Claims an upload's place, or has it wait for the upload that holds it.
+    /// Claims an upload's place, or makes it wait for the holder.
     pub(in crate::engine) fn claim(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get(&id) else { return };
         if upload.stage().is_end() || upload.rests() {
@@ -31,7 +31,7 @@ impl Transfers {
         let (awaited, has_begun) = (upload.awaited(), *upload.stage() != Stage::Queued);
         let Some(place) = self.place_of(upload) else { return self.await_place(id, None, turn) };
         let holder = turn.shared.claims.holder(place).filter(|holder| *holder != id);
-        // At a start, the one that it waited for may not have been loaded.
+        // At a start, the upload that it waits for may not be loaded yet.
         let is_early = turn.shared.loading.is_some() && awaited.is_some() && !has_begun;
         match holder {
             None if !is_early => {
@@ -39,7 +39,7 @@ impl Transfers {
                 claims.hold(place, id);
                 let is_filled = claims.is_filled(place);
                 self.await_place(id, None, turn);
-                // A file of ours may stand at the place.
+                // A file of ours may be at the place.
                 if let Some(upload) = self.uploads.get_mut(&id).filter(|_| is_filled) {
                     upload.fill_place();
                 }
@@ -70,7 +70,7 @@ impl Transfers {
         }
     }
 
-    /// Has what was begun at a place that another upload turns out to hold begin again when it is free.
+    /// If an upload's place turns out to belong to another one, it begins again when the place is free.
     pub(in crate::engine) fn restart_waiting(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get(&id) else { return };
         let Some(remote) = upload.unfinished_remote().filter(|_| upload.awaited().is_some()) else {
@@ -84,7 +84,7 @@ impl Transfers {
         }
     }
 
-    /// Notes what a fact means for the place of an upload, before it is applied.
+    /// Updates the place of an upload for a fact, before it is applied.
     pub(super) fn leave_place(&mut self, id: UploadId, fact: &Fact, turn: &mut TransferTurn<'_>) {
         let is_queued = self.upload(id).is_some_and(|upload| *upload.stage() == Stage::Queued);
         let rests = is_queued && matches!(fact, Fact::Parked { .. });
@@ -98,12 +98,12 @@ impl Transfers {
         }
     }
 
-    /// Notes what a fact means for the place of an upload, once it is applied.
+    /// Updates the place of an upload for a fact, after it is applied.
     pub(super) fn take_place(&mut self, id: UploadId, fact: &Fact, turn: &mut TransferTurn<'_>) {
         if matches!(fact, Fact::Renamed { .. } | Fact::Retargeted { .. } | Fact::Released) {
             self.claim(id, turn);
         }
-        // One that replaces by renaming is at its place once it has the name.
+        // One that replaces by renaming holds its place once it has the name.
         let is_beside =
             self.upload(id).is_some_and(|upload| upload.state().rename_step().is_some());
         let is_made = matches!(fact, Fact::Completed { .. }) && !is_beside;
@@ -145,18 +145,18 @@ impl Transfers {
     }
 }
 
-/// What is between the name of a run and the number of its receipt.
+/// Separates the name of a run from the number of its receipt.
 const RECEIPT_SUFFIX: &[u8] = b".drop-";
 
-/// Returns what identifies the run of a sentinel, whatever number its receipt has.
+/// Returns the path that identifies a sentinel's run, whatever the number of its receipt.
 fn sentinel_run(sentinel: &SourcePath) -> SourcePath {
     let path = sentinel.as_bytes();
     let end = path.windows(RECEIPT_SUFFIX.len()).rposition(|part| part == RECEIPT_SUFFIX);
     SourcePath::from_bytes(&path[..end.unwrap_or(path.len())])
 }
 
-/// Returns the source of an upload, as the owner of a place: the file's own path, so that it is one source
-/// however its drop directory is named, or if it was handed in.
+/// Returns the source of an upload, as the owner of a place: the file's own path, so that it is one
+/// source whatever its drop directory is called, and if it was handed in.
 fn place_source(upload: &Upload, turn: &TransferTurn<'_>) -> Option<PlaceSource> {
     let AdmittedFile { drop, path, is_sentinel, .. } = &upload.admission().file;
     if *is_sentinel {

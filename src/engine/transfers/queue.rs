@@ -1,10 +1,10 @@
-//! Which uploads of one destination may run now.
+//! Which uploads of one destination may run.
 //!
-//! An upload is *ready* when it may go on and has no place, and *open* when it has one. Places are counted
-//! for each drop directory, in two lanes: uploads of one part, and larger ones, so that neither many small
-//! files nor one big file keeps the other waiting. An upload that waits, parks or ends gives its place
-//! back; what was begun before gets a place before what was not. Large ones are opened no faster than their
-//! parts are sent: what is begun is finished first, and a kill costs the least.
+//! An upload is *ready* when it may continue and has no place, and *open* when it has one. Places
+//! are counted for each drop directory, in two lanes: uploads of one part, and larger ones, so that
+//! neither many small files nor one big file delays the other. An upload that waits, parks or ends
+//! gives its place back; begun uploads get places before others. Large ones are opened no faster
+//! than their parts are sent: begun files are finished first, and a kill costs the least.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,14 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::upload::Upload;
 use crate::model::{DirectoryName, Stage, UploadId};
 
-/// Large uploads of a lane that may have a place at least.
+/// Minimum of large uploads of a lane with a place.
 const LARGE_MIN: usize = 4;
-/// So many have one, however many parts they have: a file of terabytes does not keep all others waiting.
+/// This many have one however many parts they have: a file of terabytes does not delay all others.
 const LARGE_ALWAYS: usize = 2;
-/// More have one as long as there are no more parts to send than this for each that may be in flight: the
-/// next file is begun while the last parts of those before go.
+/// More have one while at most this many parts are to be sent for each that may be in flight: the
+/// next file begins while the last parts of those before are sent.
 const PARTS_AHEAD: u64 = 2;
-/// Small ones: most of their time is calls besides their part.
+/// Small ones: most of their time is calls other than their part.
 const SMALL_MIN: usize = 8;
 
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ pub(super) struct Queue {
     lanes: BTreeMap<LaneKey, Lane>,
 }
 
-/// One drop directory, small or large files.
+/// The small or the large files of one drop directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct LaneKey {
     drop: DirectoryName,
@@ -41,7 +41,7 @@ struct Lane {
 }
 
 impl Queue {
-    /// Lines an upload up, unless it has a place already.
+    /// Queues an upload, unless it has a place already.
     pub(super) fn ready(&mut self, upload: &Upload) {
         let lane = self.lanes.entry(LaneKey::of(upload)).or_default();
         if !lane.open.contains(&upload.id()) {
@@ -59,9 +59,9 @@ impl Queue {
         }
     }
 
-    /// Gives free places to ready uploads: in a lane to as many large ones as it takes to keep so many parts
-    /// in flight, and to twice as many small ones. Those of which nothing was begun get none where they may
-    /// not begin. `parts_of` tells how many parts an upload could have in flight.
+    /// Gives free places to ready uploads: in a lane to as many large ones as keep this many parts
+    /// in flight, and to twice as many small ones. Uploads without a begin get none where they may
+    /// not begin. `parts_of` returns how many parts an upload could have in flight.
     pub(super) fn open_more(
         &mut self,
         width: u32,

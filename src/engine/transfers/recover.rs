@@ -1,6 +1,6 @@
 //! Compares the parts a platform knows with the parts we have checkpoints for.
 //!
-//! Repair invents nothing. A part counts only with a checkpoint of ours, or after its range was
+//! Recovery trusts only proof: a part counts only with a checkpoint of ours, or after its range was
 //! read again and its digest agreed; everything else is sent again.
 //!
 //! | we have | the platform has | then |
@@ -11,14 +11,14 @@
 //! | accepted | the same ETag | mark as reported |
 //! | accepted | nothing | report again; send again where parts are not reported |
 //! | accepted, reported | another ETag | send again |
-//! | reported | the same ETag | fine |
+//! | reported | the same ETag | nothing |
 //! | reported | nothing | send again |
 
 use std::collections::BTreeMap;
 
 use crate::model::{ETag, Fact, Md5, PartNumber, PartState, RemotePart};
 
-/// What the comparison leads to.
+/// The result of the comparison.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PartsCompared {
     pub(super) repairs: Vec<Fact>,
@@ -26,8 +26,8 @@ pub(super) struct PartsCompared {
     pub(super) unproved: BTreeMap<PartNumber, ETag>,
 }
 
-/// Compares `ours`, in order from part 1, with what the platform listed; `reports` where it learns
-/// of a part only by our report.
+/// Compares `ours`, in order from part 1, with the platform's list; `reports` where it learns of a
+/// part only by our report.
 pub(super) fn compare(ours: &[PartState], listed: &[RemotePart], reports: bool) -> PartsCompared {
     let theirs: BTreeMap<_, _> = listed.iter().map(|part| (part.number, &part.etag)).collect();
     let mut compared = PartsCompared::default();

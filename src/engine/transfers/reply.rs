@@ -1,5 +1,5 @@
-//! What comes back for one act of a destination, handed to the upload or the part of the destination that
-//! it concerns.
+//! The outcomes of a destination's acts, passed to the upload or the part of the destination that
+//! they concern.
 
 use std::time::Duration;
 
@@ -93,8 +93,8 @@ impl Transfers {
         }
     }
 
-    /// Reports a drop directory whose storage failed at an act, or where the file is not there: whether it is
-    /// away, or the file gone, a scan tells.
+    /// Reports a failing or missing source file to its drop directory: a scan decides whether the
+    /// directory is away or the file is gone.
     fn note_source(
         &self,
         what: &TransferAct,
@@ -129,7 +129,7 @@ impl Transfers {
         gate.width_mut().land(flown, landing, turn.now().monotonic);
     }
 
-    /// Records what of an upload is in flight, where that is another number than it was.
+    /// Records the bytes in flight of an upload, when they have changed.
     pub(in crate::engine) fn bytes_in_flight(
         &mut self,
         id: UploadId,
@@ -188,7 +188,7 @@ impl Transfers {
     }
 }
 
-/// Leaves out of what was found begun what is to be removed: it is not gone on with.
+/// Removes remote uploads that are queued for clean-up from those found: they are not adopted.
 fn without_given_up(
     mut reply: Result<Outcome, Setback>,
     gate: Option<&Gate>,

@@ -1,9 +1,9 @@
-//! The ends of drops, for platforms that want to be told of them.
+//! The ends of runs, for platforms that require a call for them.
 //!
-//! A drop is at its end at a destination when every upload of it there has ended, its exports too,
-//! nothing of it has changed for a while, and a scan since then has shown nothing more of it. A drop
-//! that goes on after its end is a new one to the platform. That a drop is open is a row; telling its end may be repeated, so a crash in between
-//! costs one call.
+//! A run is at its end at a destination when every upload of it there has ended, exports included,
+//! nothing of it has changed for a while, and a scan since then has found nothing more of it. A run
+//! that continues after its end is a new one to the platform. An open run is a row; reporting its
+//! end may be repeated, so a crash costs one call.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::model::{
     Admission, Call, DestinationName, Monotonic, Record, RunEndKey, SourcePath, UploadId, WallTime,
 };
 
-/// A drop is at its end after this many quiet periods without a change.
+/// A run is at its end after this many quiet periods without a change.
 const CLOSING: u32 = 10;
-/// How often a drop is looked at whose drop directory is not configured.
+/// Interval of checks of a run whose drop directory is not configured.
 const CLOSING_UNKNOWN: Duration = Duration::from_hours(1);
 
 #[derive(Debug)]
@@ -32,12 +32,12 @@ struct Open {
 #[derive(Debug, Default)]
 pub(super) struct RunEnds {
     open: BTreeMap<RunEndKey, Open>,
-    /// Those that are still, by when they are looked at: every event asks for the first of them.
+    /// Unchanged ones, by the time of their next check: every event asks for the first of them.
     still: BTreeSet<(Monotonic, RunEndKey)>,
 }
 
 impl RunEnds {
-    /// Changes a run, and what is known of when it is looked at.
+    /// Changes a run, and updates the time of its next check.
     fn change(&mut self, key: &RunEndKey, change: impl FnOnce(&mut Open)) {
         let Some(open) = self.open.get_mut(key) else { return };
         let before = open.is_still().then_some(open.next_look);
@@ -57,8 +57,8 @@ impl RunEnds {
         }
     }
 
-    /// Forgets the open runs: the destination has another target, which does not know them. Those of whose
-    /// files open uploads go to the new target are opened there.
+    /// Drops the open runs: the destination has another target, which does not know them. Runs with
+    /// open uploads are opened at the new target.
     pub(super) fn forget(&mut self, name: &DestinationName, turn: &mut TransferTurn<'_>) {
         let keys: Vec<_> = self.open.keys().cloned().collect();
         for key in keys {
@@ -80,7 +80,7 @@ impl RunEnds {
         self.change(&key, |_| {});
     }
 
-    /// Notes that an upload belongs to a run; one that was not open is opened.
+    /// Adds an upload to a run, which is opened if it was not.
     pub(super) fn join(&mut self, admission: &Admission, turn: &mut TransferTurn<'_>) {
         let Some(key) = key_of(admission) else { return };
         if !self.open.contains_key(&key) {
@@ -111,7 +111,7 @@ impl RunEnds {
         self.still.first().map(|(at, _)| *at)
     }
 
-    /// Tells the platform of runs that are at their end.
+    /// Reports runs at their end to the platform.
     pub(super) fn advance(&mut self, name: &DestinationName, turn: &mut TransferTurn<'_>) {
         let now = turn.now().monotonic;
         let due = self.still.iter().take_while(|(at, _)| *at <= now);
@@ -129,14 +129,14 @@ impl RunEnds {
         }
     }
 
-    /// Whether nothing of a run moves, and a scan since it is still would have shown what came.
+    /// Returns whether nothing of a run has changed, and a scan since then would have found new files.
     fn is_at_its_end(&self, key: &RunEndKey, turn: &TransferTurn<'_>) -> bool {
         let intake = turn.intake(&key.drop).zip(self.open.get(key));
         intake
             .is_some_and(|(intake, open)| intake.is_still(open.quiet_since, |path| has(key, path)))
     }
 
-    /// Receives the reply to what the platform was told.
+    /// Receives the reply to such a report.
     pub(super) fn finished(
         &mut self,
         name: &DestinationName,
@@ -155,7 +155,7 @@ impl RunEnds {
                 open.next_look = now.after(delay);
             }
         });
-        // A file that came meanwhile belongs to the run that follows.
+        // A file that came meanwhile belongs to the next run.
         if is_told && self.open.get(&key).is_some_and(|open| open.live.is_empty()) {
             self.remove(&key);
             record_finished(name, key, turn);

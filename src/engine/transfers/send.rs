@@ -1,5 +1,5 @@
-//! Parts: which uploads have one to send, and sending it. How many may be in flight over all destinations
-//! is [`crate::engine::permits`].
+//! Parts: which uploads have one to send, and sending it. [`crate::engine::permits`] limits the
+//! parts in flight over all destinations.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::engine::flights::Flight;
 use crate::engine::permits::Contender;
 use crate::model::{ETagMode, Fact, Learned, Stage, UploadId};
 
-/// A file of no more is sent in a moment, on lines that are any good.
+/// A file up to this size is sent in a moment on any usable line.
 const SHORT_BYTES: u64 = 64 * 1024;
-/// How long receipts wait for each other while small files wait for their turn.
+/// How long receipts wait for each other while small files are being sent.
 const RECEIPT_DELAY: Duration = Duration::from_secs(5);
 
 impl Transfers {
-    /// Has receipts written. They take no place from uploads that have something to send, and wait for
-    /// each other a while as long as more small files are to be sent: many are made durable at once.
+    /// Writes receipts. They take no place from uploads that have something to send, and wait for
+    /// each other while more small files are to be sent: many become durable at once.
     pub(in crate::engine) fn write_receipts(&mut self, turn: &mut TransferTurn<'_>) {
         let now = turn.now().monotonic;
         if self.finishing.is_empty() {
@@ -38,7 +38,7 @@ impl Transfers {
             }
         }
         if turn.shared.permits.receipt_room() > 0 {
-            // Whatever is left cannot be finished as things are.
+            // The rest cannot be finished at present.
             let is_left = !self.finishing.is_empty();
             self.finish_by = is_left.then(|| now.after(RECEIPT_DELAY));
         }
@@ -85,8 +85,8 @@ impl Transfers {
         })
     }
 
-    /// Whether an upload has a part to send. One part alone where parts must go in turn, and until
-    /// the first answer tells what the ETags are worth.
+    /// Returns whether an upload has a part to send. Only one where parts must be sent in turn, and
+    /// until the first answer shows what the ETags prove.
     pub(super) fn may_send_more(&mut self, id: UploadId, turn: &TransferTurn<'_>) -> bool {
         if self.upload(id).is_none_or(|upload| turn.waits_for_directory(upload)) {
             return false;
@@ -107,13 +107,13 @@ impl Transfers {
         upload.next_part(turn.now().monotonic).is_some()
     }
 
-    /// Whether all of an upload is to be sent in one request, and is not in flight yet.
+    /// Returns whether all of an upload is to be sent in one request that is not in flight yet.
     fn goes_whole(&self, id: UploadId) -> bool {
         let upload = self.uploads.get(&id).zip(self.gate.as_ref());
         upload.is_some_and(|(upload, gate)| upload.goes_whole(gate.settings()))
     }
 
-    /// Sends the next part of an upload; tells whether it has one more that may be sent.
+    /// Sends the next part of an upload; returns whether it has another one that may be sent.
     pub(in crate::engine) fn send(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) -> bool {
         self.has_room(turn)
             && self.has_place(id, turn)
@@ -123,7 +123,7 @@ impl Transfers {
 
     fn send_part(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) -> bool {
         let Some(upload) = self.uploads.get(&id) else { return false };
-        // A crash costs no more than what may be in flight twice.
+        // A crash costs at most twice what may be in flight.
         let width = self.width(turn.around.settings);
         let room = u64::from(width) * upload.admission().part_size.get();
         if !turn.shared.permits.may_be_ahead(room) {
@@ -154,12 +154,12 @@ impl Transfers {
         true
     }
 
-    /// Sends all of an upload. Its admission is all the intent there is: by the token that follows from
-    /// it, what was sent is known again.
+    /// Sends all of an upload in one request. The admission serves as the intent: what was sent is
+    /// recognised by the token that follows from it.
     fn send_whole(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) -> bool {
         let Some(upload) = self.uploads.get(&id) else { return false };
         if upload.size().0 > SHORT_BYTES {
-            // Nothing depends on it; but people see that it is being sent.
+            // Nothing depends on it, but people see that it is being sent.
             let at = turn.now().wall;
             self.record(id, Fact::BeginIntended { part_size: None, at }, turn);
         }
@@ -174,7 +174,7 @@ impl Transfers {
         let what = TransferAct::Whole { upload: id, drop, flown };
         let act_id = turn.shared.flights.register(Flight::Transfers(self.name.clone(), what));
         gate.let_through(act_id);
-        // An object that a row calls completed is written over once that row says otherwise.
+        // An object that a row calls completed is overwritten only after that row has changed.
         match turn.shared.permits.disk().has(id) && is_new {
             true => turn.turn.free_act(act_id, act),
             false => turn.turn.act(act_id, act),

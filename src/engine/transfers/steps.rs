@@ -1,4 +1,4 @@
-//! Turns what an upload wants into an act, with its intent recorded first where one is needed.
+//! Turns the next step of an upload into an act, with its intent recorded first where one is needed.
 
 use super::circuit::Gate;
 use super::upload::{Step, StepDetail, Upload, UploadStep};
@@ -8,8 +8,7 @@ use crate::engine::plan;
 use crate::engine::settings::PartWish;
 use crate::model::{BeginRequest, Call, Description, Fact, PartSize, RemoteFile, Stage, UploadId};
 
-/// Returns whether a step may be taken now. What is answered without asking anybody says nothing of a
-/// destination that is half open.
+/// Returns whether a step may start. A local step proves nothing about a half-open destination.
 fn may_step(step: &Step, gate: &Gate) -> bool {
     let is_asked = gate.is_open()
         || gate.settings().traits.has_places
@@ -61,13 +60,13 @@ impl Transfers {
         }
     }
 
-    /// Returns the part size to begin with: what is measured by then says more than what was known at
+    /// Returns the part size to begin with: measured speed is better known at begin than at
     /// admission.
     fn part_size_to_begin(&self, id: UploadId) -> Option<PartSize> {
         let (upload, gate) = (self.uploads.get(&id)?, self.gate.as_ref()?);
         let is_auto = gate.settings().part_size == PartWish::Auto;
         let wish = gate.wish(upload.size());
-        // The size of the parts may be why it was begun again.
+        // The part size may be the reason why it begins again.
         let is_first = upload.state().restart_count == 0;
         let wish = if is_first { wish } else { upload.admission().part_size };
         let planned = gate.plan(wish, upload.size()).ok();

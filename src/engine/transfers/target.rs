@@ -1,4 +1,4 @@
-//! Which target a destination has, and what follows for its uploads when that is another one
+//! The target of a destination, and the consequences for its uploads when it changes
 //! ([`crate::engine::targets`]).
 
 use super::{TransferTurn, Transfers};
@@ -7,9 +7,9 @@ use crate::model::{Fact, OpenCleanup, Record, Stage, TargetId, UploadId};
 
 #[derive(Debug, Default)]
 pub(super) struct Targets {
-    /// Its own, and then those that are declared to be the same.
+    /// Its own, then those that are declared to be the same.
     current: Vec<TargetId>,
-    /// From which act on it had which target.
+    /// The targets it had, each from an act on.
     history: Vec<(ActId, TargetId)>,
 }
 
@@ -27,7 +27,7 @@ impl Targets {
         &self.current
     }
 
-    /// Returns the one id that stands for all of them, whatever the destination's name.
+    /// Returns the one id that represents all of them, whatever the destination's name.
     pub(super) fn canonical(&self) -> TargetId {
         self.current.iter().min().copied().unwrap_or_default()
     }
@@ -77,8 +77,7 @@ impl Transfers {
         }
     }
 
-    /// Forgets the configuration of the destination: it has none any more. Returns what was to be removed
-    /// there.
+    /// Removes the destination's configuration. Returns the clean-ups of its target.
     pub(in crate::engine) fn unconfigure(&mut self) -> Vec<OpenCleanup> {
         self.queue = super::Queue::default();
         self.exports.forget();
@@ -91,8 +90,8 @@ impl Transfers {
         targets.is_some_and(|targets| !targets.has(targets.at(act)))
     }
 
-    /// Has an open upload begin again where the destination has another target than it goes to. One that
-    /// is verified and wants nothing but its receipt gets that.
+    /// Begins an open upload again if its destination has another target. A verified one that lacks
+    /// only its receipt gets that.
     pub(in crate::engine) fn retarget(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let (Some(upload), Some(gate)) = (self.uploads.get(&id), &self.gate) else { return };
         let admission = upload.admission();
@@ -129,14 +128,14 @@ impl Transfers {
         }
     }
 
-    /// Has a remote upload removed where it was begun.
+    /// Removes a remote upload at the target where it was begun.
     pub(super) fn clean_up(&mut self, what: OpenCleanup, turn: &mut TransferTurn<'_>) {
         self.queue_cleanup(what.clone(), turn);
         let at = turn.now().wall;
         turn.record(Record::CleanupQueued { what, at });
     }
 
-    /// Notes a remote upload that is to be removed, now or when its target is there again.
+    /// Queues a remote upload for removal, at once or when its target is configured again.
     pub(in crate::engine) fn queue_cleanup(
         &mut self,
         what: OpenCleanup,
@@ -144,7 +143,7 @@ impl Transfers {
     ) {
         match self.gate.as_mut().filter(|gate| gate.targets().has(what.target)) {
             Some(gate) => gate.cleanups_mut().queue(what, turn.now().monotonic),
-            // The upload that gave it up begins elsewhere.
+            // The upload that replaced it begins at another target.
             None => turn.shared.targets.keep_cleanups(vec![OpenCleanup { after: None, ..what }]),
         }
     }

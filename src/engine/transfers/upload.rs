@@ -1,26 +1,26 @@
-//! One upload: its stored state, and what it wants to do next.
+//! One upload: its stored state, and its next step.
 //!
-//! # The crash table, as this file keeps it
-//! What is stored is [`UploadState`] and the parts; both move only by facts, through the law in
-//! `model/upload.rs`. Everything else here ([`Doubt`], waits, parts in flight) lives and dies with the
-//! process, and an upload that is loaded starts in doubt: it asks before it acts.
+//! # The crash table of an upload
+//! [`UploadState`] and the parts are stored; both change only by facts, through the law in
+//! `model/upload.rs`. Everything else here ([`Doubt`], waits, parts in flight) lasts as long as the
+//! process, and a loaded upload starts in doubt: it asks before it acts.
 //!
-//! | stage | in doubt it asks | sure of itself it |
+//! | stage | in doubt it asks | without doubt it |
 //! |---|---|---|
 //! | queued | is a file of that name there? | records the intent, begins; or sends all of it at once |
 //! | beginning | is there a remote upload of ours? | records the intent again, begins |
-//! | sending | which parts do you know? (where it can tell) | sends parts, reports them, looks whether the source is still that, completes |
+//! | sending | which parts does the platform have? (where it can list them) | sends parts, reports them, checks that the source is unchanged, completes |
 //! | completing | was it completed? | completes |
-//! | completed | – | describes, then compares the file with what was sent, or reads it back; one that differs is replaced |
-//! | verified | – | takes the place of an earlier version, where that is done by renaming (`replace.rs`) |
-//! | verified | is there an export job of ours? (`transfers/export.rs`) | has the file exported and digested, where that is configured; writes the receipt |
+//! | completed | – | describes, then compares the file with what was sent, or reads it back; a different one is replaced |
+//! | verified | – | replaces an earlier version, where that is done by renaming (`replace.rs`) |
+//! | verified | is there an export job of ours? (`transfers/export.rs`) | exports and digests the file, where that is configured; writes the receipt |
 //!
 //! Doubt comes back whenever an answer is lost: to `begin` and `complete`, because repeating those
 //! blindly makes a second file; never to a part, because sending the same bytes under the same
-//! number is harmless. An upload asks for one thing at a time, its parts excepted.
+//! number is harmless. An upload has one act in flight at a time, besides its parts.
 //!
-//! Nothing here does I/O or knows which platform it speaks to; [`answer`] turns what came back into
-//! facts, `transfers/steps.rs` turns a [`Step`] into an act.
+//! Nothing here does I/O or knows the platform; [`answer`] turns outcomes into facts,
+//! `transfers/steps.rs` turns a [`Step`] into an act.
 
 mod answer;
 mod export;
@@ -50,35 +50,35 @@ use crate::model::{
     WholeRequest,
 };
 
-/// One upload in memory. One that is queued is little more than its admission.
+/// One upload in memory. A queued one is little more than its admission.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    /// What was frozen at admission.
+    /// The frozen admission.
     admission: Admission,
-    /// It was of one part when it was admitted or loaded: its lane stays, whatever is begun.
+    /// It had one part when it was admitted or loaded: its lane stays the same whatever is begun.
     is_small: bool,
     state: Sparse<UploadState>,
-    /// What is stored about its parts; empty before it is begun.
+    /// The state of its parts; empty before it is begun.
     parts: Box<[PartState]>,
     life: Sparse<Life>,
 }
 
-/// What an upload wants next.
+/// The next step of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     Locate,
-    /// Ask the rows which other source of ours has the place.
+    /// Ask the rows which other source of ours holds the place.
     FindHolder,
-    /// Compare the source with the file that stands there.
+    /// Compare the source with the file at the destination.
     HashFile(ContentMark),
     /// Record the intent, begin.
     Begin,
     FindBegun,
     ListParts(RemoteUpload),
-    /// Read a part that the platform has and we have no checkpoint for.
+    /// Read a part that the platform has and that has no checkpoint.
     HashPart(PartNumber, ByteRange),
     Report(RemoteUpload, Vec<RemotePart>),
-    /// Find out whether the source is still what was sent; with what it was a quiet period ago, where it was
+    /// Check that the source is still what was sent; with its version a quiet period ago, if it was
     /// written to since.
     ProveSource(Option<Fingerprint>),
     /// Record the intent, complete.
@@ -97,7 +97,7 @@ pub(crate) enum Step {
     WriteReceipt,
 }
 
-/// A step of an upload in flight, by the name of its act.
+/// A step of an upload in flight, with the name of its act.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UploadStep {
     pub(super) upload: UploadId,
@@ -106,7 +106,7 @@ pub(crate) struct UploadStep {
 }
 
 impl UploadStep {
-    /// Returns whether the upload cannot go on without what the step asks for.
+    /// Returns whether the upload needs the step's answer to continue.
     pub(super) fn goes_on(&self) -> bool {
         matches!(self.name, "begin" | "list parts" | "report parts" | "complete")
     }
@@ -115,7 +115,7 @@ impl UploadStep {
 /// What the answer to a step is judged by, besides its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StepDetail {
-    /// A call; a report has the parts that it reports.
+    /// A call; a report names its parts.
     Call(Vec<PartNumber>),
     /// It reads rows or the source.
     Local,
@@ -125,7 +125,7 @@ pub(crate) enum StepDetail {
 }
 
 impl Step {
-    /// Returns whether the destination is called, where it has something to ask.
+    /// Returns whether the step calls the destination.
     pub(super) fn is_call(&self) -> bool {
         match self {
             Self::FindHolder
@@ -235,15 +235,15 @@ impl Upload {
         u64::try_from(self.id().0).unwrap_or(0)
     }
 
-    /// Has it share the name of its run with the other uploads of it.
+    /// Makes it share its run's name with the other uploads of the run.
     pub(crate) fn share_run(&mut self, shared: impl FnOnce(&SourcePath) -> SourcePath) {
         self.admission.file.run = shared(&self.admission.file.run);
     }
 
-    /// Moves by one fact, in memory as the writer moves the rows.
+    /// Applies one fact, in memory as the writer does in the rows.
     ///
     /// # Errors
-    /// [`IllegalFact`] when the law forbids it; nothing has moved then.
+    /// [`IllegalFact`] when the law forbids it; nothing has changed then.
     pub(crate) fn apply(&mut self, fact: &Fact) -> Result<(), IllegalFact> {
         let next = transition(&self.state, fact)?;
         match fact {
@@ -325,7 +325,7 @@ impl Upload {
         remote.part_size.range_of(part, self.size()).length
     }
 
-    /// Returns whether nothing is left to do but to write the receipt.
+    /// Returns whether only the receipt is left to write.
     pub(crate) fn is_finishing(&self, wants_digest: bool) -> bool {
         matches!(self.state.stage, Stage::Verified { .. })
             && !self.state.is_renaming()
@@ -337,7 +337,7 @@ impl Upload {
         remote.part_size.count_for(self.size()) == Some(remote.part_count)
     }
 
-    /// Returns whether something holds it up that an operator can end.
+    /// Returns whether an operator can end what holds it up.
     pub(in crate::engine) fn is_held_up(&self) -> bool {
         match self.state.hold {
             Hold::Waiting { .. } => true,
@@ -346,7 +346,7 @@ impl Upload {
         }
     }
 
-    /// Returns whether it is of what may be the same file as another upload's, under another path.
+    /// Returns whether its file may be that of another upload, under another path.
     pub(crate) fn is_of_same_file(&self, other: &Admission) -> bool {
         let own = &self.admission;
         own.file.drop == other.file.drop
@@ -401,8 +401,8 @@ impl Upload {
         }
     }
 
-    /// Returns whether the next thing is to send all of it in one request. Whether a file of its name is
-    /// there, of an earlier request of ours or another's, is asked by the same act, unless that is known to be so.
+    /// Returns whether the next step is to send all of it in one request. The same act asks whether
+    /// a file of its name exists, unless that is known.
     pub(crate) fn goes_whole(&self, to: &DestinationSettings) -> bool {
         let may_ask = || !self.life.name.must_be_located() && !self.is_ending();
         let is_unbegun = matches!(self.state.stage, Stage::Queued | Stage::Beginning { .. })
@@ -419,7 +419,7 @@ impl Upload {
         }
     }
 
-    /// Returns a text that no other upload carries: not of another database either.
+    /// Returns a text that no other upload has, of another database either.
     pub(crate) fn token(&self) -> String {
         let Admission { id, at, file, .. } = &self.admission;
         format!("{:x}-{:x}-{}", id.0, at.0, file.path.digest())
@@ -454,14 +454,14 @@ impl Upload {
         Box::new(Sending { upload: self.id(), flow, request, source: self.source(), range })
     }
 
-    /// Returns what sends the whole file. In doubt the platform looks first whether its name is taken.
+    /// Returns the request for the whole file. In doubt the platform first checks whether its name is taken.
     pub(crate) fn put_whole(&self, begun: BeginRequest) -> Box<Sending> {
         let range = ByteRange { offset: 0, length: begun.size.0 };
         let looks = self.is_in_doubt();
         self.sending(PutRequest::Whole(WholeRequest { begun, looks }), range)
     }
 
-    /// Returns what sends a part; with what was begun, where the upload has no other part.
+    /// Returns the request for a part; with the begin request, where the upload has no other part.
     pub(crate) fn put_part(
         &self,
         part: PartNumber,
@@ -473,8 +473,8 @@ impl Upload {
     }
 }
 
-/// Returns whether metadata, tags or our digest are set after completion. The digest is left with a file where
-/// it will prove that a file met again is the same.
+/// Returns whether metadata, tags or our digest are set after completion. The digest is stored with
+/// a file where it can prove later that a found file is the same.
 fn describes(to: &DestinationSettings) -> bool {
     let proves = to.policies.taken == NamePolicy::SkipIfSame;
     let has_words = proves || !to.metadata.is_empty() || !to.tags.is_empty();

@@ -1,19 +1,18 @@
-//! How many parts are on their way to one destination at once, where nobody has said it.
+//! The width: how many parts are in flight to one destination, where the configuration gives no number.
 //!
-//! It is found by trial. What went over the wire in a window of some seconds is compared with what
-//! went before the width was changed: more parts stay when they bring a sixth of what they could,
-//! fewer stay when they cost next to nothing. Fewer are tried where parts are slow, for there each that
-//! is lost costs dearly: on a bad line the width is the smallest that is about as fast as any, down to
-//! one part. At the start each trial doubles, afterwards it is a quarter, and
-//! trials that bring nothing become rare. Trouble on the line halves the width, once for all parts
-//! that were on their way together. Parts that the far side refuses cost one place each ([`super::ease`]).
+//! It is found by trial. The traffic in a window of some seconds is compared with that before the
+//! width was changed: more parts stay when they bring a sixth of what they could, fewer stay when
+//! they cost next to nothing. Fewer are tried where parts are slow, because each lost one is
+//! expensive there: on a bad line the width is the smallest that is about as fast as any, down to
+//! one part. At the start each trial doubles, afterwards it adds a quarter, and unsuccessful trials
+//! become rare. Trouble on the line halves the width, once for all parts that were in flight
+//! together. Parts that the platform refuses lower it by one each ([`super::ease`]).
 //!
-//! *Never fooled*: by an idle queue, since a window in which fewer parts flew than might have
-//! proves nothing; by a rate that was ordered, since more parts bring nothing under it and
-//! [`Width::restart`] starts the search again when it is lifted; by small files, since parts are
-//! counted beside bytes.
+//! *Not misled* by an idle queue, since a window with fewer parts than the width proves nothing; by
+//! a bandwidth limit, since more parts bring nothing under it and [`Width::restart`] starts the
+//! search again when it is lifted; by small files, since parts are counted besides bytes.
 //!
-//! *At a crash* it is forgotten, and found again in seconds. A destination's gate owns one.
+//! *A crash* resets it, and it is found again in seconds. A destination's gate owns one.
 
 use std::time::Duration;
 
@@ -21,55 +20,55 @@ use super::ease::Ease;
 use crate::engine::settings::WIDTH_MAX;
 use crate::model::{FailureKind, Monotonic};
 
-/// One part says nothing about two; many would hold each other up for minutes on a slow line.
+/// One part shows nothing about two; many would delay each other for minutes on a slow line.
 const WIDTH_START: u32 = 2;
-/// At the start, parts that end at once prove enough for one more, up to so many.
+/// At the start, parts that end at once justify one more, up to this many.
 const EASY_MAX: u32 = 8;
-/// A part that took no longer ended at once.
+/// A part that took no longer counts as ended at once.
 const EASY_TIME: Duration = Duration::from_secs(4);
-/// After a change connections fill their buffers: what goes then is no measure.
+/// After a change connections fill their buffers: the traffic then is no measure.
 const SETTLE: Duration = Duration::from_millis(500);
-/// A window is no shorter.
+/// Shortest window.
 const WINDOW_MIN: Duration = Duration::from_millis(1500);
-/// A window in which a quarter of [`WINDOW_BYTES`] went is no longer.
+/// Longest window with a quarter of [`WINDOW_BYTES`].
 const WINDOW_ENOUGH: Duration = Duration::from_secs(8);
-/// A window in which anything went is no longer.
+/// Longest window with any traffic.
 const WINDOW_MAX: Duration = Duration::from_secs(20);
-/// Bytes for each part of the width that end a window: many of the pieces that are counted.
+/// Bytes for each part of the width that end a window: many times the counted pieces.
 const WINDOW_BYTES: u64 = 1024 * 1024;
-/// A part that sends more bytes a second is lost without much harm: fewer are not looked for.
+/// A part with a higher rate is cheap to lose: no smaller width is tried.
 const SLOW: u64 = 2 * 1024 * 1024;
-/// How many parts in a window are enough to compare parts a second.
+/// Parts in a window that suffice to compare parts per second.
 const PARTS_MIN: u64 = 20;
-/// From a trial in vain to the next; doubled each time.
+/// Pause after an unsuccessful trial; doubled each time.
 const HOLD_MIN: Duration = Duration::from_secs(10);
-/// No hold is longer: lines change within minutes.
+/// Longest pause: lines change within minutes.
 const HOLD_MAX: Duration = Duration::from_secs(160);
 
 #[derive(Debug, Clone)]
 pub(crate) struct Width {
     width: u32,
     traffic: Traffic,
-    /// Since when the width is what it is, and parts fly.
+    /// Since when the width is unchanged, with parts in flight.
     steady_since: Monotonic,
     window: Option<Mark>,
-    /// No trial has been in vain.
+    /// No trial has been unsuccessful.
     is_young: bool,
     trial: Option<Trial>,
     goes_down: bool,
     pause: TrialPause,
-    /// Parts up to this one were on their way when the width was last halved.
+    /// Parts up to this one were in flight when the width was last halved.
     halved_for: u64,
     found: Option<Goodput>,
     speed: Option<u64>,
     ease: Ease,
 }
 
-/// Parts in flight, and what they have been.
+/// Parts in flight, now and in the past.
 #[derive(Debug, Clone)]
 struct Traffic {
     flying: u32,
-    /// Time that parts were in flight, all of them together, up to `counted_to`.
+    /// Sum of the times that parts were in flight, up to `counted_to`.
     flown: Duration,
     counted_to: Monotonic,
     taken_off_count: u64,
@@ -100,7 +99,7 @@ struct Trial {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Goodput {
     bytes_per_second: u64,
-    /// Parts in a thousand seconds; none where too few landed to tell.
+    /// Parts in a thousand seconds; `None` where too few ended to tell.
     parts: Option<u64>,
 }
 
@@ -110,18 +109,18 @@ pub(crate) struct Flown {
     since: Monotonic,
 }
 
-/// How a part came back, as far as the line is concerned.
+/// How a part ended, as far as the line is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Landing {
     Arrived,
-    /// The line failed it.
+    /// The line failed.
     Trouble,
-    /// The far side failed it, or something else did.
+    /// The platform or something else failed.
     Failed(FailureKind),
 }
 
 impl Landing {
-    /// Tells what a failure of this kind says of the line.
+    /// Returns what a failure of this kind shows about the line.
     pub(crate) fn of_failure(kind: FailureKind) -> Self {
         use FailureKind::{Broken, TimedOut, Unreachable};
         match matches!(kind, TimedOut | Unreachable | Broken) {
@@ -160,7 +159,7 @@ impl Width {
         self.width.min(self.ease.most())
     }
 
-    /// Returns how many parts the far side takes without refusing some, whatever is wished.
+    /// Returns how many parts the platform accepts without refusing some, whatever the width is.
     pub(crate) fn most(&self) -> u32 {
         self.ease.most()
     }
@@ -169,13 +168,13 @@ impl Width {
         self.traffic.flying
     }
 
-    /// Returns the bytes that one part sends in a second, once that is known.
+    /// Returns the bytes per second of one part, once that is known.
     pub(crate) fn speed(&self) -> Option<u64> {
         self.speed
     }
 
     pub(crate) fn take_off(&mut self, now: Monotonic) -> Flown {
-        // From one part to the next is no pause.
+        // The moment between two parts is no pause.
         if self.traffic.flying == 0 && now.since(self.traffic.counted_to) >= SETTLE {
             self.settle(now);
         }
@@ -208,10 +207,10 @@ impl Width {
         }
     }
 
-    /// So many bytes have gone over the wire since the beginning of time.
+    /// Updates the bytes sent since the start of the process.
     pub(crate) fn tick(&mut self, sent: u64, now: Monotonic) {
         self.traffic.count(now);
-        // Until enough have landed, nothing can be seen of a width that was narrowed.
+        // Until enough have ended, a narrowed width has no effect to measure.
         if self.traffic.flying > self.width {
             return self.settle(now);
         }
@@ -241,14 +240,14 @@ impl Width {
         let found = Goodput { bytes_per_second: per_second(bytes, lasted), parts };
         self.found = Some(found);
         self.open_window(sent, now);
-        // Fewer flew than might have: nothing is known of the width.
+        // Fewer parts were in flight than the width allows: nothing is known about the width.
         match flown.as_millis() * 5 < lasted.as_millis() * u128::from(self.width) * 4 {
             true => self.go_without(now),
             false => self.judge(found, now),
         }
     }
 
-    /// What held the line back may be gone: the search begins again from here.
+    /// A limit of the line may be gone: the search begins again from here.
     pub(crate) fn restart(&mut self, now: Monotonic) {
         self.give_up_trial(now);
         self.is_young = true;
@@ -275,7 +274,7 @@ impl Width {
         }
     }
 
-    /// Parts that were on their way when the width was last halved have been answered for.
+    /// Ignores parts that were in flight when the width was last halved.
     fn halve(&mut self, part: Flown, now: Monotonic) {
         if part.number <= self.halved_for {
             return;
@@ -288,7 +287,7 @@ impl Width {
         self.change(from / 2, now);
     }
 
-    /// Small parts say more about round trips than about the line.
+    /// Small parts show round trips rather than the line's rate.
     fn learn_speed(&mut self, bytes: u64, landed_count: u64, flown: Duration) {
         let is_large = bytes >= landed_count.max(1) * (WINDOW_BYTES / 4);
         if is_large && flown >= WINDOW_MIN {
@@ -320,13 +319,13 @@ impl Width {
         let was_down = self.width < trial.from;
         self.change(trial.from, now);
         self.goes_down = !was_down;
-        // After the first trial in vain the other direction is tried at once.
+        // After the first unsuccessful trial the other direction is tried at once.
         if !std::mem::take(&mut self.is_young) {
             self.pause.extend(now);
         }
     }
 
-    /// Tries the next width, when it is time.
+    /// Tries the next width, when its time has come.
     fn go_on(&mut self, base: Goodput, now: Monotonic) {
         if now < self.pause.until {
             return;
@@ -352,7 +351,7 @@ impl Width {
         self.change(next, now);
     }
 
-    /// More were tried than there are to send: not again at once.
+    /// The trial needs more parts than there are to send: it is not repeated at once.
     fn go_without(&mut self, now: Monotonic) {
         if self.trial.is_some() {
             self.pause.until = now.after(HOLD_MIN);
@@ -380,7 +379,7 @@ impl TrialPause {
         (self.until, self.next) = (at, HOLD_MIN);
     }
 
-    /// A trial was in vain: the next pause is twice as long.
+    /// A trial was unsuccessful: the next pause is twice as long.
     fn extend(&mut self, now: Monotonic) {
         self.until = now.after(self.next);
         self.next = (self.next * 2).min(HOLD_MAX);
@@ -414,7 +413,7 @@ impl Trial {
 }
 
 impl Goodput {
-    /// What was lost a little at a time is counted from where it began.
+    /// A rate that fell a little at a time is compared with its start.
     fn best(self, other: Self) -> Self {
         Self {
             bytes_per_second: self.bytes_per_second.max(other.bytes_per_second),

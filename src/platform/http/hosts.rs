@@ -26,7 +26,6 @@ const BROKEN_MAX: u32 = 6;
 /// So many requests have connections of their own before it is tried again to keep some.
 const ALONE_COUNT: u32 = 200;
 
-/// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Hosts(Mutex<BTreeMap<String, HostState>>);
 

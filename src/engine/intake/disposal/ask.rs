@@ -1,13 +1,13 @@
-//! What is asked before a source goes: is every file of its run still at every destination?
+//! The questions before a source is disposed of: is every file of its run still at every destination?
 //!
-//! A run may have hundreds of thousands of files, and calls are rationed. So one act asks one
-//! destination about a batch of them, the receipts of the batch are checked in the same act, and the
-//! next batch follows its answer; few runs are asked about at once. The answers of one attempt count
-//! together. A destination that takes no calls, or is paused, holds the attempt up; when it was held up
-//! for long, it begins again. What is absent or different at any destination ends it: nothing of the
-//! run goes, and people are notified.
+//! A run may have hundreds of thousands of files, and calls are limited. So one act asks one
+//! destination about a batch of files and checks their receipts, and the next batch follows its
+//! answer; few runs are asked about at once. The answers of one attempt count together. A
+//! destination that accepts no calls, or is paused, delays the attempt; after a long delay it
+//! begins again. A file that is missing or different at any destination ends it: nothing of the run
+//! is disposed of, and people are notified.
 //!
-//! At a crash nothing is lost but answers: they are asked for again.
+//! A crash loses only answers: they are asked for again.
 
 use std::time::Duration;
 
@@ -19,26 +19,26 @@ use crate::model::{
     DestinationName, DisposalDoubt, Failure, FailureKind, Monotonic, Record, SourcePath, UploadId,
 };
 
-/// Answers that are older than this when the next batch is asked for count no more.
+/// Answers older than this do not count when the next batch is asked for.
 const FRESH: Duration = Duration::from_hours(1);
-/// Failures in a row after which people are notified that there is no answer.
+/// Failures in a row before people are notified that no answer comes.
 const UNANSWERED_MAX: u32 = 3;
 
 /// How far the destinations of one run were asked.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// Those that are asked, in order.
+    /// The destinations to ask, in order.
     destinations: Vec<DestinationName>,
     /// How many of them have answered for all files.
     done_count: usize,
-    /// The last upload that the next one of them has answered for.
+    /// The last upload that the next one has answered for.
     after: Option<UploadId>,
     /// When the last answer came.
     answered_at: Monotonic,
-    /// Uploads from here on are not asked about.
+    /// Uploads with this id or a larger one are not asked about.
     before: UploadId,
     failure_count: u32,
-    /// It was recorded that it waits for a destination.
+    /// Waiting for a destination was recorded.
     is_held: bool,
 }
 
@@ -59,7 +59,7 @@ impl Asked {
         self.before
     }
 
-    /// Returns whether every one of these destinations has answered, lately.
+    /// Returns whether every one of these destinations has answered recently.
     pub(super) fn is_complete(&self, destinations: &[DestinationName], now: Monotonic) -> bool {
         self.next().is_none() && self.counts(destinations, now)
     }
@@ -73,14 +73,14 @@ impl Asked {
         self.destinations == destinations && now.since(self.answered_at) < FRESH
     }
 
-    /// Returns the destination that is asked next.
+    /// Returns the destination to ask next.
     fn next(&self) -> Option<&DestinationName> {
         self.destinations.get(self.done_count)
     }
 }
 
 impl Disposals {
-    /// Asks about the next batch of each run that waits for answers, as far as that may be.
+    /// Asks about the next batch of each run that waits for answers, within the limits.
     pub(super) fn ask_destinations(&mut self, view: &DisposalView<'_>, turn: &mut IntakeTurn<'_>) {
         for run in self.to_ask.clone() {
             if turn.ask_slots() == 0 {
@@ -106,7 +106,7 @@ impl Disposals {
         }
         let Some(asked) = &pending.asked else { return };
         let Some(destination) = asked.next().filter(|_| (view.is_at_rest)(run)).cloned() else {
-            // All have answered, or files came in the meantime: it is decided what follows.
+            // All have answered, or files were added meanwhile: the next check decides.
             self.to_ask.remove(run);
             return self.look_at(run, now);
         };
@@ -135,7 +135,7 @@ impl Disposals {
         pending.act = Some(turn.start_at(asks.then_some(destination), what, act));
     }
 
-    /// Records once that a run waits for a destination that takes no calls.
+    /// Records once that a run waits for a destination that accepts no calls.
     fn hold_up(
         &mut self,
         run: &SourcePath,
@@ -204,7 +204,7 @@ impl Disposals {
         self.to_ask.insert(run.clone());
     }
 
-    /// There was no answer: the same batch is asked about again, once the destination takes calls.
+    /// Without an answer, the same batch is asked about again once the destination accepts calls.
     fn ask_later(&mut self, run: &SourcePath, failure: Failure, turn: &mut IntakeTurn<'_>) {
         if failure.kind == FailureKind::Cancelled {
             self.to_ask.insert(run.clone());

@@ -1,11 +1,10 @@
-//! Tries to read a run or to write its receipt: one at a time, and each later than the one before that failed.
+//! Attempts to read a run or to write its receipt: one at a time, with growing delays after failures.
 
 use std::time::Duration;
 
 use crate::engine::event::ActId;
 use crate::model::Monotonic;
 
-/// See the module's head.
 #[derive(Debug)]
 pub(super) struct Attempts {
     act: Option<ActId>,
@@ -22,7 +21,7 @@ impl Attempts {
         self.act.is_none() && self.not_before <= now
     }
 
-    /// Returns whether one is under way.
+    /// Returns whether an attempt is in progress.
     pub(super) fn is_out(&self) -> bool {
         self.act.is_some()
     }
@@ -35,7 +34,7 @@ impl Attempts {
         (self.act, self.failure_count) = (None, 0);
     }
 
-    /// Notes that one failed. Returns when the next may begin.
+    /// An attempt failed. Returns when the next one may begin.
     pub(super) fn fail(
         &mut self,
         now: Monotonic,
@@ -47,7 +46,7 @@ impl Attempts {
         self.not_before
     }
 
-    /// Lets the next begin at once, and only what is seen from here on count.
+    /// Allows the next attempt at once; only what is seen from here on counts.
     pub(super) fn restart(&mut self, now: Monotonic) {
         self.not_before = now;
     }

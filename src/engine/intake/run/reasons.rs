@@ -4,11 +4,11 @@ use super::TrackedRun;
 use crate::engine::settings::DirectorySettings;
 use crate::model::{Monotonic, Now, RunReason, RunState, RunWait, SourcePath};
 
-/// Why a run that was completed is not any more.
+/// Why a completed run is not complete any more.
 const CAME_LATE: &str = "files came after it was closed";
 
 impl TrackedRun {
-    /// Says why it is open or not completed, while it is; `settling` is a file of it that is not quiet.
+    /// Returns why it is open or not completed, while it is; `settling` is a file of it that has not settled.
     pub(in crate::engine::intake) fn explain(
         &mut self,
         directory: &DirectorySettings,
@@ -33,7 +33,7 @@ impl TrackedRun {
                 self.row.reason = unseen.or(self.wait_reason(directory, settling, now))
             }
             RunState::Closed => {
-                // A run that came again was closed again.
+                // A run that became open again was closed again.
                 let late = is_late.then(|| match self.reading.late.missing.first() {
                     Some(marker) => format!("{CAME_LATE}; waits for {marker}"),
                     None => CAME_LATE.to_owned(),
@@ -69,7 +69,7 @@ impl TrackedRun {
         if self.has_markers(last.markers()) {
             let note = self.reading.notes.first();
             let note = note.map(|text| RunReason::new(RunWait::Unread, text));
-            // Until the closing time is over once it is no news that something of it has changed.
+            // A change is worth reporting only after the closing time.
             let is_due =
                 |since: Monotonic| now.monotonic.since(since) > directory.runs.closing.quiet;
             let is_long = self.row.is_stale || self.marked_since.is_some_and(is_due);
@@ -87,7 +87,7 @@ impl TrackedRun {
         Some(RunReason::new(RunWait::MarkerMissing, text))
     }
 
-    /// Says which file of it does not come to rest.
+    /// Names the file that keeps changing.
     fn still_changes(&self, path: Option<&SourcePath>) -> RunReason {
         let what = path.map_or("something of it".to_owned(), |path| {
             path.below(&self.row.name).unwrap_or_else(|| path.clone()).to_string()

@@ -1,40 +1,39 @@
-//! What scans have seen of a run: how much of it, which markers, and since when it is the same.
+//! What scans have seen of a run: its files, its markers, and since when it is unchanged.
 
 use crate::engine::intake::files::Closeness;
 use crate::model::{Fingerprint, Monotonic, Place, RunTally, SourcePath};
 
-/// See the module's head.
 #[derive(Debug)]
 pub(super) struct RunScans {
-    /// What the scan under way has seen.
+    /// What the running scan has seen.
     seen: SeenRun,
-    /// What the last whole scan saw.
+    /// What the last complete scan saw.
     last: Option<SeenRun>,
     /// How many scans in a row saw the same, and since when.
     same_count: u32,
     same_since: Monotonic,
-    /// When the last whole scan began.
+    /// When the last complete scan began.
     last_started: Monotonic,
-    /// The scan under way leaves it out.
+    /// The running scan leaves it out.
     is_skipped: bool,
-    /// A whole scan has seen it since it was closed, or since its wave began.
+    /// A complete scan has seen it since it was closed, or since its wave began.
     is_seen_closed: bool,
-    /// A scan is wanted, and was not asked for yet.
+    /// A scan is needed and was not requested yet.
     is_wanted: bool,
-    /// A place of it that the last scan could not look at.
+    /// A directory of it that the last scan could not see.
     unseen: Option<SourcePath>,
     newest: NewestChange,
-    /// The file that the last scan saw changed, of those that changed the newest one.
+    /// The file that changed, by the last scan that found a newer time of change.
     changed: Option<SourcePath>,
 }
 
-/// The newest time of change in a run, which shows what of it changes without memory of its files.
+/// The newest time of change in a run, which finds changed files without keeping the files in memory.
 #[derive(Debug, Default)]
 struct NewestChange {
-    /// Of all scans but the one under way; none before the first.
+    /// Over all scans but the running one; `None` before the first.
     before_ns: Option<i64>,
     ns: i64,
-    /// The file that has it, where it is newer than before.
+    /// The file with that time, where it is newer than before.
     path: Option<SourcePath>,
 }
 
@@ -53,7 +52,7 @@ impl NewestChange {
     }
 }
 
-/// A file of a run, as it was seen.
+/// A file of a run, as a scan or look saw it.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::engine::intake) struct SeenFile<'a> {
     pub(in crate::engine::intake) path: &'a SourcePath,
@@ -66,7 +65,7 @@ pub(in crate::engine::intake) struct SeenFile<'a> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct SeenRun {
     files: RunTally,
-    /// Markers that are there, by position.
+    /// Markers that exist, by position.
     markers: u64,
 }
 
@@ -105,7 +104,7 @@ impl RunScans {
         self.unseen.as_ref()
     }
 
-    /// Returns the file that changed last, as far as scans have shown that.
+    /// Returns the file that changed last, as far as scans have shown it.
     pub(super) fn changed(&self) -> Option<&SourcePath> {
         self.changed.as_ref()
     }
@@ -114,12 +113,12 @@ impl RunScans {
         self.is_seen_closed
     }
 
-    /// Returns whether a scan is wanted that was not asked for yet; it is, from here on.
+    /// Returns whether a scan is needed that was not requested; it counts as requested from here on.
     pub(super) fn take_wanted(&mut self) -> bool {
         std::mem::take(&mut self.is_wanted)
     }
 
-    /// Counts a file that is a marker of these positions, if any.
+    /// Counts a file, and the markers that it is, by position.
     pub(super) fn count(&mut self, path: &SourcePath, version: &Fingerprint, markers: u64) {
         self.seen.files.add(path, version);
         self.seen.markers |= markers;
@@ -130,7 +129,7 @@ impl RunScans {
         self.seen.files.merge(files);
     }
 
-    /// The run was closed, or a wave of it begins: what counts is what is seen from here on.
+    /// The run was closed, or a wave of it begins: only what is seen from here on counts.
     pub(super) fn restart(&mut self, now: Monotonic) {
         (self.same_count, self.same_since) = (0, now);
         (self.is_seen_closed, self.is_wanted) = (false, true);
@@ -141,8 +140,8 @@ impl RunScans {
         self.is_skipped = is_skipped;
     }
 
-    /// Ends a scan; `unseen` is a place of the run that it could not look at. Returns what it saw, when that
-    /// was all of it.
+    /// Ends a scan; `unseen` is a directory of the run that it could not see. Returns what it saw,
+    /// if that was complete.
     pub(super) fn end(
         &mut self,
         unseen: Option<&SourcePath>,
@@ -177,12 +176,12 @@ impl RunScans {
         self.same_count > 0 && self.same_since <= since
     }
 
-    /// Returns since when scans saw the same.
+    /// Returns since when scans have seen the same.
     pub(super) fn same_since(&self) -> Monotonic {
         self.same_since
     }
 
-    /// Returns when a scan is to be made before what was seen is believed to be all; none when it is.
+    /// Returns when a scan is needed before the run counts as unchanged; `None` when none is.
     pub(super) fn doubted_until(&self, quiet: std::time::Duration) -> Option<Monotonic> {
         let believed_at = self.same_since.after(quiet);
         (self.same_count == 0 || believed_at > self.last_started).then_some(believed_at)

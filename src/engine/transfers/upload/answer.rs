@@ -1,9 +1,9 @@
-//! Turns what came back for one upload into facts: one function per outcome, none of them acts.
+//! Turns the outcomes for one upload into facts: one function per outcome, none of them acts.
 //!
-//! Success hangs on exactly one arm each: a file counts as completed when the platform said so to
-//! our complete, or when the platform found it after a complete whose answer was lost; as verified
-//! when its length equals the source's, and its content is proved (`stored.rs`). What a failure leads to is
-//! in `failed.rs`.
+//! Success depends on exactly one arm each: a file counts as completed when the platform confirmed
+//! our complete, or when the platform found it after a complete with a lost answer; as verified
+//! when its length equals the source's, and its content is proved (`stored.rs`). Failures are
+//! handled in `failed.rs`.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ use crate::model::{
     RemoteFile, RemoteUpload, RemoteUploadId, Reply, Stage, Traits, WallTime,
 };
 
-/// What follows from an outcome.
+/// The consequences of an outcome.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Decision {
     pub(super) facts: Vec<Fact>,
     pub(super) cleanups: Vec<RemoteUploadId>,
     /// An ETag was the MD5 of what was sent.
     pub(super) is_md5_seen: bool,
-    /// What was sent was read back whole, and the ETags of its parts are other digests.
+    /// The file was read back intact, and the ETags of its parts are other digests.
     pub(super) no_digests: bool,
-    /// The digest of a file of many proved parts is made by another rule: both digests, for people.
+    /// The digest of a file of many proved parts follows another rule: both digests, for people.
     pub(super) strange_digest: Option<String>,
 }
 
@@ -47,13 +47,13 @@ impl Decision {
         Self { facts, ..Self::NONE }
     }
 
-    /// Counts bytes that were sent in vain where nothing else does.
+    /// Counts bytes that were sent without effect, where no other fact does.
     pub(crate) fn in_vain(bytes: ByteCount) -> Self {
         let facts = (bytes.0 > 0).then_some(Fact::SentInVain { bytes });
         Self::of(facts.into_iter().collect())
     }
 
-    /// The file is there as it should be. Who made it is not kept.
+    /// The file is there, as sent. Who made it is not kept.
     pub(super) fn present(file: RemoteFile, now: Now) -> Self {
         Self::fact(Fact::FoundPresent { file: RemoteFile { maker: None, ..file }, at: now.wall })
     }
@@ -75,7 +75,7 @@ impl Decision {
         self.facts.contains(&Fact::RemoteGone)
     }
 
-    /// Returns what it shows of a target, with the details for people.
+    /// Returns what it shows about a target, with the details for people.
     pub(crate) fn learned(&self) -> impl Iterator<Item = (Learned, String)> {
         let md5s = self.is_md5_seen.then(|| (Learned::ETagsAreMd5s, String::new()));
         let none = self.no_digests.then(|| (Learned::ETagsAreNoDigests, String::new()));
@@ -96,20 +96,20 @@ impl Decision {
 /// What an answer is judged by, besides the upload that it is for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AnswerContext<'a> {
-    /// None while no destination of this name is configured.
+    /// `None` while no destination of this name is configured.
     pub(in crate::engine::transfers) destination: Option<&'a DestinationSettings>,
-    /// An ETag of the target has equalled the MD5 of what was sent.
+    /// An ETag of the target was equal to the MD5 of what was sent.
     pub(in crate::engine::transfers) md5_seen: bool,
-    /// A file was read back whole there, and its ETags were other digests.
+    /// A file was read back intact there, and its ETags were other digests.
     pub(in crate::engine::transfers) no_digests: bool,
-    /// Final digests are known to be made by another rule there.
+    /// Final digests are known to follow another rule there.
     pub(in crate::engine::transfers) finals_differ: bool,
-    /// The destination accepts nothing any more; a failed call goes again when it does.
+    /// The destination is closed; a failed call is repeated when it opens.
     pub(in crate::engine::transfers) is_closed: bool,
     pub(in crate::engine::transfers) retry: RetrySettings,
-    /// How long the source must be the same to be read.
+    /// How long the source must be unchanged before it is read.
     pub(in crate::engine::transfers) quiet_period: Duration,
-    /// Where its file is not there, a scan looks for it under another name.
+    /// If its file is missing, a scan searches it under another name.
     pub(in crate::engine::transfers) is_scanned: bool,
     pub(in crate::engine::transfers) now: Now,
 }
@@ -120,7 +120,7 @@ impl<'a> AnswerContext<'a> {
     }
 }
 
-/// What a failed act was, as far as its failure is judged by it.
+/// What is known of a failed act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tried {
     pub(super) act: &'static str,
@@ -166,7 +166,7 @@ impl Upload {
     ) -> Decision {
         match reply {
             Ok(outcome) => self.on_outcome(&step.detail, outcome, context),
-            // A source that was removed after it arrived has no digest any more; that it arrived is proved.
+            // A source that was removed after it arrived cannot be digested; its arrival is proved.
             Err(Setback { failure, .. })
                 if step.detail == StepDetail::Digest
                     && matches!(
@@ -231,7 +231,7 @@ impl Upload {
         }
     }
 
-    /// An outcome that does not belong to its act is a defect of the shell: tried again, never trusted.
+    /// An outcome that does not belong to its act is a defect of the shell: retried, never trusted.
     fn on_mismatch(&mut self, outcome: &Outcome, context: AnswerContext<'_>) -> Decision {
         debug_assert!(false, "an outcome of another act: {outcome:?}");
         self.life.doubt = Doubt::Ask;
@@ -240,7 +240,7 @@ impl Upload {
         self.on_failed(failure, Tried::plain("unknown"), context)
     }
 
-    /// What became of a complete whose answer was lost, or whose upload is said to be gone.
+    /// The outcome of a complete whose answer was lost, or whose upload is reported as gone.
     fn on_completion_found(&mut self, completion: Completion, now: Now) -> Decision {
         match completion {
             Completion::Done(file) => Decision::fact(Fact::Completed { file, at: now.wall }),
@@ -255,7 +255,7 @@ impl Upload {
         }
     }
 
-    /// The platform has an upload for us; one that was found may have parts, so they are asked for.
+    /// The platform has an upload of ours; a found one may have parts, so they are listed.
     fn adopt(&mut self, remote: RemoteUpload, doubt: Doubt, now: Now) -> Decision {
         if !matches!(self.state.stage, Stage::Beginning { .. }) {
             return Decision { cleanups: vec![remote.id], ..Decision::NONE };
@@ -273,8 +273,8 @@ impl Upload {
         Decision::fact(Fact::Begun { remote, at: now.wall })
     }
 
-    /// Remote uploads that may be ours: the newest in which the file fits is adopted, the others,
-    /// begun for other versions of it too, are removed.
+    /// Remote uploads that may be ours: the newest in which the file fits is adopted; the others,
+    /// including those for other versions of it, are removed.
     fn on_found_begun(&mut self, found: Vec<RemoteUpload>, now: Now) -> Decision {
         let is_wanted = |remote: &RemoteUpload| !self.is_ending() && self.fits_in(remote);
         let (wanted, others): (Vec<_>, Vec<_>) = found.into_iter().partition(is_wanted);

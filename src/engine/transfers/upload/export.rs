@@ -1,4 +1,4 @@
-//! What an upload wants of the export of its file, and what answers about its job mean.
+//! The export of an upload's file: its next call, and the answers about its job.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::model::{
     Monotonic, Now, ParkReason, RemoteFile, Stage,
 };
 
-/// A file that could be exported waits this many of the shortest retry delays for others: a minute
-/// by default. Jobs are asked about as often.
+/// A file that could be exported waits this many minimum retry delays for others: a minute by
+/// default. Jobs are polled at the same interval.
 pub(crate) const LINGER: u32 = 60;
-/// After this many questions a job is asked about five times less often.
+/// After this many polls a job is polled five times less often.
 const POLLS_EAGER: u32 = 30;
 
 /// A call about exports.
@@ -56,7 +56,7 @@ impl Upload {
             }
     }
 
-    /// Returns the call that its export waits for, unless it waits for an answer.
+    /// Returns the call that its export waits for, unless one is in flight.
     pub(crate) fn export_want(&self) -> Option<ExportCall> {
         if self.is_busy() || self.state.hold != Hold::None {
             return None;
@@ -138,7 +138,7 @@ impl Upload {
             Some(Ok(ExportState::Failed(failure))) => {
                 self.on_export_failed(failure.clone(), context)
             }
-            // A job that is not known any more may have ended either way: it is looked for.
+            // A job that is not known any more may have ended either way: it is looked up.
             Some(Err(failure)) if failure.kind == FailureKind::NotFound => self.on_export_failed(
                 Failure { kind: FailureKind::ServerFault, ..failure.clone() },
                 context,
@@ -147,7 +147,7 @@ impl Upload {
         }
     }
 
-    /// The call failed for all files in it: what is true is asked for before it is repeated.
+    /// The call failed for all its files: the jobs are looked up before it is repeated.
     pub(crate) fn on_exports_failed(
         &mut self,
         call: ExportCall,
@@ -171,7 +171,7 @@ impl Upload {
         Decision::NONE
     }
 
-    /// A job, or the refusal to make one, failed for this file alone.
+    /// A job, or the request for one, failed for this file alone.
     fn on_export_failed(&mut self, failure: Failure, context: AnswerContext<'_>) -> Decision {
         let now = context.now;
         let is_passing = matches!(judge(failure.kind), Remedy::Again | Remedy::Wait);

@@ -1,5 +1,5 @@
-//! What a failure means for one upload: again, elsewhere, from the begin, parked, or the end; and how it
-//! ends before it is through.
+//! What a failure means for one upload: again, elsewhere, from the begin, parked, or the end; and
+//! early ends.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::model::{
     Fact, Failure, FailureKind, Hold, Now, ParkReason, PartSize, RemoteUploadId, Stage, WallTime,
 };
 
-/// A complete is refused this often before the upload starts over.
+/// The upload begins again after this many refused completes.
 const REFUSAL_MAX: u32 = 3;
-/// The platform may lose an upload this often in one life of the daemon. What a kill loses, an address
-/// that was in memory alone, is not the platform's doing: it costs one in each life.
+/// How often the platform may lose an upload in one life of the daemon. A kill also loses it where
+/// its address was only in memory: that costs one in each life.
 pub(super) const RESTART_MAX: u32 = 5;
-/// After a complete without answer: the platform may still be at it.
+/// After a complete without answer: the platform may still be working on it.
 const COMPLETE_PAUSE: Duration = Duration::from_secs(10);
-/// How much larger parts are that follow some that were too small: storages want 5 MiB, or some KiB.
+/// Factor for larger parts after some were too small: storages require 5 MiB, or some KiB.
 const LARGER_PARTS: u64 = 4;
-/// An upload is begun again for larger parts this often, whatever else it was begun again for.
+/// Limit of begins with larger parts, besides other begins.
 const LARGER_MAX: u32 = 3;
 
-/// How an upload ends before it is through; an operator's word is the last.
+/// How an upload ends early; an operator's order overrides the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum UploadEnding {
     SourceChanged,
@@ -46,7 +46,7 @@ impl Upload {
         }
         self.doubt_lost_answer(failure.kind);
         if context.is_closed && is_of_destination(failure.kind) {
-            // It goes again when the destination opens, which has its own pace.
+            // It is repeated when the destination opens, which has its own delays.
             let is_over = self.is_ending() && !self.may_have_begun();
             let answer = if is_over { self.end_now(now) } else { Decision::NONE };
             let in_vain = Decision::in_vain(tried.sent).facts;
@@ -77,8 +77,8 @@ impl Upload {
         answer
     }
 
-    /// Returns what a failure leads to. A step that fails the same way again and again is tried in other
-    /// ways; when there is none left, what passes by itself waits for longer, and what is refused parks.
+    /// Returns the consequence of a failure. A step that fails the same way again and again is tried in other
+    /// ways; without any left, a failure that passes by itself waits for longer, and a refusal parks.
     fn remedy(&mut self, kind: FailureKind, tried: Tried, context: AnswerContext<'_>) -> Remedy {
         let now = context.now.monotonic;
         let remedy = match (judge(kind), kind) {
@@ -91,7 +91,7 @@ impl Upload {
                 self.life.waits.note_readable(false, now);
                 return Remedy::Again;
             }
-            // Storages show what was completed some minutes later.
+            // Storages may show a completed file some minutes later.
             (Remedy::Refused(_), _) if tried.act == "inspect" => return Remedy::Wait,
             (_, FailureKind::SourceAway | FailureKind::LocalFault) => return Remedy::Again,
             (remedy @ (Remedy::Again | Remedy::Refused(_)), _) => remedy,
@@ -102,7 +102,7 @@ impl Upload {
         let failed = FailedTry { step: tried.act, kind, sent, part_size, file_size };
         match (self.life.standstill.add(failed, now), remedy) {
             (None | Some(Way::Same), remedy) => remedy,
-            // Of what was never begun there is nothing to ask for, and no other way.
+            // An upload that was never begun has no question and no other way.
             (Some(Way::Asked), Remedy::Refused(reason)) if self.state.stage.remote().is_none() => {
                 Remedy::Park(reason)
             }
@@ -122,11 +122,11 @@ impl Upload {
         self.state.stage.remote().map_or(self.admission.part_size, |remote| remote.part_size)
     }
 
-    /// Returns half of its part size, where the platform takes such parts, and half of the file is not
-    /// there yet.
+    /// Returns half of its part size, where the platform accepts such parts and half of the file
+    /// has not arrived.
     fn smaller(&self, context: AnswerContext<'_>) -> Option<PartSize> {
         let limits = context.traits()?.limits;
-        // A file that goes in one request may be shorter than the parts that were wished for.
+        // A file that is sent in one request may be shorter than the wished parts.
         let half = PartSize::new(self.part_size().get().min(self.size().0) / 2)?;
         let fits = half.count_for(self.size()).is_some_and(|count| count <= limits.count_max);
         (self.is_little_there() && fits && half.get() >= limits.size_min.0).then_some(half)
@@ -137,14 +137,14 @@ impl Upload {
         self.state.accepted_count.saturating_mul(2) <= part_count
     }
 
-    /// Returns whether what was begun may be given up for another one: with parts of the same size only once,
-    /// and never when half of the file is there.
+    /// Returns whether the remote upload may be replaced by another one: with parts of the same
+    /// size only once, and never when half of the file has arrived.
     fn may_begin_anew(&self, context: AnswerContext<'_>) -> bool {
         let is_first = self.state.restart_count == 0 && self.is_little_there();
         is_first || self.smaller(context).is_some()
     }
 
-    /// Begins again with smaller parts, where the platform takes such.
+    /// Begins again with smaller parts, where the platform accepts such.
     fn on_part_too_large(&mut self, detail: String, context: AnswerContext<'_>) -> Decision {
         match self.smaller(context) {
             Some(half) => self.begin_anew(Some(half)),
@@ -152,7 +152,7 @@ impl Upload {
         }
     }
 
-    /// Begins again, with parts of another size where one is named. What was begun is removed after that.
+    /// Begins again, with parts of another size where one is given. The former remote upload is removed after that.
     fn begin_anew(&mut self, part_size: Option<PartSize>) -> Decision {
         let gone = match &self.state.stage {
             Stage::Queued => None,
@@ -169,9 +169,9 @@ impl Upload {
         Decision { cleanups, ..Decision::of(gone.into_iter().chain(size).collect()) }
     }
 
-    /// After a begin or complete whose answer was lost, the platform is asked first.
+    /// After a begin or complete with a lost answer, the platform is asked first.
     fn doubt_lost_answer(&mut self, kind: FailureKind) {
-        // A gateway may refuse after the platform has acted, so only the platform's own word counts.
+        // A gateway may refuse after the platform has acted, so only the platform's own refusal counts.
         let refused = matches!(
             kind,
             FailureKind::Forbidden
@@ -190,7 +190,7 @@ impl Upload {
         }
     }
 
-    /// Has what was tried wait before it is tried again. Returns when, unless others of its parts go on.
+    /// Delays the retry of a failed act. Returns until when, unless other parts continue.
     fn wait(&mut self, tried: Tried, context: AnswerContext<'_>) -> Option<WallTime> {
         let (retry, now) = (context.retry, context.now);
         if let Some(part) = tried.part {
@@ -207,8 +207,8 @@ impl Upload {
         Some(now.wall.after(wait))
     }
 
-    /// Has the whole upload wait for what passes by itself: longer each time, and each time one part more
-    /// that can be sent has been.
+    /// Delays the whole upload for a failure that passes by itself: longer each time, and each time
+    /// one more part is tried.
     fn wait_long(&mut self, tried: Tried, context: AnswerContext<'_>) -> WallTime {
         let mut count = self.state.failed.count.saturating_add(1);
         let now = context.now;
@@ -262,8 +262,8 @@ impl Upload {
         self.remove_and_start_over(now)
     }
 
-    /// Begins again with larger parts, for the platform named no size; not without end, for all of the
-    /// file is sent each time.
+    /// Begins again with larger parts, because the platform gave no size; with a limit, because all
+    /// of the file is sent each time.
     fn on_parts_too_small(&mut self, detail: String, now: Now) -> Decision {
         let Stage::Completing { remote, .. } = &self.state.stage else {
             return Decision::NONE;
@@ -303,7 +303,7 @@ impl Upload {
     /// Returns whether it ends once it is known what was begun for it.
     pub(crate) fn is_ending(&self) -> bool {
         match self.life.ending {
-            // What was sent in one request arrived whole before the change was known.
+            // A file that was sent in one request had arrived before the change was known.
             Some(UploadEnding::SourceChanged) => self.state.stage.is_before_completed(),
             Some(UploadEnding::GivenUp) => true,
             None => false,
@@ -319,7 +319,7 @@ impl Upload {
             Stage::Queued | Stage::Sending { .. } => self.end(UploadEnding::GivenUp, now),
             Stage::Beginning { .. } if can_ask => {
                 let mut answer = self.end(UploadEnding::GivenUp, now);
-                // It may not be held up by what it waits for: it has only a question left.
+                // Its own wait must not hold it up: it only has a question left.
                 if answer.facts.is_empty() && self.state.hold != Hold::None {
                     answer.facts.push(Fact::Released);
                 }
@@ -333,7 +333,7 @@ impl Upload {
         }
     }
 
-    /// Ends the upload, but not before it is known what was begun for it, which would stay behind for ever.
+    /// Ends the upload, but only when it is known what was begun for it, which would otherwise remain for ever.
     fn end(&mut self, ending: UploadEnding, now: Now) -> Decision {
         match self.state.stage {
             Stage::Queued | Stage::Beginning { .. } if self.may_have_begun() => {
@@ -345,7 +345,7 @@ impl Upload {
             Stage::Queued | Stage::Beginning { .. } | Stage::Sending { .. } => {
                 self.end_as(ending.max(self.life.ending.unwrap_or(ending)), now)
             }
-            // What is being completed is the old version, whole: every part was proved when it was read.
+            // The remote file is the old version, complete: every part was proved when it was read.
             Stage::Completing { .. }
             | Stage::Completed { .. }
             | Stage::Verified { .. }

@@ -1,4 +1,4 @@
-//! What an upload knows only in this life of the process, and what it waits for.
+//! The state of an upload that lasts as long as the process, and what it waits for.
 
 use super::Upload;
 use super::export::JobPoll;
@@ -10,32 +10,32 @@ use crate::engine::failure::Standstill;
 use crate::engine::sparse::AtStart;
 use crate::model::{Fact, Fingerprint, Hold, Monotonic, ParkReason, Stage, UploadId};
 
-/// What an upload knows only in this life of the process.
+/// The state of an upload that is not stored.
 #[derive(Debug, Clone)]
 pub(super) struct Life {
     pub(super) doubt: Doubt,
-    /// The act in flight that is not a part.
+    /// The act in flight, other than parts.
     act: Option<UploadAct>,
     pub(super) name: NameMemory,
     pub(super) parts: PartMemory,
     pub(super) waits: Waits,
     pub(super) poll: JobPoll,
     pub(super) source: SourceProof,
-    /// It ends so, once what may have been begun for it is found and removed.
+    /// How it will end, once what may have been begun for it is found and removed.
     pub(super) ending: Option<UploadEnding>,
-    /// What failed since it last went on.
+    /// Failures since its last progress.
     pub(super) standstill: Standstill,
     pub(super) counts: AnswerCounts,
 }
 
-/// How often the platform gave answers of which only a few are borne.
+/// Counts of answers that are tolerated only a few times.
 #[derive(Debug, Clone)]
 pub(super) struct AnswerCounts {
-    /// It refused to complete.
+    /// The platform refused to complete.
     pub(super) refused: u32,
-    /// It did not have the upload any more.
+    /// The platform did not have the upload any more.
     pub(super) lost: u32,
-    /// It showed a strange digest of the whole file.
+    /// The platform reported an unexpected digest of the whole file.
     strange: u32,
 }
 
@@ -43,15 +43,15 @@ pub(super) struct AnswerCounts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Doubt {
     None,
-    /// It asks what is true at the platform.
+    /// It asks the platform for the present state.
     Ask,
 }
 
-/// Whether the source is still what was read of it, part by part.
+/// Whether the source is still what was read, part by part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SourceProof {
     Unknown,
-    /// It was written to or touched, and is read when it is still this version then.
+    /// It was written to or touched, and is read if it still has this version then.
     Moving {
         seen: Fingerprint,
         due: Monotonic,
@@ -60,7 +60,7 @@ pub(super) enum SourceProof {
 }
 
 impl SourceProof {
-    /// Returns whether the source is to be looked at again before the next complete.
+    /// Returns whether the source must be checked again before the next complete.
     pub(super) fn ends_with(fact: &Fact) -> bool {
         matches!(
             fact,
@@ -76,11 +76,11 @@ impl SourceProof {
 pub(super) struct Waits {
     /// The upload that holds its place.
     place: Option<UploadId>,
-    /// The end of its hold, by the clock that never goes back.
+    /// The end of its hold, by the monotonic clock.
     hold_until: Option<Monotonic>,
-    /// When the engine looks at it by itself.
+    /// When the engine next checks it without an event.
     timer: Option<Monotonic>,
-    /// Since when its file cannot be read, though it is there.
+    /// Since when its existing file cannot be read.
     unreadable_since: Option<Monotonic>,
 }
 
@@ -89,12 +89,12 @@ impl Waits {
         Self { place: None, hold_until: None, timer: None, unreadable_since: None }
     }
 
-    /// Returns what is left of them when the upload goes to another target.
+    /// Returns what remains of them when the upload goes to another target.
     pub(super) fn at_other_target(&self) -> Self {
         Self { place: self.place, timer: self.timer, ..Self::new() }
     }
 
-    /// Notes whether its file can be read; what was found first counts.
+    /// Sets whether its file can be read; the first failure counts.
     pub(super) fn note_readable(&mut self, is_readable: bool, now: Monotonic) {
         self.unreadable_since = (!is_readable).then(|| self.unreadable_since.unwrap_or(now));
     }
@@ -129,18 +129,18 @@ impl Life {
         }
     }
 
-    /// Notes a strange digest of the whole file; returns how often one was shown.
+    /// Counts an unexpected digest of the whole file; returns how often one was reported.
     pub(super) fn note_shown(&mut self) -> u32 {
         self.counts.strange += 1;
         self.counts.strange
     }
 
-    /// Notes that the upload went on.
+    /// The upload progressed.
     pub(super) fn went_on(&mut self) {
         (self.standstill, self.counts.strange) = (Standstill::NONE, 0);
     }
 
-    /// Starts again for another target: what was learned at the old one says nothing of it.
+    /// Resets for another target: what was learned at the old one proves nothing there.
     pub(super) fn move_to_other_target(&mut self) {
         let waits = self.waits.at_other_target();
         *self = Self { waits, ..Self::new() };
@@ -148,7 +148,7 @@ impl Life {
 }
 
 impl Upload {
-    /// Returns whether an act of it is in flight that is not a part.
+    /// Returns whether it has an act in flight, other than parts.
     pub(crate) fn is_busy(&self) -> bool {
         self.life.act.is_some()
     }
@@ -165,23 +165,23 @@ impl Upload {
         self.life.act = Some(UploadAct { id, is_whole: false });
     }
 
-    /// Notes the act that sends all of it. The admission is all the intent there is.
+    /// Registers the act that sends all of it. The admission serves as the intent.
     pub(crate) fn start_whole(&mut self, id: ActId) {
         self.be_sure();
         self.life.act = Some(UploadAct { id, is_whole: true });
     }
 
-    /// Notes that an act is over; returns whether it is the one that was in flight.
+    /// Ends an act; returns whether it was the one in flight.
     pub(crate) fn end_act(&mut self, id: ActId) -> bool {
         self.life.act.is_some_and(|act| act.id == id) && self.life.act.take().is_some()
     }
 
-    /// Drops the act in flight: what comes of it is found by asking.
+    /// Drops the act in flight: its result is found by asking.
     pub(crate) fn doubt_act(&mut self) {
         (self.life.doubt, self.life.act) = (Doubt::Ask, None);
     }
 
-    /// Returns whether a remote upload may have been begun that we do not know of.
+    /// Returns whether a remote upload may exist that we do not know of.
     pub(super) fn may_have_begun(&self) -> bool {
         self.life.act.is_some_and(|act| act.is_whole)
             || matches!(self.state.stage, Stage::Beginning { .. })
@@ -192,7 +192,7 @@ impl Upload {
         self.life.waits.place
     }
 
-    /// Notes which upload holds its place; returns whether that is another one than before.
+    /// Sets the upload that holds its place; returns whether it changed.
     pub(crate) fn await_place(&mut self, holder: Option<UploadId>) -> bool {
         if self.awaited() == holder {
             return false;
@@ -201,12 +201,12 @@ impl Upload {
         true
     }
 
-    /// Returns whether nothing was begun for it and nothing will be until someone acts.
+    /// Returns whether nothing was begun for it, and nothing will be until someone acts.
     pub(crate) fn rests(&self) -> bool {
         self.state.stage == Stage::Queued && matches!(self.state.hold, Hold::Parked { .. })
     }
 
-    /// Returns when its claim comes after those of others: what was begun goes first.
+    /// Returns the order of its claim among others: begun uploads claim first.
     pub(crate) fn claim_order(&self) -> u8 {
         match (self.state.stage == Stage::Queued, self.awaited()) {
             (false, _) => 0,
@@ -230,15 +230,15 @@ impl Upload {
             && self.life.waits.hold_until.is_some_and(|until| until <= now)
     }
 
-    /// Ends every wait: what failed is tried again at once.
+    /// Ends every wait: failed acts are retried at once.
     pub(crate) fn hurry(&mut self) {
         self.life.parts.hurry();
         self.life.waits.hold_until = None;
     }
 
-    /// Returns the next time at which it wants attention by itself. A part or a report that is due
-    /// already gets it at every turn of the engine; a hold is released by its timer alone, also one
-    /// that was over when it was loaded.
+    /// Returns the next time at which it needs a turn. Due parts and reports are handled at every
+    /// turn of the engine; only its timer releases a hold, also one that had ended when it was
+    /// loaded.
     pub(crate) fn next_deadline(&self, now: Monotonic) -> Option<Monotonic> {
         let quiet = match self.life.source {
             SourceProof::Moving { due, .. } => Some(due),
@@ -265,7 +265,7 @@ impl Upload {
         self.unreadable_since().is_some() && matches!(self.state.hold, Hold::Waiting { .. })
     }
 
-    /// Returns whether it is parked for a reason that looking at the source can lift.
+    /// Returns whether it is parked for a reason that a look at the source can remove.
     pub(crate) fn waits_for_source(&self) -> bool {
         matches!(
             self.state.hold,

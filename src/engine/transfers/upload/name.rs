@@ -1,4 +1,4 @@
-//! The name of an upload at its destination: what stands under it, whose that is, and what follows.
+//! The name of an upload at its destination: the file there, its owner, and what follows.
 
 use super::answer::{AnswerContext, Decision};
 use super::life::Doubt;
@@ -14,36 +14,36 @@ use crate::model::{
 /// Names tried under the policy `rename`.
 const RENAME_MAX: u32 = 100;
 
-/// What is known of the file under the name of an upload.
+/// What is known about the file under the name of an upload.
 #[derive(Debug, Clone)]
 pub(super) struct NameMemory {
-    /// A file that stands under it, to be compared.
+    /// A file with that name, to be compared.
     found: Option<RemoteFile>,
     owner: Owner,
-    /// An upload of ours made or found a file there in this life.
+    /// An upload of ours made or found a file there since the start.
     is_filled: bool,
     /// The platform refused to begin because the name is taken.
     is_refused: bool,
-    /// The platform knows a file of this name, and whose it is must be asked before anything is sent.
+    /// A file with that name exists, and its owner must be found before anything is sent.
     is_met: bool,
-    /// A damaged file of this upload stands there, with this ETag.
+    /// A damaged file of this upload is there, with this ETag.
     damaged: Option<ETag>,
     version: u32,
     /// An earlier version of its file keeps the name, although it was to be replaced.
     is_beside: bool,
 }
 
-/// What the rows say of the source that a file under the name of an upload belongs to.
+/// What the rows say about the source of the file under the name of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Owner {
     Unknown,
     NoneOfOurs,
     Ours(Box<PlaceHolder>),
-    /// The same source left a version of itself there, unless something else is there by now.
+    /// The same source left a version of itself there, unless the file was replaced since.
     Itself(Box<EarlierVersion>, Presence),
 }
 
-/// Whether the source of an earlier version was there all the time since.
+/// Whether the source of an earlier version existed all the time since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Presence {
     Unbroken,
@@ -73,7 +73,7 @@ impl NameMemory {
         self.is_refused = false;
     }
 
-    /// Returns whether a begin was refused for this name, and forgets it.
+    /// Returns whether a begin was refused for this name, and clears that.
     pub(super) fn take_refused(&mut self) -> bool {
         std::mem::take(&mut self.is_refused)
     }
@@ -90,7 +90,7 @@ impl NameMemory {
         if let Owner::Ours(holder) = &self.owner { Some((**holder).clone()) } else { None }
     }
 
-    /// Returns the earlier version, if a file that was found is that.
+    /// Returns the earlier version, if the found file is that.
     fn earlier(&self, found: &RemoteFile) -> Option<(EarlierVersion, Presence)> {
         match &self.owner {
             Owner::Itself(earlier, presence) if earlier.is(found) => {
@@ -100,15 +100,15 @@ impl NameMemory {
         }
     }
 
-    /// Returns whether what is there must be looked at before anything is sent.
+    /// Returns whether the name must be looked up before anything is sent.
     pub(super) fn must_be_located(&self) -> bool {
         self.is_met || matches!(self.owner, Owner::Ours(_) | Owner::Itself(..))
     }
 }
 
 impl Upload {
-    /// Returns the policy for a name that is taken: what was decided for this upload, else what is configured.
-    /// A sentinel describes its run as it is: it replaces the one before.
+    /// Returns the policy for a taken name: the operator's decision for this upload, else the configured
+    /// one. A sentinel describes the present state of its run: it replaces the one before.
     fn name_policy(&self, settings: &DestinationSettings) -> NamePolicy {
         match self.admission.decision {
             _ if self.admission.file.is_sentinel => NamePolicy::Overwrite,
@@ -127,8 +127,8 @@ impl Upload {
         }
     }
 
-    /// Returns whether it is parked for something that such a decision ends. Of two files of ours neither
-    /// replaces the other.
+    /// Returns whether it is parked for a reason that this decision ends. Of two files of ours
+    /// neither replaces the other.
     pub(crate) fn waits_for(&self, decision: NameDecision) -> bool {
         let Hold::Parked { reason } = self.state.hold else { return false };
         match decision {
@@ -143,15 +143,14 @@ impl Upload {
         context.destination.map_or(NamePolicy::Park, |to| self.name_policy(to))
     }
 
-    /// Returns whether whatever is there under its name is replaced: never what belongs to another source
-    /// of ours.
+    /// Returns whether the file under its name is replaced: never one of another source of ours.
     pub(crate) fn replaces(&self, settings: &DestinationSettings) -> bool {
         self.name_policy(settings) == NamePolicy::Overwrite
             && !self.life.name.is_ours()
             && self.state.supersedes.is_none()
     }
 
-    /// Returns the ETag of the file that is replaced: a damaged one of this upload, else the earlier
+    /// Returns the ETag of the file to replace: a damaged one of this upload, else the earlier
     /// version of its source.
     pub(crate) fn replaced_file(&self) -> Option<&ETag> {
         let earlier = || {
@@ -161,7 +160,7 @@ impl Upload {
         self.life.name.damaged.as_ref().or_else(earlier)
     }
 
-    /// Returns whether it got its first other name for an earlier version that was to be replaced and stays.
+    /// Returns whether it got another name because an earlier version could not be replaced.
     pub(crate) fn is_beside_earlier(&self) -> bool {
         self.life.name.is_beside && self.life.name.version == 2
     }
@@ -170,8 +169,8 @@ impl Upload {
         self.life.name.is_filled = true;
     }
 
-    /// Returns whether it must be known whose a file under its name is: before that is replaced, and once
-    /// one was found.
+    /// Returns whether the owner of a file under its name must be known: before that is replaced,
+    /// and once one was found.
     pub(super) fn asks_for_owner(&self, to: &DestinationSettings) -> bool {
         let name = &self.life.name;
         self.state.stage == Stage::Queued
@@ -199,14 +198,14 @@ impl Upload {
             let decision = self.go_ahead();
             return self.beside_none(decision);
         };
-        // What this very upload made there is no stranger's: the same content counts, another is damage.
+        // A file that this upload made is not someone else's: equal content counts, other content is damage.
         if let Some(maker) = file.maker.as_ref().filter(|maker| maker.token == self.token()) {
             if file.size == Some(self.size()) && file.mark.is_some() {
                 return self.compare(file);
             }
             return self.replace_own(maker.etag.clone());
         }
-        // Whose it is comes first, and then this again.
+        // The owner is found first, and then this runs again.
         if self.life.name.owner == Owner::Unknown {
             return self.compare(file);
         }
@@ -224,7 +223,7 @@ impl Upload {
         match self.policy(context) {
             NamePolicy::Overwrite => self.go_ahead(),
             NamePolicy::Rename => self.rename(context.now),
-            // An equal length proves sameness only when it is zero, and then whatever a digest says.
+            // An equal length proves equality only when it is zero, and then whatever a digest says.
             NamePolicy::SkipIfSame if file.size == Some(ByteCount(0)) && self.size().0 == 0 => {
                 Decision::present(file, context.now)
             }
@@ -237,7 +236,7 @@ impl Upload {
         }
     }
 
-    /// The earlier version that was to be replaced is not there any more.
+    /// The earlier version that was to be replaced does not exist any more.
     fn beside_none(&self, decision: Decision) -> Decision {
         match self.state.supersedes {
             Some(_) => decision.after(Fact::Superseding { by: None, name: None }),
@@ -245,7 +244,7 @@ impl Upload {
         }
     }
 
-    /// An earlier version of the same file is there. The same content is complete.
+    /// An earlier version of the same file exists. Equal content is complete.
     fn meet_earlier(&mut self, file: RemoteFile, context: AnswerContext<'_>) -> Decision {
         if file.size == Some(self.size()) {
             if self.size().0 == 0 {
@@ -258,14 +257,14 @@ impl Upload {
         self.follow_earlier(&file, context)
     }
 
-    /// Decides what becomes of an earlier version with another content. It is replaced only where the
-    /// platform does that safely, where its source was there ever since, and never by nothing.
+    /// Decides about an earlier version with other content. It is replaced only where the platform
+    /// does that safely, and where its source has existed ever since; an empty file replaces none.
     fn follow_earlier(&mut self, file: &RemoteFile, context: AnswerContext<'_>) -> Decision {
         let now = context.now;
         let Some((earlier, presence)) = self.life.name.earlier(file) else { return Decision::NONE };
         let policy = self.change_policy(context);
         let renames = match context.traits().map(|traits| traits.replaces) {
-            // Without one nothing says that it is still there when it is overwritten.
+            // Without one, it cannot be checked that the file is still there when it is overwritten.
             Some(Replaces::ByETag)
                 if file.etag.as_ref().is_some_and(|etag| !etag.as_str().is_empty()) =>
             {
@@ -309,7 +308,7 @@ impl Upload {
         Decision::NONE
     }
 
-    /// A damaged file of this upload is replaced while it is still that one.
+    /// A damaged file of this upload is replaced while it has that ETag.
     fn replace_own(&mut self, etag: ETag) -> Decision {
         self.life.name.damaged(etag);
         self.go_ahead()
@@ -324,7 +323,7 @@ impl Upload {
             return Decision::NONE;
         }
         let presence = if found.was_absent { Presence::Broken } else { Presence::Unbroken };
-        // Of a sentinel, the newest is all that counts.
+        // Only the newest sentinel counts.
         let earlier = found.earlier.filter(|_| !self.admission.file.is_sentinel);
         let name = &mut self.life.name;
         name.owner = match (found.other, earlier) {
@@ -338,7 +337,7 @@ impl Upload {
         }
     }
 
-    /// A file of another source of ours has our name: it is never replaced. The same content is
+    /// A file of another source of ours has our name: it is never replaced. Equal content is
     /// complete.
     fn meet_ours(
         &mut self,
@@ -382,7 +381,7 @@ impl Upload {
         Decision::fact(Fact::Renamed { name: plan::next_name(&original, *version) })
     }
 
-    /// The source was read in the layout of the file that stands there.
+    /// The source was read in the layout of the file at the destination.
     pub(super) fn on_file_hashed(
         &mut self,
         mark: ContentMark,

@@ -1,5 +1,5 @@
-//! What an upload remembers of its parts that no row says: which are in flight, wait, were damaged, or are
-//! to be read and compared. Lost with the process, it costs questions and bytes sent again, nothing else.
+//! The state of an upload's parts that is in no row: which are in flight, wait, were damaged, or must be
+//! read and compared. A crash that loses it costs questions and bytes sent again, nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::model::{
     RemoteUploadId, Stage, Traits,
 };
 
-/// A report waits at most this long for more parts to join it.
+/// Longest wait of a report for more parts.
 const REPORT_DELAY: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub(super) struct PartMemory {
     failed: BTreeMap<PartNumber, PartFailures>,
     /// Parts that did not arrive as they were read.
     damage: BTreeMap<PartNumber, PartDamage>,
-    /// Parts that the platform has and we have no checkpoint for: to be read and compared.
+    /// Parts that the platform has and that have no checkpoint: to be read and compared.
     unproved: BTreeMap<PartNumber, ETag>,
     /// Since when accepted parts wait to be reported.
     unreported_since: Option<Monotonic>,
@@ -41,7 +41,7 @@ struct PartFailures {
 #[derive(Debug, Clone)]
 struct PartDamage {
     count: u32,
-    /// What the storage calls what it has.
+    /// The ETag of the damaged part.
     etag: ETag,
 }
 
@@ -57,7 +57,7 @@ impl PartMemory {
         }
     }
 
-    /// Forgets the parts of one remote upload, but for the damage: what comes next may be damaged alike.
+    /// Drops the parts of one remote upload, except the damage: the next upload may be damaged in the same way.
     pub(super) fn forget_layout(&mut self) {
         *self = Self { damage: std::mem::take(&mut self.damage), ..Self::new() };
     }
@@ -66,7 +66,7 @@ impl PartMemory {
         self.in_flight.is_empty()
     }
 
-    /// Returns the next open part that may be sent, moving the cursor past closed parts.
+    /// Returns the next open part that may be sent, and moves the cursor past closed parts.
     fn next(&mut self, states: &[PartState], now: Monotonic) -> Option<PartNumber> {
         let is_open = |part: &PartState| *part == PartState::Open;
         self.cursor += states[self.cursor..].iter().take_while(|part| !is_open(part)).count();
@@ -78,7 +78,7 @@ impl PartMemory {
         })
     }
 
-    /// Returns until when nothing is to be done but to wait for parts that failed.
+    /// Returns until when the upload only waits for failed parts.
     pub(super) fn all_wait_until(
         &mut self,
         states: &[PartState],
@@ -99,7 +99,7 @@ impl PartMemory {
         self.failed.get(&part).map_or(0, |failed| failed.count)
     }
 
-    /// Counts a failure of a part, which goes again at `retry_at`.
+    /// Counts a failure of a part, which is retried at `retry_at`.
     pub(super) fn failed(&mut self, part: PartNumber, retry_at: Monotonic) {
         let count = self.failure_count(part) + 1;
         self.failed.insert(part, PartFailures { count, retry_at });
@@ -122,7 +122,7 @@ impl PartMemory {
         self.unreported_since.map(|since| since.after(REPORT_DELAY))
     }
 
-    /// Returns when failed parts go again and accepted ones are reported although they are few.
+    /// Returns when failed parts are retried, and when accepted ones are reported although they are few.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Monotonic> {
         self.failed.values().map(|failed| failed.retry_at).chain(self.report_deadline())
     }
@@ -131,7 +131,7 @@ impl PartMemory {
         self.damage.get(&part).map(|damage| &damage.etag)
     }
 
-    /// Notes what the storage has instead of a part; returns how often that was counted.
+    /// Records the ETag of a damaged part; returns how often damage was counted.
     pub(super) fn damaged(&mut self, part: PartNumber, etag: &ETag, is_counted: bool) -> u32 {
         let damage = self.damage.entry(part);
         let damage = damage.or_insert_with(|| PartDamage { count: 0, etag: etag.clone() });
@@ -154,7 +154,7 @@ impl Upload {
         self.life.parts.in_flight.len()
     }
 
-    /// Counts the parts that are not there yet.
+    /// Counts the parts that have not arrived.
     pub(crate) fn left_count(&self) -> u32 {
         let planned = || self.admission.part_size.count_for(self.size()).unwrap_or(1);
         let count = self.state.stage.remote().map_or_else(planned, |remote| remote.part_count);
@@ -166,7 +166,7 @@ impl Upload {
         match &self.state.stage {
             Stage::Queued | Stage::Beginning { .. } => self.left_count(),
             Stage::Sending { remote } if remote.sequential => 1,
-            // Parts that wait for their next try keep no other file waiting.
+            // Parts that wait for a retry delay no other file.
             Stage::Sending { .. } => match self.next_part(now) {
                 Some(_) => self.left_count(),
                 None => u32::try_from(self.in_flight_count()).unwrap_or(u32::MAX),
@@ -193,13 +193,13 @@ impl Upload {
         Some(part)
     }
 
-    /// Notes that a part is back; returns whether it was in flight to the remote upload that it has.
+    /// A part came back; returns whether it was in flight to the current remote upload.
     pub(crate) fn land_part(&mut self, part: PartNumber, remote: &RemoteUploadId) -> bool {
         let is_current = matches!(&self.state.stage, Stage::Sending { remote: current } if current.id == *remote);
         is_current && self.life.parts.in_flight.remove(&part)
     }
 
-    /// Returns what an upload wants that has a remote upload and is sure of its parts.
+    /// Returns the next step of an upload that has a remote upload and is sure of its parts.
     pub(super) fn sending_step(
         &self,
         remote: &RemoteUpload,
@@ -212,7 +212,7 @@ impl Upload {
         }
         let all_accepted =
             self.state.accepted_count == remote.part_count && memory.is_none_in_flight();
-        // What was not reported can be sent again.
+        // A part that was not reported can be sent again.
         match self.life.source {
             SourceProof::Unknown if all_accepted && !self.admission.file.is_sentinel => {
                 return Some(Step::ProveSource(None));
@@ -235,8 +235,8 @@ impl Upload {
         all_accepted.then(|| Step::Complete(remote.clone(), self.all_parts()))
     }
 
-    /// The source was looked at, and read where it was touched. Parts that are others by now are sent again;
-    /// all of it, where the platform knows of one of them.
+    /// The source was looked at, and read where it was touched. Changed parts are sent again; all
+    /// of the file, if one of them was reported to the platform.
     pub(super) fn on_source_proved(
         &mut self,
         version: Fingerprint,
@@ -282,8 +282,8 @@ impl Upload {
         parts.take(limit).collect()
     }
 
-    /// Compares what the platform knows with what we know; what has a checkpoint counts where it
-    /// cannot tell.
+    /// Compares the platform's parts with ours; parts with a checkpoint count where the platform
+    /// cannot list them.
     pub(super) fn on_parts_listed(
         &mut self,
         listed: Option<Vec<RemotePart>>,

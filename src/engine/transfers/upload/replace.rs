@@ -1,18 +1,18 @@
-//! A newer version takes the place of the earlier one, where the platform replaces no file in one step.
+//! Replaces an earlier version by a newer one, where the platform replaces no file in one step.
 //!
-//! The newer one is sent under a name of its own, completed, described and verified there. Then, each step
-//! durable before its act:
+//! The newer file is sent, completed, described and verified under a name of its own. Then, each
+//! step durable before its act:
 //!
 //! | step | act | killed after the act, before its record |
 //! |---|---|---|
 //! | beside | the name is looked up: is the file still the earlier version? | looked up again |
 //! | aside | the earlier file gets another name | it gets that name again |
 //! | in, alone | the newer file gets the name | it gets that name again |
-//! | out | the earlier file is removed | what is not there counts as removed |
+//! | out | the earlier file is removed | a missing file counts as removed |
 //!
-//! Files are known by their ids, so an act that is repeated changes no other file. At every moment one of the
-//! two is there whole. What is there and is not the earlier version is never renamed and never removed: the
-//! upload parks, with the newer file beside it.
+//! Files are identified by their ids, so a repeated act changes no other file. At every moment one
+//! of the two is complete and in place. Any other file there is never renamed and never removed:
+//! the upload parks, with the newer file beside it.
 
 use super::answer::{AnswerContext, Decision, Tried};
 use super::{Step, Upload};
@@ -21,11 +21,11 @@ use crate::model::{
     Target,
 };
 
-/// Characters of a name at the platforms that rename files.
+/// Longest name at the platforms that rename files, in characters.
 const NAME_MAX: usize = 255;
 
 impl Upload {
-    /// Returns where its file is made: beside the earlier version that it replaces by renaming.
+    /// Returns where its file is created: beside the earlier version that it replaces by renaming.
     pub(crate) fn target_to_begin(&self) -> Target {
         let target = &self.admission.target;
         match self.state.rename_step() {
@@ -34,21 +34,21 @@ impl Upload {
         }
     }
 
-    /// Returns a name that no other upload uses, and that does not end as the file's own does: what looks
-    /// for files of a kind finds none.
+    /// Returns a name that no other upload uses, and with another ending than the file's own, so
+    /// that searches by file type do not find it.
     fn name_beside(&self, what: &str) -> String {
         let end = format!(".{}.{what}", self.token());
         let length = NAME_MAX.saturating_sub(end.chars().count());
         self.admission.target.name().chars().take(length).collect::<String>() + &end
     }
 
-    /// Returns whether it was verified, and has taken the place of the earlier version of its file.
+    /// Returns whether it is verified, and has replaced the earlier version of its file.
     pub(crate) fn has_replaced(&self) -> bool {
         let is_verified = matches!(self.state.stage, Stage::Verified { .. });
         is_verified && self.state.supersedes.as_ref().is_some_and(|by| by.renames.is_none())
     }
 
-    /// Returns the next of the steps by which the files change places.
+    /// Returns the next step of the replacement.
     pub(super) fn replacing_step(&self, newer: &RemoteFile) -> Option<Step> {
         let by = self.state.supersedes.as_ref()?;
         let earlier = by.earlier.file.clone();
@@ -68,7 +68,7 @@ impl Upload {
         Decision::fact(Fact::Superseding { by, name })
     }
 
-    /// The name was looked up once the newer file was verified.
+    /// The name was looked up after the newer file was verified.
     pub(super) fn on_standing(&self, found: Option<&RemoteFile>, now: Now) -> Decision {
         let is_earlier = |file: &RemoteFile| {
             self.state.supersedes.as_ref().is_some_and(|by| by.earlier.is(file))
@@ -103,7 +103,7 @@ impl Upload {
         }
     }
 
-    /// A file of others has the name.
+    /// A file of someone else has the name.
     pub(super) fn park_beside(&self, other: &str, now: Now) -> Decision {
         let detail = format!(
             "{other} took the name of the version of this file that upload {} sent; the newer one is \

@@ -1,22 +1,22 @@
-//! What the storage's answers prove of the bytes it has: parts that arrived, were damaged, or must be
-//! read back; the whole file at its end.
+//! What the storage's answers prove about its bytes: parts that arrived, were damaged, or must be
+//! read back; and the whole file at the end.
 //!
 //! | the ETag is | and | then |
 //! |---|---|---|
-//! | the MD5 of what was read | | the part counts; a part that counted without that is sent again |
-//! | no digest by the storage's own word | | the part counts |
-//! | another digest | the documents promise MD5s, or one was seen, or it cannot be read back | it is damaged: sent again, parked after [`DAMAGE_MAX`] times |
-//! | another digest | an earlier sending was given the same one | the same |
-//! | another digest | an earlier sending was given yet another one | it counts, and the file is read back before it is verified |
-//! | no digest, or another one | the bytes were found there, not sent by this request | nothing proves them: they are sent again, in place of that very object |
+//! | the MD5 of what was read | | the part counts; a part that counted without this proof is sent again |
+//! | no digest, as the storage states | | the part counts |
+//! | another digest | the documentation promises MD5s, or one was seen, or it cannot be read back | it is damaged: sent again, parked after [`DAMAGE_MAX`] times |
+//! | another digest | an earlier request for the part got the same one | the same |
+//! | another digest | an earlier request for the part got yet another one | it counts, and the file is read back before it is verified |
+//! | no digest, or another one | the bytes were already there, not sent by this request | nothing proves them: they are sent again and replace exactly that object |
 //!
 //! | at the end | then |
 //! |---|---|
 //! | the size differs | parked |
 //! | it was read back and differs | it is ours and damaged: begun again, and replaced |
-//! | its digest differs, and none that does was shown [`SHOWN_MIN`] times | asked for again |
+//! | its digest differs, and a different one was reported fewer than [`SHOWN_MIN`] times | asked for again |
 //! | one part, proved, and the file's digest differs | the same where a file can be replaced, else parked |
-//! | many parts, each proved, and the file's digest differs | verified: a rule of its own, reported once for each destination |
+//! | many parts, each proved, and the file's digest differs | verified: the digest follows another rule, reported once for each destination |
 
 use super::Upload;
 use super::answer::{AnswerContext, Decision, Tried};
@@ -28,8 +28,8 @@ use crate::model::{
     Now, ParkReason, PartNumber, PartSize, PartState, RemoteFile, Stage, Stored, Whole,
 };
 
-/// How often a platform must show a strange digest of a file whose parts were proved: one answer may be wrong.
-/// It need not be the same one: some storages make another one for each answer.
+/// How often a platform must report an unexpected digest of a file whose parts were proved: one
+/// answer may be wrong. The digests may differ: some storages make another one for each answer.
 const SHOWN_MIN: u32 = 3;
 /// A damaged part is sent this often before the upload parks.
 const DAMAGE_MAX: u32 = 5;
@@ -42,13 +42,13 @@ pub(super) struct Put {
 }
 
 impl Upload {
-    /// Returns the digest over all parts, when all have one.
+    /// Returns the digest over all parts, when each has one.
     pub(crate) fn content_mark(&self) -> Option<ContentMark> {
         let (part_size, digests) = self.sent_parts()?;
         Some(ContentMark { part_size, md5_of_parts: digest_of(&digests) })
     }
 
-    /// Returns the part size and the digests of all parts, when all have one.
+    /// Returns the part size and the digests of all parts, when each has one.
     pub(crate) fn sent_parts(&self) -> Option<(PartSize, Vec<Md5>)> {
         let remote = self.state.stage.remote()?;
         let digests: Option<Vec<Md5>> =
@@ -57,7 +57,7 @@ impl Upload {
         Some((remote.part_size, digests))
     }
 
-    /// A part that the platform has was read: it counts when the digest agrees.
+    /// A part that the platform has was read here: it counts when the digest agrees.
     pub(super) fn on_part_hashed(&mut self, part: PartNumber, md5: Md5, now: Now) -> Decision {
         let is_open = self.parts.get(part.index()) == Some(&PartState::Open);
         let Some(etag) = self.life.parts.take_unproved(part) else {
@@ -98,7 +98,7 @@ impl Upload {
         }
     }
 
-    /// Without a destination an ETag is taken for an MD5, as most are.
+    /// Without a destination an ETag counts as an MD5, as most are.
     fn judge(&self, part: PartNumber, put: &Put, context: AnswerContext<'_>) -> Verdict {
         let mostly = ETagLaw::Mostly { reads_back: false };
         let evidence = ETagEvidence {
@@ -111,7 +111,7 @@ impl Upload {
         evidence.judge(&put.stored, put.md5)
     }
 
-    /// A part counts, and may show what the others are worth.
+    /// A part counts, and may show what the ETags of the others prove.
     fn accept(&mut self, part: PartNumber, put: Put, verdict: Verdict, now: Now) -> Decision {
         use ETagMode::{Md5 as Md5s, Opaque, ReadBack, Unknown};
         let mode = match (verdict, self.state.etag_mode) {
@@ -136,7 +136,7 @@ impl Upload {
         }
     }
 
-    /// Parts that counted although their ETags look like other digests: ETags are digests after all.
+    /// Reopens parts that counted although their ETags look like other digests: ETags are digests after all.
     fn reopen_unproved(&self) -> Vec<Fact> {
         let parts = self.parts.iter().enumerate();
         let unproved = parts.filter_map(|(index, part)| {
@@ -149,7 +149,7 @@ impl Upload {
         unproved.collect()
     }
 
-    /// Notes what the storage has instead of a part; returns how often that was counted.
+    /// Records the ETag of a damaged part; returns how often damage was counted.
     fn note_damage(&mut self, part: PartNumber, etag: &ETag, is_counted: bool) -> u32 {
         if self.parts.len() <= 1 {
             self.life.name.damaged(etag.clone());
@@ -174,7 +174,7 @@ impl Upload {
         Decision::of([failed].into_iter().chain(parked).collect())
     }
 
-    /// An earlier request made the file, of a version of the source that is not known to be this one.
+    /// An earlier request created the file, from a version of the source that may not be this one.
     fn on_unproved_found(
         &mut self,
         put: &Put,
@@ -190,8 +190,8 @@ impl Upload {
         self.on_failed(failure, tried, context)
     }
 
-    /// The storage took the file in one request: what a begin, a part and a complete would have said,
-    /// and what an inspection would where the answer proves that all of it is there.
+    /// The storage accepted the file in one request: this stands for a begin, a part and a
+    /// complete, and for an inspection where the answer proves that all of it is there.
     pub(super) fn on_whole_put(
         &mut self,
         whole: Whole,
@@ -236,7 +236,7 @@ impl Upload {
         answer
     }
 
-    /// The file was asked for by its id, or read back.
+    /// The file was looked up by its id, or read back.
     pub(super) fn on_inspected(
         &mut self,
         found: Option<RemoteFile>,
@@ -262,7 +262,7 @@ impl Upload {
         }
     }
 
-    /// The file is as long as the source, and has the digest of its content, where one is known.
+    /// The file is as long as the source, and has its content's digest, where one is known.
     fn on_content(
         &mut self,
         RemoteFile { mark: there, etag, .. }: RemoteFile,
@@ -291,7 +291,7 @@ impl Upload {
                 self.on_failed(failure, Tried::plain("inspect"), context)
             }
             (ETagMode::Md5, Some(detail)) if self.parts.len() == 1 => {
-                // One request can be repeated to replace what it made.
+                // A single request can be repeated to replace its file.
                 match context.traits().is_some_and(|traits| traits.sends_whole) {
                     true => self.replace_damaged(detail, now),
                     false => Decision::park(ParkReason::ContentDiffers, detail, now.wall),
@@ -302,7 +302,7 @@ impl Upload {
         }
     }
 
-    /// Returns whether a strange digest of a file was not shown often enough to be believed.
+    /// Returns whether an unexpected digest of a file was not reported often enough to be believed.
     fn is_doubtful(
         &mut self,
         sent: Option<ContentMark>,
@@ -313,15 +313,15 @@ impl Upload {
         !is_known && strange(sent, there).is_some() && self.life.note_shown() < SHOWN_MIN
     }
 
-    /// Returns whether the ETags of the parts are the MD5s of what was read back, which is not what was sent.
+    /// Returns whether the ETags of the parts are the MD5s of the bytes read back, which are not what was sent.
     fn are_etags_md5s_of(&self, there: Option<ContentMark>) -> bool {
         let said = self.parts.iter().map(|part| Md5::parse(part.checkpoint()?.1.as_str()));
         let said: Option<Vec<_>> = said.collect();
         said.zip(there).is_some_and(|(said, there)| digest_of(&said) == there.md5_of_parts)
     }
 
-    /// Begins again because what was put together is not what was sent; what stands there is ours, and
-    /// is replaced. Parks when that has happened too often.
+    /// Begins again because the completed file is not what was sent; the file there is ours, and is
+    /// replaced. Parks when that has happened too often.
     fn replace_damaged(&mut self, detail: String, now: Now) -> Decision {
         if self.life.counts.lost >= RESTART_MAX {
             return Decision::park(ParkReason::ContentDiffers, detail, now.wall);
@@ -332,12 +332,12 @@ impl Upload {
     }
 }
 
-/// Returns whether the bytes are there by an earlier request, and their ETag does not prove them.
+/// Returns whether an earlier request stored the bytes, and their ETag does not prove them.
 fn is_unproved(verdict: Verdict, put: &Put) -> bool {
     put.stored.is_found && verdict != Verdict::Equal
 }
 
-/// Says both digests of a file of many parts when they are not made by one rule.
+/// Describes both digests of a file of many parts that follow different rules.
 fn strange(sent: Option<ContentMark>, there: Option<ContentMark>) -> Option<String> {
     let (sent, there) = sent.zip(there).filter(|(sent, there)| sent != there)?;
     Some(format!("{} there, {} sent", there.md5_of_parts, sent.md5_of_parts))

@@ -1,4 +1,4 @@
-//! The width against a line in memory: a bottleneck, a most for one connection, a round trip.
+//! The width against a simulated line: a bottleneck, a limit for one connection, a round trip.
 
 use proptest::prelude::*;
 
@@ -7,19 +7,19 @@ use super::*;
 const STEP: Duration = Duration::from_millis(50);
 const MIB: u64 = 1024 * 1024;
 
-/// A line, and the parts on it.
+/// A line, with its parts in flight.
 #[derive(Debug, Clone)]
 struct Line {
-    /// Bytes a second for all.
+    /// Bytes per second for all.
     capacity: u64,
-    /// Bytes a second for one connection.
+    /// Bytes per second for one connection.
     each: u64,
-    /// What each part waits for besides its bytes.
+    /// Time of each part besides its bytes.
     round_trip: Duration,
     part: u64,
-    /// Parts that there are at most.
+    /// Limit of the parts.
     queue: u32,
-    /// Of each part: bytes left, and since when it is on its way.
+    /// For each part: bytes left, and since when it is in flight.
     parts: Vec<(u64, Monotonic, Flown)>,
     now: Monotonic,
     sent: u64,
@@ -39,7 +39,7 @@ impl Line {
         self.capacity.min(self.each * u64::from(width))
     }
 
-    /// The best there is, and the least width that has nine tenths of it.
+    /// The highest rate, and the smallest width that reaches nine tenths of it.
     fn best(&self) -> (u64, u32) {
         let best = self.goodput(WIDTH_MAX);
         let least = (1..=WIDTH_MAX).find(|width| self.goodput(*width) * 10 >= best * 9);
@@ -104,7 +104,7 @@ proptest! {
         let mut width = Width::new();
         line.run(&mut width, MINUTES);
         let (best, least) = line.best();
-        // A trial may be under way: what counts is the time over which it is paid for.
+        // A trial may be in progress: the time it takes counts.
         let before = line.sent;
         line.run(&mut width, Duration::from_mins(5));
         let goodput = (line.sent - before) / 300;
