@@ -56,6 +56,7 @@ pub(crate) use build::{Access, Daemon, Error, Setup, check_destinations, destina
 pub use clients::clients;
 pub(crate) use notices::{probe_channel, send_test};
 pub use receipts::{LineSubject, append, receipt_of};
+pub(crate) use renamed::read_by_first_names;
 pub(crate) use web::Render;
 
 use std::sync::Arc;

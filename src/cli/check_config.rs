@@ -47,18 +47,16 @@ fn unreadable(config: &Config) -> Vec<Problem> {
     config.drops.iter().filter_map(problem).collect()
 }
 
-/// Says by which time a timetable goes.
-fn check_zone(config: &Config) -> Result<(), Problems> {
+/// Says by which time a timetable goes. A time zone that is not known is a fault of whose `TZ` it is, and none of
+/// the configuration.
+fn say_zone(config: &Config) {
     if config.transfer.timetable.is_empty() {
-        return Ok(());
+        return;
     }
-    let zone = Clock::real().local_shown().map_err(|message| {
-        let hint = Some(doctor::ZONE_CURE.to_owned());
-        let problems = vec![Problem { place: None, message, hint }];
-        Problems { path: config.path.clone(), problems }
-    })?;
-    render::talk(&format!("the timetable goes by local time, which is {zone}"));
-    Ok(())
+    render::talk(&match Clock::real().local_shown() {
+        Ok(zone) => format!("the timetable goes by local time, which is {zone}"),
+        Err(why) => format!("the timetable goes by local time: {why}\nhint: {}", doctor::ZONE_CURE),
+    });
 }
 
 pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Result<Exit> {
@@ -78,7 +76,7 @@ pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Re
         return Err(Problems { path: config.path, problems: unreadable }.into());
     }
     config.warnings.iter().for_each(|warning| render::talk(&warning.message));
-    check_zone(&config)?;
+    say_zone(&config);
     match store::check(&config.state_directory) {
         // Root may look at the state of the daemon's user.
         Err(error) if is_of_others(&error) && rustix::process::geteuid().is_root() => {

@@ -85,7 +85,7 @@ pub(super) fn execute(common: &Common, arguments: &DoctorArguments) -> anyhow::R
         report.add(daemon::check(status.as_ref(), is_new, &clock))?;
         report.add(daemon::check_socket(common, status.as_ref()))?;
         report.add(clock::check(status.as_ref(), &clock))?;
-        report.add(clock::zone(configured.config.as_deref(), &clock))?;
+        report.add(clock::zone(&clock))?;
     }
     let mut directory_count = 0;
     if let Some(config) = &configured.config {

@@ -14,11 +14,11 @@ use crate::daemon;
 use crate::engine::settings::DestinationSettings;
 use crate::engine::{Preview, Words};
 use crate::model::{
-    Fingerprint, Observation, Role, RunReading, Seen, Shown, SourcePath, Start, WallTime,
-    json_shown,
+    Admission, Fingerprint, Observation, Role, RunReading, Seen, Shown, SourcePath, Start,
+    WallTime, json_shown,
 };
 use crate::source::{DirectoryRoot, Filter, read_run, scan};
-use crate::store::snapshot::Snapshot;
+use crate::store::snapshot::{Snapshot, UploadShown};
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArguments {
@@ -44,18 +44,23 @@ pub(super) fn execute(common: &Common, arguments: &PlanArguments) -> anyhow::Res
     }
     for drop in drops {
         let filter = Filter::new(&drop.source)?;
-        walk(Planner::new(drop, &filter, &targets, snapshot.as_ref()), arguments.json)?;
+        let root = DirectoryRoot::at(&drop.source.directory);
+        if let Some(rows) = &snapshot {
+            daemon::read_by_first_names(rows, &drop.settings.name, &root, &filter)?;
+        }
+        let planner = Planner::new(drop, &filter, &targets, snapshot.as_ref());
+        walk(planner, &root, arguments.json)?;
     }
     Ok(Exit::Fine)
 }
 
-fn walk(mut planner: Planner<'_>, json: bool) -> anyhow::Result<()> {
-    let (drop, filter) = (planner.drop, planner.filter);
+fn walk(mut planner: Planner<'_>, root: &DirectoryRoot, json: bool) -> anyhow::Result<()> {
+    let filter = planner.filter;
     let mut printed = Ok(());
-    scan(&DirectoryRoot::at(&drop.source.directory), filter, &BTreeSet::new(), |observations| {
+    scan(root, filter, &BTreeSet::new(), |observations| {
         let mut lines = String::new();
         for seen in &observations {
-            for line in planner.lines_of(seen) {
+            for line in planner.lines_of(root, seen) {
                 lines.push_str(&if json { json_line(&line) } else { sentence(&line) });
                 lines.push('\n');
             }
@@ -95,7 +100,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn lines_of(&mut self, seen: &Observation) -> Vec<Value> {
+    fn lines_of(&mut self, root: &DirectoryRoot, seen: &Observation) -> Vec<Value> {
         let name = self.drop.settings.name.as_str();
         let path = seen.path.to_string();
         let version = match &seen.seen {
@@ -108,18 +113,17 @@ impl<'a> Planner<'a> {
             }
             Seen::Gone => return Vec::new(),
         };
-        self.read(seen);
+        self.read(root, seen);
         self.targets.iter().map(|target| self.line(seen, version, target)).collect()
     }
 
     /// Reads what the file's run says of itself, once.
-    fn read(&mut self, seen: &Observation) {
+    fn read(&mut self, root: &DirectoryRoot, seen: &Observation) {
         let run = seen.place.run(&seen.path);
         if !self.drop.settings.runs.closing.reads_runs || self.readings.contains_key(&run) {
             return;
         }
-        let root = DirectoryRoot::at(&self.drop.source.directory);
-        let reading = read_run(&root, &run, self.filter).unwrap_or_default();
+        let reading = read_run(root, &run, self.filter).unwrap_or_default();
         self.readings.insert(run, reading);
     }
 
@@ -136,8 +140,12 @@ impl<'a> Planner<'a> {
         let planned = Preview::of(to, words, version.size);
         let skipped = reading.and_then(|reading| reading.skip.reason());
         let fate = match (self.before(seen, version, to), planned) {
-            (Some((id, state)), _) => {
-                json!({"fate": state, "reason": format!("upload {id}"), "upload_id": id})
+            (Some(upload), _) => {
+                let Admission { id, target, .. } = &upload.admission;
+                json!({
+                    "fate": upload.word(), "reason": format!("upload {id}"), "upload_id": id.0,
+                    "remote_folder": target.folder(), "remote_name": target.name(),
+                })
             }
             (None, _) if skipped.is_some() => {
                 let why = skipped.unwrap_or_default();
@@ -154,17 +162,17 @@ impl<'a> Planner<'a> {
         merged(common, fate)
     }
 
-    /// The upload of this very version that there is, and its state.
+    /// The upload of this very version that there is.
     fn before(
         &self,
         seen: &Observation,
         version: Fingerprint,
         to: &DestinationSettings,
-    ) -> Option<(i64, &'static str)> {
+    ) -> Option<UploadShown> {
         let newest = self.snapshot?.newest(&self.drop.settings.name, &seen.path, &to.name);
         let upload = newest.ok().flatten()?;
         let is_it = upload.admission.file.fingerprint.same_version(&version);
-        is_it.then(|| (upload.admission.id.0, upload.word()))
+        is_it.then_some(upload)
     }
 
     fn when(&self, seen: &Observation) -> &'static str {
@@ -191,23 +199,23 @@ fn json_line(line: &Value) -> String {
 fn sentence(line: &Value) -> String {
     let text = |key: &str| Shown(line[key].as_str().unwrap_or_default()).to_string();
     let (drop, path) = (text("drop"), text("path"));
+    let place = [text("remote_folder"), text("remote_name")].join("/");
+    let to = format!("{}:{}", text("destination"), place.trim_start_matches('/'));
     match line["fate"].as_str() {
         Some("upload") => {
-            let place = [text("remote_folder"), text("remote_name")].join("/");
             let size = render::bytes(line["size_bytes"].as_u64().unwrap_or(0));
             let parts = match line["part_count"].as_u64() {
                 Some(1) => "1 part".to_owned(),
                 count => format!("{} parts", count.unwrap_or(0)),
             };
-            let (to, place) = (text("destination"), place.trim_start_matches('/').to_owned());
-            format!("{drop}: {path} → {to}:{place} ({size}, {parts}), {}", text("when"))
+            format!("{drop}: {path} → {to} ({size}, {parts}), {}", text("when"))
         }
         Some("ignored") => format!("{drop}: {path} is left out: {}", text("reason")),
         Some("parked") if line["upload_id"].is_null() => {
             format!("{drop}: {path} cannot go to {}: {}", text("destination"), text("reason"))
         }
         Some(state) => {
-            format!("{drop}: {path} is {state} at {}: {}", text("destination"), text("reason"))
+            format!("{drop}: {path} is {state} at {to}: {}", text("reason"))
         }
         None => String::new(),
     }

@@ -35,6 +35,12 @@ pub(super) fn execute(common: &Common, arguments: &RunArguments) -> anyhow::Resu
     };
     let config = reader()?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{}", warning.message));
+    if !config.transfer.timetable.is_empty() {
+        match Clock::real().local_shown() {
+            Ok(zone) => tracing::info!("the timetable goes by local time, which is {zone}"),
+            Err(why) => tracing::warn!("the timetable goes by local time: {why}"),
+        }
+    }
     // Two threads: the network, and what it must not wait for. Files are read on threads of their own.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

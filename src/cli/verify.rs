@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::model::{
     Admission, ContentMark, DestinationName, ETagMode, Failure, PartSize, RemoteFile, RemoteFileId,
-    RemoteStanding, SentFile, Shown, Stage, UploadId,
+    RemoteStanding, SentFile, Shown, Stage, Target, UploadId,
 };
 use crate::platform::contract::SharedPlatform;
 use crate::receipt::{self, LedgerVerdict};
@@ -75,7 +75,8 @@ struct Verifier<'a> {
     config: &'a Config,
     snapshot: Snapshot,
     clients: Vec<(DestinationName, SharedPlatform)>,
-    content: bool,
+    /// Where local files are read again, if they are.
+    roots: Option<content::Roots>,
 }
 
 pub(super) fn execute(common: &Common, arguments: &VerifyArguments) -> anyhow::Result<Exit> {
@@ -92,7 +93,8 @@ pub(super) fn execute(common: &Common, arguments: &VerifyArguments) -> anyhow::R
     };
     let ids = meant(&snapshot, &what, &word)?;
     let clients = crate::daemon::clients(&config, &Clock::real())?;
-    let verifier = Verifier { config: &config, snapshot, clients, content: arguments.content };
+    let roots = arguments.content.then(|| content::roots(&config, &snapshot)).transpose()?;
+    let verifier = Verifier { config: &config, snapshot, clients, roots };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let bar = progress_bar(ids.len());
     let damage = ledger_damage(&config.state_directory, &verifier.snapshot, &what)?;
@@ -184,10 +186,10 @@ impl Verifier<'_> {
             Some(damage) if judged.0 == FileVerdict::Same => (FileVerdict::Damaged, damage),
             Some(damage) => (judged.0, format!("{}; {damage}", judged.1)),
         };
-        if !self.content || judged.0 != FileVerdict::Same {
+        let Some(roots) = self.roots.as_ref().filter(|_| judged.0 == FileVerdict::Same) else {
             return Ok((detail, judged));
-        }
-        let (verdict, found) = content::compare(self.config, &detail);
+        };
+        let (verdict, found) = content::compare(roots, &detail);
         let found = match verdict {
             FileVerdict::Same => format!("{}; {found}", judged.1),
             FileVerdict::Differs
@@ -314,19 +316,27 @@ fn sent_mark(detail: &Detail) -> Option<ContentMark> {
 fn line(detail: &Detail, verdict: FileVerdict, found: &str) -> String {
     let admission = &detail.upload.admission;
     format!(
-        "{:<14}  {:>7}  {}: {}  {}  ({})",
+        "{:<14}  {:>7}  {}: {}  {}:{}  ({})",
         verdict.word(),
         admission.id.to_string(),
         admission.file.drop,
         admission.file.path,
         admission.destination,
+        Shown(sent_to(detail).path()),
         Shown(found)
     )
 }
 
+/// Where it was sent to; the platform may have given it another name.
+fn sent_to(detail: &Detail) -> Target {
+    let target = &detail.upload.admission.target;
+    detail.remote.name.as_ref().map_or_else(|| target.clone(), |name| target.with_name(name))
+}
+
 fn to_json(detail: &Detail, verdict: FileVerdict, found: &str) -> Value {
-    let admission = &detail.upload.admission;
+    let (admission, sent_to) = (&detail.upload.admission, sent_to(detail));
     json!({
+        "remote_folder": sent_to.folder(), "remote_name": sent_to.name(),
         "upload_id": admission.id.0, "drop": admission.file.drop.as_str(),
         "path": admission.file.path.to_string(), "destination": admission.destination.as_str(),
         "remote_id": detail.upload.remote_id, "state": verdict.word(), "found": found,

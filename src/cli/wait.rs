@@ -10,7 +10,7 @@ use super::what::What;
 use super::{Common, Exit, layout, render};
 use crate::clock::Clock;
 use crate::config::duration_argument;
-use crate::model::{Monotonic, RunState, Scope};
+use crate::model::{Monotonic, RunRow, RunState, Scope};
 use crate::store::snapshot::{Snapshot, Status, Tally, UploadShown};
 use anyhow::bail;
 use clap::Args;
@@ -91,6 +91,26 @@ impl<'a> WaitProgress<'a> {
     pub(super) fn end(&self) {
         self.bar.end();
     }
+
+    /// Returns whether all that is meant is there: runs are complete, and no upload is open.
+    fn is_there(&self, status: &Status) -> anyhow::Result<bool> {
+        let mut is_complete = true;
+        let is_named = |row: &&RunRow| self.scopes.iter().any(|scope| scope.covers_run(row));
+        for row in status.runs.iter().map(|run| &run.row).filter(is_named) {
+            let name = format!("{}/{}", row.drop, row.name);
+            match row.state {
+                RunState::Gone => bail!("{name} was taken away before it was complete"),
+                RunState::Skipped => {
+                    bail!("{name} is not sent: a rule of its profile leaves it out")
+                }
+                RunState::Open | RunState::Closed => is_complete = false,
+                RunState::Completed => {}
+            }
+        }
+        let is_open = |state: &str| !matches!(state, "completed" | "abandoned");
+        let mut tallies = status.counts.tallies.iter();
+        Ok(is_complete && !tallies.any(|tally| is_open(&tally.state) && tally.upload_count > 0))
+    }
 }
 
 pub(super) fn execute(common: &Common, arguments: &WaitArguments) -> anyhow::Result<Exit> {
@@ -99,7 +119,7 @@ pub(super) fn execute(common: &Common, arguments: &WaitArguments) -> anyhow::Res
     let mut waiting = WaitProgress::new(common, scopes)?;
     loop {
         let status = waiting.look()?;
-        if is_there(&status)? {
+        if waiting.is_there(&status)? {
             waiting.end();
             render::data(&said(&status))?;
             return Ok(Exit::Fine);
@@ -124,22 +144,6 @@ pub(super) fn execute(common: &Common, arguments: &WaitArguments) -> anyhow::Res
         let left = arguments.timeout.map(|limit| limit.saturating_sub(now));
         std::thread::sleep(left.unwrap_or(LOOK_INTERVAL).min(LOOK_INTERVAL));
     }
-}
-
-/// Returns whether all that is meant is there: runs are complete, and no upload is open.
-fn is_there(status: &Status) -> anyhow::Result<bool> {
-    for run in &status.runs {
-        let name = format!("{}/{}", run.row.drop, run.row.name);
-        match run.row.state {
-            RunState::Gone => bail!("{name} was taken away before it was complete"),
-            RunState::Skipped => bail!("{name} is not sent: a rule of its profile leaves it out"),
-            RunState::Open | RunState::Closed | RunState::Completed => {}
-        }
-    }
-    let is_complete = status.runs.iter().all(|run| run.row.state == RunState::Completed);
-    let is_open = |state: &str| !matches!(state, "completed" | "abandoned");
-    let mut tallies = status.counts.tallies.iter();
-    Ok(is_complete && !tallies.any(|tally| is_open(&tally.state) && tally.upload_count > 0))
 }
 
 /// Says how far it is.

@@ -3,9 +3,10 @@
 //! A word is an upload's id; a destination; a drop directory; `DROP/RUN`, or `DROP/` and the path of a file
 //! or a directory; a run, a file or a directory alone, by its path or any end of it, where only one is
 //! meant; a glob. A name may also be written as it is shown, with its escapes (`a\n`, `\xff`).
-//! A run is also meant by the name that its directory has now. The first of these that fits is meant. A word that fits nothing is refused with the
-//! nearest names, and one that fits several things with their list. `NAME/` is a drop directory and
-//! `NAME:` a destination, where both have the name.
+//! A run is also meant by the name that its directory has now. The first of these that fits is meant, but an id, a
+//! name and the path of a run are no better than one another. A word that fits nothing is refused with the
+//! nearest names, and one that fits several things with their list. `NAME/` is a drop directory, `NAME:` a
+//! destination and `ID:` an upload, where others have the name too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -44,7 +45,7 @@ pub(super) enum WhatError {
     #[error("{} is no upload, destination, drop directory, run or file\nhint: {hint}", Shown(word))]
     Nothing { word: String, hint: String },
     #[error(
-        "{} may be {list}\nhint: write DROP/RUN, more of the path, DROP/ for a drop directory, or DESTINATION: for a destination",
+        "{} may be {list}\nhint: write DROP/RUN, more of the path, DROP/ for a drop directory, DESTINATION: for a destination, or ID: for an upload",
         Shown(word)
     )]
     Several { word: String, list: String },
@@ -127,12 +128,7 @@ impl What {
     }
 
     pub(super) fn covers_run(&self, run: &RunRow) -> bool {
-        self.others.iter().any(|scope| match scope {
-            Scope::All => true,
-            Scope::Drop(name) => *name == run.drop,
-            Scope::Run(drop, name) => (drop, name) == (&run.drop, &run.name),
-            Scope::Destination(_) | Scope::Upload(_) => false,
-        })
+        self.others.iter().any(|scope| scope.covers_run(run))
     }
 }
 
@@ -168,14 +164,15 @@ impl WordResolver<'_> {
 
     fn resolve_plain(&self, word: &OsStr) -> Result<Vec<Scope>, WhatError> {
         let bytes = word.as_bytes();
+        let path = SourcePath::from_bytes(bytes.strip_suffix(b"/").unwrap_or(bytes));
         let mut found = self.upload(word)?;
-        if found.is_empty() {
-            found = self.named(bytes);
+        found.extend(self.named(bytes));
+        if !found.is_empty() && !bytes.ends_with(b"/") {
+            found.extend(self.exactly(&path, None)?);
         }
         if found.is_empty() {
             found = self.in_directory(bytes)?;
         }
-        let path = SourcePath::from_bytes(bytes.strip_suffix(b"/").unwrap_or(bytes));
         if found.is_empty() {
             found = self.at(&path, None)?;
         }
@@ -206,7 +203,8 @@ impl WordResolver<'_> {
     }
 
     fn upload(&self, word: &OsStr) -> Result<Meanings, Error> {
-        let id = word.to_str().and_then(|text| text.parse().ok()).map(UploadId);
+        let id = word.to_str().and_then(|text| text.strip_suffix(':').unwrap_or(text).parse().ok());
+        let id = id.map(UploadId);
         let scope = id.map(Scope::Upload);
         let is_there = match (&scope, self.snapshot) {
             (Some(scope), Some(snapshot)) => !snapshot.uploads_of(scope, 1)?.is_empty(),
@@ -268,10 +266,7 @@ impl WordResolver<'_> {
         drop: Option<&DirectoryName>,
     ) -> Result<Meanings, Error> {
         let is_here = |name: &DirectoryName| drop.is_none_or(|drop| drop == name);
-        let mut files = self.files(|snapshot| snapshot.files_at(path))?;
-        files.retain(|(name, _), _| is_here(name));
-        let mut found = candidates(files);
-        self.add_runs(&mut found, |(name, run)| is_here(name) && run == path);
+        let mut found = self.exactly(path, drop)?;
         if found.is_empty() {
             let mut below: BTreeMap<&DirectoryName, Vec<Scope>> = BTreeMap::new();
             for (name, run) in &self.names.runs {
@@ -291,6 +286,16 @@ impl WordResolver<'_> {
             };
             found = below.into_iter().map(named).collect();
         }
+        Ok(found)
+    }
+
+    /// Returns the files and the runs that have exactly this path.
+    fn exactly(&self, path: &SourcePath, drop: Option<&DirectoryName>) -> Result<Meanings, Error> {
+        let is_here = |name: &DirectoryName| drop.is_none_or(|drop| drop == name);
+        let mut files = self.files(|snapshot| snapshot.files_at(path))?;
+        files.retain(|(name, _), _| is_here(name));
+        let mut found = candidates(files);
+        self.add_runs(&mut found, |(name, run)| is_here(name) && run == path);
         Ok(found)
     }
 

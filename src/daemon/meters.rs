@@ -16,7 +16,7 @@ use super::Daemon;
 use super::flows::{FlowMeter, FlowNow, Flows};
 use crate::engine::event::Event;
 use crate::model::{
-    ByteCount, DestinationName, Flow, FlowKey, Monotonic, Now, PartNumber, UploadId,
+    ByteCount, DestinationName, Flow, FlowKey, LivePart, Monotonic, Now, PartNumber, UploadId,
 };
 
 /// How often the engine is told.
@@ -153,12 +153,14 @@ impl Meters {
     }
 
     /// Returns which parts of which uploads are in flight.
-    pub(crate) fn parts_in_flight(&self) -> Vec<(UploadId, PartNumber)> {
+    pub(crate) fn parts_in_flight(&self) -> Vec<LivePart> {
         let parts = lock(&self.parts);
-        let part = |key: &(UploadId, u64)| {
-            (key.0, parts.numbers.get(key).copied().unwrap_or(PartNumber::from_index(0)))
-        };
-        parts.counters.keys().map(part).collect()
+        let counters = parts.counters.iter().map(|(key, counter)| LivePart {
+            upload: key.0,
+            number: parts.numbers.get(key).copied().unwrap_or(PartNumber::from_index(0)),
+            sent: ByteCount(counter.sent.load(Ordering::Relaxed)),
+        });
+        counters.collect()
     }
 
     /// Returns what went to all destinations together since the start.
@@ -226,7 +228,8 @@ mod tests {
         let number = PartNumber::from_index(1);
         parts[0].of_part(number);
         let whole = PartNumber::from_index(0);
-        assert_eq!(meters.parts_in_flight(), [(one, number), (other, whole)]);
+        let part = |upload, number, sent| LivePart { upload, number, sent: ByteCount(sent) };
+        assert_eq!(meters.parts_in_flight(), [part(one, number, 5), part(other, whole, 9)]);
         assert_eq!(news(), [(one, ByteCount(5)), (other, ByteCount(9))]);
         drop(parts);
         assert_eq!(news(), [(one, ByteCount(0)), (other, ByteCount(0))]);

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::context::{Source, World};
 use super::workers::local;
-use crate::model::{DirectoryName, Failure, RenamedRun, RunRow};
-use crate::source::{RenamedRuns, find_renamed};
+use crate::model::{DirectoryName, Failure, RenamedRun, RunRow, SourcePath};
+use crate::source::{DirectoryRoot, Filter, RenamedRuns, find_renamed};
+use crate::store::Error;
 use crate::store::snapshot::Snapshot;
 
 /// Files of a run by which its directory is known again; any of them will do.
@@ -19,17 +20,40 @@ pub(super) fn find(
     drop: &DirectoryName,
     source: &Source,
 ) -> Result<Vec<RenamedRun>, Failure> {
-    let read = |rows: &Snapshot| {
-        let runs = rows.runs_with_directories(drop)?;
-        Ok(find_renamed(&source.root, &source.filter, &runs, |run| {
-            rows.trace_of_run(drop, run, FILES_MAX)
-        }))
-    };
-    let found = world.readers.lend(read).and_then(|read| read).map_err(local)?;
-    // What is wrong with the drop directory the scan says.
-    let found = found.unwrap_or_default().into_iter();
-    let found = found.map(|(run, name_now)| RenamedRun { run, name_now });
+    let look = |rows: &Snapshot| look(rows, drop, &source.root, &source.filter);
+    let found = world.readers.lend(look).and_then(|found| found).map_err(local)?;
+    let found = found.into_iter().map(|(run, name_now)| RenamedRun { run, name_now });
     Ok(found.inspect(|renamed| note(drop, renamed)).collect())
+}
+
+fn look(
+    rows: &Snapshot,
+    drop: &DirectoryName,
+    root: &DirectoryRoot,
+    filter: &Filter,
+) -> Result<Vec<(SourcePath, Option<SourcePath>)>, Error> {
+    let runs = rows.runs_with_directories(drop)?;
+    let found = find_renamed(root, filter, &runs, |run| rows.trace_of_run(drop, run, FILES_MAX));
+    // What is wrong with the drop directory the scan says.
+    Ok(found.unwrap_or_default())
+}
+
+/// Has a drop directory be read by the first names of its runs, as the daemon reads it: by what its rows say of
+/// them, and by what a look shows.
+pub(crate) fn read_by_first_names(
+    rows: &Snapshot,
+    drop: &DirectoryName,
+    root: &DirectoryRoot,
+    filter: &Filter,
+) -> Result<(), Error> {
+    let mut known = RenamedRuns::default();
+    for ((of, now), run) in rows.names()?.renamed {
+        if of == *drop {
+            known.note(run, Some(now));
+        }
+    }
+    root.set_renamed(Arc::new(known));
+    look(rows, drop, root, filter).map(std::mem::drop)
 }
 
 fn note(drop: &DirectoryName, RenamedRun { run, name_now }: &RenamedRun) {

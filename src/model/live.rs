@@ -20,7 +20,16 @@ pub struct Live {
     pub stopped: Option<LivePause>,
     /// Parts in flight; a file that is sent in one request has one.
     #[serde(default)]
-    pub parts: Vec<(UploadId, PartNumber)>,
+    pub parts: Vec<LivePart>,
+}
+
+/// A part in flight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LivePart {
+    pub upload: UploadId,
+    pub number: PartNumber,
+    /// Bytes handed to the connection.
+    pub sent: ByteCount,
 }
 
 /// The traffic of a run to one destination.
@@ -58,8 +67,7 @@ impl Live {
 
     /// Returns the parts of an upload that are in flight.
     pub fn parts_of(&self, upload: UploadId) -> impl Iterator<Item = PartNumber> {
-        let of_it = self.parts.iter().filter(move |(id, _)| *id == upload);
-        of_it.map(|(_, number)| *number)
+        self.parts.iter().filter(move |part| part.upload == upload).map(|part| part.number)
     }
 
     /// Returns the traffic of a run to a destination.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::file::SourcePath;
 use super::id::{DestinationName, DirectoryName, UploadId};
 use super::record::{Admission, AdmittedFile};
+use super::run::RunRow;
 use super::shown::Shown;
 use super::time::WallTime;
 use super::words::words;
@@ -31,6 +32,16 @@ impl Scope {
             Self::Drop(name) => name == drop,
             Self::Run(of, name) => of == drop && name == run,
             Self::Upload(id) => *id == upload.id,
+        }
+    }
+
+    /// Returns whether a run is meant, and not only uploads of it.
+    pub fn covers_run(&self, run: &RunRow) -> bool {
+        match self {
+            Self::All => true,
+            Self::Drop(name) => *name == run.drop,
+            Self::Run(drop, name) => (drop, name) == (&run.drop, &run.name),
+            Self::Destination(_) | Self::Upload(_) => false,
         }
     }
 }

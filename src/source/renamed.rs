@@ -54,7 +54,7 @@ impl RenamedRuns {
     }
 
     /// Returns the path on disk of a path by first names.
-    pub(super) fn on_disk<'a>(&self, path: &'a SourcePath) -> Cow<'a, SourcePath> {
+    pub(crate) fn on_disk<'a>(&self, path: &'a SourcePath) -> Cow<'a, SourcePath> {
         replaced(path, self.0.iter())
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
+use sha2::{Digest, Sha256};
 
 use super::columns::{COLUMN_COUNT, at};
 use super::process::Process;
@@ -183,7 +184,8 @@ impl Snapshot {
         let care = super::writer::tend::load(&self.connection)?;
         let (size_bytes, wal_bytes) = super::care::sizes(&self.directory);
         let damaged_ledgers = self.read_damaged_ledgers()?;
-        Ok(Database { care, size_bytes, wal_bytes, damaged_ledgers })
+        let id = state_id(&self.directory);
+        Ok(Database { id, care, size_bytes, wal_bytes, damaged_ledgers })
     }
 
     fn list<T>(&self, sql: &str, read: impl FnMut(&Row<'_>) -> Result<T>) -> Result<Vec<T>> {
@@ -345,6 +347,18 @@ impl Snapshot {
         })?;
         attempts.collect()
     }
+}
+
+/// Returns what tells a state directory of this machine from any other, and says neither.
+fn state_id(directory: &Path) -> String {
+    let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
+    let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    let digest = Sha256::new()
+        .chain_update(b"dropferry")
+        .chain_update(machine)
+        .chain_update(directory.as_os_str().as_encoded_bytes())
+        .finalize();
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn open_sql(selection: Selection, most: u32) -> String {

@@ -284,6 +284,33 @@ fn a_line_that_stalls_is_said_with_its_beginning() {
 }
 
 #[test]
+fn what_is_in_flight_of_a_small_file_is_in_its_run_and_in_the_sum() {
+    let mut stage = Stage::new(Options {
+        platforms: &["s3"],
+        network: "inactivity_timeout = \"60s\"",
+        ..Options::default()
+    });
+    let stall = json!([{"operation": "put-object", "times": 0, "action": {"stall": 40_000}}]);
+    stage.tell("faults", &stall.to_string());
+    for name in ["run/a", "run/b", "alone"] {
+        stage.write(name, &noise(1000, 1));
+    }
+    stage.start();
+    let in_flight = |upload: &Value| upload["in_flight_bytes"].as_u64().expect("a number");
+    let status = until("all of them are in flight", || {
+        let status = stage.status();
+        let uploads = status["uploads"].as_array().expect("a list");
+        (uploads.iter().map(in_flight).sum::<u64>() == 3000).then_some(status)
+    });
+    assert_eq!(status["bytes"]["in_flight"], 3000);
+    assert_eq!(status["runs"][0]["destinations"][0]["in_flight_bytes"], 2000);
+    let run = stage.output("status", &["run", "--json"]).stdout;
+    let run: Value = serde_json::from_slice(&run).expect("JSON");
+    assert_eq!(run["bytes"]["in_flight"], 2000);
+    stage.tell("faults", "[]");
+}
+
+#[test]
 fn a_run_is_waited_for_until_it_is_there_needs_someone_or_time_is_up() {
     let mut stage = Stage::new(Options::default());
     stage.write("run1/a", &noise(1 << 20, 1));
@@ -325,6 +352,34 @@ fn a_wait_ends_when_something_of_the_run_needs_a_person() {
     let upload = stage.status()["uploads"][0].clone();
     assert_eq!(upload["reason"]["code"], "source-unreadable");
     assert!(upload["reason"]["cure"].is_string());
+}
+
+#[test]
+fn a_file_is_waited_for_alone_whatever_its_run_needs() {
+    let mut stage = Stage::new(Options::default());
+    for name in ["run/parked", "run/deep/there"] {
+        stage.write(name, b"small");
+    }
+    stage.give_away();
+    let unreadable = fs::Permissions::from_mode(0o000);
+    fs::set_permissions(stage.drop().join("run/parked"), unreadable).expect("set");
+    stage.start();
+    stage.until_count("parked", 1);
+    stage.until_count("completed", 1);
+    for (word, code) in [
+        ("there", 0),
+        ("deep/there", 0),
+        ("lab/run/deep", 0),
+        ("run/parked", 6),
+        ("run", 6),
+        ("ru?", 6),
+        ("to-sevenbridges", 6),
+    ] {
+        let ended = stage.output("wait", &[word, "--timeout", "30s"]);
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(code), "{word}: {said}");
+        assert_eq!(said.contains("1 thing needs someone"), code == 6, "{word}: {said}");
+    }
 }
 
 #[test]

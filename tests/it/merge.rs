@@ -1,10 +1,11 @@
 //! `status --merge`: what several machines said, as one view.
 
 use std::fs;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::stage::{Options, Stage};
+use super::stage::{Options, Stage, until};
 
 fn hours_ago(hours: i64) -> Value {
     let at = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours);
@@ -130,4 +131,60 @@ fn a_file_that_is_no_status_is_named_and_hides_no_machine() {
     assert_eq!(merged["unread"].as_array().map(Vec::len), Some(2));
     let (_, _, said) = merge(&stage, &["seq-07.json", "seq-07.json"], &[]);
     assert!(said.contains("is left out: seq-07 has a newer answer"), "{said}");
+}
+
+#[test]
+fn two_machines_of_one_name_are_both_shown_and_two_answers_of_one_are_not() {
+    let states = [(); 2].map(|()| {
+        let mut stage = Stage::new(Options::default());
+        stage.write("run1/a", b"a");
+        stage.start();
+        stage.until_count("completed", 1);
+        stage
+    });
+    let [stage, other] = &states;
+    let (first, second, mut later) = (stage.status(), other.status(), stage.status());
+    assert_ne!(first["state_id"], second["state_id"]);
+    later["counts"]["completed"] = json!(5);
+    for (name, status) in [("a.json", &first), ("b.json", &second), ("c.json", &later)] {
+        fs::write(stage.path(name), status.to_string()).expect("written");
+    }
+    let (_, text, said) = merge(stage, &["a.json", "b.json", "c.json"], &["--json"]);
+    let merged: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(merged["counts"]["completed"], 6, "the later answer of the first, and the second");
+    let hosts: Vec<_> = merged["hosts"].as_array().expect("a list").iter().collect();
+    let named = |host: &Value, file: &str| {
+        host["host"].as_str().is_some_and(|host| host.ends_with(&format!("{file})")))
+    };
+    assert!(hosts.len() == 2 && named(hosts[0], "b.json") && named(hosts[1], "c.json"), "{text}");
+    assert!(said.contains("a.json is left out: "), "{said}");
+    // Answers of an earlier version do not say of which state they are.
+    let mut bare = [first, second];
+    for (status, name) in bare.iter_mut().zip(["a.json", "b.json"]) {
+        status["state_id"] = Value::Null;
+        fs::write(stage.path(name), status.to_string()).expect("written");
+    }
+    let (_, text, said) = merge(stage, &["a.json", "b.json"], &[]);
+    assert!(text.starts_with("all well: 2 machines\n"), "{text}{said}");
+}
+
+#[test]
+fn an_old_answer_of_a_machine_whose_clock_is_ahead_is_of_a_silent_one() {
+    let mut stage = Stage::new(Options::default());
+    stage.start();
+    until("it runs", || stage.status()["daemon"]["running"].as_bool().filter(|runs| *runs));
+    let mut status = stage.status();
+    status["at"] = hours_ago(-2);
+    let place = stage.path("ahead.json");
+    fs::write(&place, status.to_string()).expect("written");
+    let (code, text, _) = merge(&stage, &["ahead.json"], &["--check"]);
+    assert_eq!((code, text.lines().next()), (Some(0), Some("all well: 1 machine")), "{text}");
+    assert!(text.replace("\n    ", " ").contains("its clock is 2 h 0 min ahead"), "{text}");
+    let file = fs::File::options().write(true).open(&place).expect("opened");
+    let seconds = jiff::Timestamp::now().as_second() - 3600;
+    let then = Duration::from_secs(u64::try_from(seconds).expect("after 1970"));
+    file.set_modified(SystemTime::UNIX_EPOCH + then).expect("set");
+    let (code, text, _) = merge(&stage, &["ahead.json"], &["--check"]);
+    assert_eq!(code, Some(5), "{text}");
+    assert!(text.contains("nothing was heard of the machine for 1 h 0 min"), "{text}");
 }

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
+use super::skipped::skipped_by_machine;
 use super::stage::{Options, Stage};
 
 /// Commands that are mistaken before the first start of a daemon.
@@ -76,6 +77,28 @@ fn doctor_names_who_has_the_port_of_the_page_and_the_zone_that_is_not_known() {
     drop(taken);
     let found = ask();
     assert!(found.contains(&format!("ok    page {address}: it can be taken\n")), "{found}");
+}
+
+/// What another user's program holds open is not to be seen; whose it is, is.
+#[test]
+fn doctor_says_that_another_user_has_the_port_of_the_page_while_the_daemon_runs() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let mut stage = Stage::new(Options { web: address.clone().leak(), ..Options::default() });
+    if !rustix::process::geteuid().is_root() {
+        skipped_by_machine("only root can give a daemon to another user");
+        return;
+    }
+    stage.write("run/a", b"small");
+    stage.give_away();
+    stage.start();
+    stage.until_count("completed", 1);
+    let output = stage.output("doctor", &["--offline"]);
+    let found = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = format!(
+        "fail  page {address}: a program of user root (0) has this address: there is no status page\n"
+    );
+    assert!(found.contains(&line), "{found}");
 }
 
 #[test]

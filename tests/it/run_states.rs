@@ -119,6 +119,10 @@ fn a_run_that_is_renamed_while_it_is_sent_is_one_run_under_its_first_name() {
     name_now(&stage, None);
     rename("run1", "run1_projectY");
     stage.kill();
+    let planned = stage.output("plan", &[]).stdout;
+    let planned = String::from_utf8_lossy(&planned);
+    let line = "lab: run1/a.txt is queued at to-sevenbridges:runs/run1/a.txt: upload ";
+    assert!(planned.contains(line) && !planned.contains('→'), "{planned}");
     stage.start();
     name_now(&stage, Some("run1_projectY"));
     stage.kill();
@@ -146,6 +150,16 @@ fn a_run_that_is_renamed_while_it_is_sent_is_one_run_under_its_first_name() {
                 if is_run { "its directory is called run1_projectY now" } else { "run1/a.txt" };
             assert!(output.status.success() && said.contains(named), "{command} {word}: {said}");
         }
+    }
+    let planned = stage.output("plan", &[]).stdout;
+    let planned = String::from_utf8_lossy(&planned);
+    let line = "run1/a.txt is completed at to-sevenbridges:runs/run1/a.txt: upload ";
+    assert!(planned.contains(line) && !planned.contains('→'), "{planned}");
+    for word in ["run1_projectY", "run1_projectY/a.txt", "run1/a.txt"] {
+        let output = stage.output("verify", &[word, "--content"]);
+        let said = String::from_utf8_lossy(&output.stdout);
+        let line = "lab: run1/a.txt  to-sevenbridges:runs/run1/a.txt  (";
+        assert!(output.status.success() && said.contains(line), "{word}: {said}");
     }
     assert!(names.iter().all(|name| name.as_str().is_some_and(|name| name.starts_with("run1/"))));
     let runs = stage.status()["runs"].as_array().expect("a list").len();

@@ -260,11 +260,11 @@ impl Stage {
             return;
         }
         fs::copy(env!("CARGO_BIN_EXE_dropferry"), self.path("dropferry")).expect("copied");
-        let mut places =
-            vec![self.directory.path().to_owned(), self.path("drop"), self.path("drop/run")];
-        places.extend(walk(self.directory.path()));
-        for place in places {
-            std::os::unix::fs::chown(place, Some(NOBODY), Some(NOBODY)).expect("given away");
+        let is_ours = |place: &&Path| place.starts_with(self.directory.path());
+        for file in walk(self.directory.path()).into_iter().chain([self.path("drop")]) {
+            for place in file.ancestors().take_while(is_ours) {
+                std::os::unix::fs::chown(place, Some(NOBODY), Some(NOBODY)).expect("given away");
+            }
         }
         self.owner = Some(NOBODY);
     }

@@ -206,7 +206,7 @@ fn a_name_of_a_drop_directory_and_of_a_destination_needs_its_sign() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{command}: {said}");
         let why = "lab may be destination lab or drop lab\nhint: write DROP/RUN, more of the path, \
-            DROP/ for a drop directory, or DESTINATION: for a destination";
+            DROP/ for a drop directory, DESTINATION: for a destination, or ID: for an upload";
         assert!(said.contains(why), "{command}: {said}");
     }
     let changed = |word| {
@@ -215,4 +215,32 @@ fn a_name_of_a_drop_directory_and_of_a_destination_needs_its_sign() {
     };
     assert!(changed("lab/").starts_with("drop lab is paused"));
     assert!(changed("lab:").starts_with("destination lab is paused"));
+}
+
+#[test]
+fn a_run_that_is_named_like_something_else_is_listed_beside_it() {
+    let mut stage = Stage::new(Options::default());
+    for path in ["1/a", "to-sevenbridges/b", "lab/c", "run/1"] {
+        stage.write(path, &noise(1000, 3));
+    }
+    stage.start();
+    stage.until_count("completed", 4);
+    for (word, listed) in [
+        ("1", "1 may be lab/1 or upload 1\n"),
+        ("to-sevenbridges", "may be destination to-sevenbridges or lab/to-sevenbridges\n"),
+        ("lab", "lab may be drop lab or lab/lab\n"),
+    ] {
+        for command in ["status", "show", "wait", "verify", "retry"] {
+            let output = stage.output(command, &[word]);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{command} {word}: {said}");
+            assert!(said.contains(listed), "{command} {word}: {said}");
+        }
+    }
+    let count = |word| status_of(&stage, &[word])["counts"]["completed"].clone();
+    for (word, meant) in
+        [("1:", 1), ("lab/1", 1), ("to-sevenbridges:", 4), ("lab/to-sevenbridges", 1), ("lab/", 4)]
+    {
+        assert_eq!(count(word), meant, "{word}");
+    }
 }

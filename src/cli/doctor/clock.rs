@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::lines::Checks;
 use crate::cli::render;
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::model::WallTime;
 use crate::store::snapshot::Status;
 
@@ -45,12 +44,10 @@ pub(super) fn check(status: Option<&Status>, clock: &Clock) -> Checks {
 }
 
 /// The time zone, by which a timetable goes.
-pub(super) fn zone(config: Option<&Config>, clock: &Clock) -> Checks {
+pub(super) fn zone(clock: &Clock) -> Checks {
     let mut checks = Checks::of("clock");
-    let has_timetable = config.is_some_and(|config| !config.transfer.timetable.is_empty());
     match clock.local_shown() {
         Ok(shown) => checks.ok("zone", format!("local time is {shown}")),
-        Err(why) if has_timetable => checks.fail("zone", why, ZONE_CURE),
         Err(why) => checks.warn("zone", why, ZONE_CURE),
     }
     checks

@@ -40,6 +40,7 @@ pub(super) fn to_json(status: &Status) -> Value {
     json!({
         "schema": 2,
         "host": render::host(),
+        "state_id": (!status.database.id.is_empty()).then_some(&status.database.id),
         "at": render::time(Some(status.read_at)),
         "daemon": {
             "running": status.process.is_running,
@@ -127,7 +128,7 @@ fn destination_json(status: &Status, to: &DestinationShown) -> Value {
 
 /// Renders how the database itself is.
 fn database_json(database: &Database) -> Value {
-    let Database { care, size_bytes, wal_bytes, damaged_ledgers } = database;
+    let Database { id: _, care, size_bytes, wal_bytes, damaged_ledgers } = database;
     let verdict = care.verdict.as_ref();
     let damaged = damaged_ledgers
         .iter()
@@ -162,15 +163,9 @@ pub(in crate::cli) fn run_json(status: &Status, run: &RunShown) -> Value {
     let reason = row.reason.as_ref();
     let reason =
         reason.map(|RunReason { code, text }| Reason::new(Code::Run(*code), text.as_str()));
-    let held_by = status.orders.iter().find(|(standing, scope, _)| {
-        *standing == Standing::Paused
-            && match scope {
-                Scope::All => true,
-                Scope::Drop(name) => *name == row.drop,
-                Scope::Run(drop, name) => (drop, name) == (&row.drop, &row.name),
-                Scope::Destination(_) | Scope::Upload(_) => false,
-            }
-    });
+    let mut orders = status.orders.iter();
+    let held_by =
+        orders.find(|(standing, scope, _)| *standing == Standing::Paused && scope.covers_run(row));
     let tallies = run.tallies.iter().map(|tally| tally_json(status, run, tally));
     let disposal = run.disposal.as_ref().map(disposal_json);
     let last_activity = progress::last_activity(status, run);

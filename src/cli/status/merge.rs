@@ -1,7 +1,7 @@
 //! `status --merge`: what `status --json` said on several machines, as one view.
 //!
-//! Each file is the answer of one machine. A machine whose answer is old is silent; a file that is no answer
-//! is named, and hides no other machine.
+//! Each file is the answer of one machine; two machines of one name are told apart. A machine whose answer is old
+//! is silent, whatever its clock says; a file that is no answer is named, and hides no other machine.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,8 +32,12 @@ const LISTS: [&str; 6] = ["attention", "drops", "destinations", "runs", "uploads
 /// What one machine said.
 struct Machine {
     file: PathBuf,
+    /// Its name; with that of its file, where another machine has the same one.
     host: String,
+    /// When it said that: by its clock, but no later than its file was written.
     at: WallTime,
+    /// How far its clock is ahead.
+    ahead: Duration,
     status: Value,
 }
 
@@ -54,6 +58,7 @@ pub(super) fn execute(files: &[PathBuf], as_json: bool, checks: bool) -> anyhow:
             Err(error) => fleet.unread.push((file.clone(), format!("{error:#}"))),
         }
     }
+    fleet.name();
     match as_json {
         true => render::json(&fleet.json())?,
         false => render::sheet(&fleet.sheet(layout::terminal_width()))?,
@@ -84,11 +89,24 @@ impl Machine {
         if !LISTS[..5].iter().all(|list| status[*list].is_array()) {
             bail!("it lacks one of its lists: {}", LISTS[..5].join(", "));
         }
+        let written_at = wall_time(fs::metadata(file)?.modified()?);
         let at = match status["at"].as_str() {
             Some(text) => parse_rfc3339(text).context("its `at` is no time")?,
-            None => wall_time(fs::metadata(file)?.modified()?),
+            None => written_at,
         };
-        Ok(Self { file: file.to_owned(), host, at, status })
+        let ahead = written_at.until(at);
+        Ok(Self { file: file.to_owned(), host, at: at.min(written_at), ahead, status })
+    }
+
+    /// Returns whether this and another answer are of one machine: of one state, or, where a machine does not say of
+    /// which, of one life of a daemon.
+    fn is_same(&self, other: &Self) -> bool {
+        let of = |name: &str| (&self.status[name], &other.status[name]);
+        self.status["host"] == other.status["host"]
+            && match of("state_id") {
+                (Value::String(one), Value::String(other)) => one == other,
+                _ => self.status["daemon"]["started_at"] == other.status["daemon"]["started_at"],
+            }
     }
 
     fn is_running(&self) -> bool {
@@ -103,17 +121,24 @@ impl Machine {
 impl Fleet {
     /// Adds a machine. Of two answers of one machine the newer one counts.
     fn add(&mut self, machine: Machine) {
-        let known = self.machines.iter_mut().find(|known| known.host == machine.host);
-        let Some(known) = known else {
-            self.machines.push(machine);
-            return self.machines.sort_by(|one, other| one.host.cmp(&other.host));
-        };
+        let known = self.machines.iter_mut().find(|known| known.is_same(&machine));
+        let Some(known) = known else { return self.machines.push(machine) };
         let older = match known.at < machine.at {
             true => std::mem::replace(known, machine),
             false => machine,
         };
         let file = older.file.display().to_string();
         render::talk(&format!("{} is left out: {} has a newer answer", Shown(&file), older.host));
+    }
+
+    /// Tells machines of one name apart by their files, and sorts them.
+    fn name(&mut self) {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        self.machines.iter().for_each(|m| *counts.entry(m.host.clone()).or_insert(0) += 1);
+        for machine in self.machines.iter_mut().filter(|machine| counts[&machine.host] > 1) {
+            machine.host = format!("{} ({})", machine.host, machine.file.display());
+        }
+        self.machines.sort_by(|one, other| one.host.cmp(&other.host));
     }
 
     fn silent_since(&self, machine: &Machine) -> Option<WallTime> {
@@ -262,7 +287,13 @@ impl Fleet {
             let there = render::percent(bytes("accepted"), bytes("total"));
             let total = render::bytes(bytes("total"));
             let host = layout::padded(&Shown(&machine.host).to_string(), widest.unwrap_or(0));
-            sheet.say(tone, 2, &format!("{host}  {state}; {there} of {total} there{rate}"));
+            let ahead = match machine.ahead > SILENT_AFTER {
+                true => {
+                    format!("; its clock is {} ahead", render::duration(machine.ahead.as_secs()))
+                }
+                false => String::new(),
+            };
+            sheet.say(tone, 2, &format!("{host}  {state}; {there} of {total} there{rate}{ahead}"));
         }
     }
 

@@ -1,17 +1,33 @@
 //! Reads a source again, and compares it with the parts that were sent.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::{FileVerdict, JudgedFile, sent_mark};
-use crate::config::Config;
-use crate::model::{ByteCount, Failure, FailureKind, Fingerprint, PartSize};
-use crate::source::{DirectoryRoot, MEMORY_PER_PART, PartReader, SourceFile};
-use crate::store::snapshot::Detail;
+use crate::config::{Config, Drop};
+use crate::daemon::read_by_first_names;
+use crate::model::{ByteCount, DirectoryName, Failure, FailureKind, Fingerprint, PartSize};
+use crate::source::{DirectoryRoot, Filter, MEMORY_PER_PART, PartReader, SourceFile};
+use crate::store::snapshot::{Detail, Snapshot};
 
-pub(super) fn compare(config: &Config, detail: &Detail) -> JudgedFile {
-    match read(config, detail) {
+/// Drop directories, each as the daemon reads it.
+pub(super) type Roots = BTreeMap<DirectoryName, Arc<DirectoryRoot>>;
+
+/// Reads of each drop directory which of its runs have another name now.
+pub(super) fn roots(config: &Config, rows: &Snapshot) -> anyhow::Result<Roots> {
+    let root = |drop: &Drop| {
+        let (name, filter) = (drop.settings.name.clone(), Filter::new(&drop.source)?);
+        let root = DirectoryRoot::at(&drop.source.directory);
+        read_by_first_names(rows, &name, &root, &filter)?;
+        Ok((name, Arc::new(root)))
+    };
+    config.drops.iter().map(root).collect()
+}
+
+pub(super) fn compare(roots: &Roots, detail: &Detail) -> JudgedFile {
+    match read(roots, detail) {
         Ok(judged) => judged,
         Err(failure) if failure.kind == FailureKind::SourceGone => {
             (FileVerdict::Unknown, "the source is not there any more".into())
@@ -20,14 +36,13 @@ pub(super) fn compare(config: &Config, detail: &Detail) -> JudgedFile {
     }
 }
 
-fn read(config: &Config, detail: &Detail) -> Result<JudgedFile, Failure> {
+fn read(roots: &Roots, detail: &Detail) -> Result<JudgedFile, Failure> {
     let admission = &detail.upload.admission;
-    let drop = config.drops.iter().find(|drop| drop.settings.name == admission.file.drop);
-    let Some(drop) = drop else {
+    let Some(root) = roots.get(&admission.file.drop) else {
         return Ok((FileVerdict::Unknown, "its drop is not in the configuration".into()));
     };
-    let root = drop.source.directory.clone();
-    let place = root.join(admission.file.path.as_path());
+    let renamed = root.renamed();
+    let place = root.path().join(renamed.on_disk(&admission.file.path).as_path());
     let meta = std::fs::metadata(&place).map_err(|error| {
         let is_gone = error.kind() == std::io::ErrorKind::NotFound;
         let kind = if is_gone { FailureKind::SourceGone } else { FailureKind::SourceUnreadable };
@@ -42,7 +57,7 @@ fn read(config: &Config, detail: &Detail) -> Result<JudgedFile, Failure> {
     let mtime_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
     let (device, inode, size) = (meta.dev(), meta.ino(), ByteCount(meta.len()));
     let fingerprint = Fingerprint { device, inode, size, mtime_ns, ctime_ns: None };
-    let root = Arc::new(DirectoryRoot::at(root));
+    let root = Arc::clone(root);
     hold(
         detail,
         &SourceFile { root, path: admission.file.path.clone(), fingerprint, provenance: None },

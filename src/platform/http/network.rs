@@ -4,7 +4,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use hyper_util::client::proxy::matcher::Matcher;
+use reqwest::header::HeaderValue;
 use reqwest::{NoProxy, Proxy, Url};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -28,15 +31,17 @@ const PROXY_ANSWER_MAX: u64 = 8 * 1024;
 #[derive(Debug)]
 pub(crate) struct Proxies {
     matcher: Matcher,
-    has_login: bool,
+    /// The configured user and password.
+    login: Option<HeaderValue>,
 }
 
-/// A proxy on the way of a request, without its user and password.
+/// A proxy on the way of a request.
 #[derive(Debug, Clone)]
 pub(super) struct ProxyPlace {
     host: String,
     port: u16,
-    has_login: bool,
+    /// As a header; it is sensitive, so never printed.
+    login: Option<HeaderValue>,
     /// It is spoken to in TLS itself.
     is_secure: bool,
 }
@@ -51,7 +56,14 @@ impl Proxies {
             }
             None => Matcher::from_env(),
         };
-        Self { matcher, has_login: settings.proxy_credential.is_some() }
+        let login = login(settings).ok().flatten();
+        let login = login.and_then(|(user, password)| {
+            let login = BASE64_STANDARD.encode(format!("{user}:{password}"));
+            let mut header = HeaderValue::try_from(format!("Basic {login}")).ok()?;
+            header.set_sensitive(true);
+            Some(header)
+        });
+        Self { matcher, login }
     }
 
     /// Returns the proxy by which an address is asked.
@@ -64,7 +76,7 @@ impl Proxies {
         Some(ProxyPlace {
             host: found.uri().host()?.to_owned(),
             port: found.uri().port_u16().unwrap_or(if is_secure { 443 } else { 80 }),
-            has_login: self.has_login || found.basic_auth().is_some(),
+            login: self.login.as_ref().or(found.basic_auth()).cloned(),
             is_secure,
         })
     }
@@ -109,22 +121,28 @@ pub(super) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
     let mut proxy = Proxy::all(address).map_err(|error| {
         format!("the proxy cannot be used: {}", root_cause(&error.without_url()))
     })?;
-    if let Some(file) = &settings.proxy_credential {
-        let unusable = |why: &str| format!("{} cannot be used: {why}", file.display());
-        // Who may read what systemd hands over is systemd's to say.
-        let is_private = std::env::var_os("CREDENTIALS_DIRECTORY")
-            .is_none_or(|directory| !file.starts_with(directory));
-        let text = read_secret(file, is_private).map_err(|error| unusable(&error.to_string()))?;
-        let login = text.trim_end_matches(['\r', '\n']);
-        let (user, password) = login
-            .split_once(':')
-            .filter(|(user, _)| !user.is_empty() && !login.contains(char::is_control))
-            .ok_or_else(|| unusable("one line USER:PASSWORD is expected"))?;
-        register_secret(password);
-        proxy = proxy.basic_auth(user, password);
+    if let Some((user, password)) = login(settings)? {
+        proxy = proxy.basic_auth(&user, &password);
     }
     let exceptions = settings.no_proxy.as_deref().map(NoProxy::from_string);
     Ok(Some(proxy.no_proxy(exceptions.unwrap_or_else(NoProxy::from_env))))
+}
+
+/// Returns the user and the password that are configured for the proxy.
+fn login(settings: &Settings) -> Result<Option<(String, String)>, String> {
+    let Some(file) = &settings.proxy_credential else { return Ok(None) };
+    let unusable = |why: &str| format!("{} cannot be used: {why}", file.display());
+    // Who may read what systemd hands over is systemd's to say.
+    let is_private = std::env::var_os("CREDENTIALS_DIRECTORY")
+        .is_none_or(|directory| !file.starts_with(directory));
+    let text = read_secret(file, is_private).map_err(|error| unusable(&error.to_string()))?;
+    let login = text.trim_end_matches(['\r', '\n']);
+    let (user, password) = login
+        .split_once(':')
+        .filter(|(user, _)| !user.is_empty() && !login.contains(char::is_control))
+        .ok_or_else(|| unusable("one line USER:PASSWORD is expected"))?;
+    register_secret(password);
+    Ok(Some((user.to_owned(), password.to_owned())))
 }
 
 pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -237,7 +255,7 @@ pub(super) async fn explained(failure: Failure, host: &str, proxy: Option<&Proxy
              through by its address or by Basic, or run a proxy such as cntlm on this machine",
             schemes.join(" and ")
         )
-    } else if proxy.has_login {
+    } else if proxy.login.is_some() {
         format!("the proxy {place} refuses the user and the password that it is given")
     } else {
         format!("{}: set [network] proxy_credential", failure.message)
@@ -245,7 +263,7 @@ pub(super) async fn explained(failure: Failure, host: &str, proxy: Option<&Proxy
     Failure { message, ..failure }
 }
 
-/// What a proxy says to one without a login.
+/// What a proxy says to one that asks for a tunnel.
 #[derive(Debug, Default)]
 struct ProxyAnswer {
     /// Its status, with its words.
@@ -254,14 +272,18 @@ struct ProxyAnswer {
     schemes: Vec<String>,
 }
 
-/// Asks a proxy for a tunnel without a login.
+/// Asks a proxy for a tunnel, as requests do.
 async fn ask_proxy(proxy: &ProxyPlace, host: &str) -> Option<ProxyAnswer> {
     if proxy.is_secure {
         return None;
     }
     let mut stream = TcpStream::connect((proxy.host.as_str(), proxy.port)).await.ok()?;
-    let request = format!("CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut request = format!("CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n").into_bytes();
+    if let Some(login) = &proxy.login {
+        request.extend([b"Proxy-Authorization: ", login.as_bytes(), b"\r\n"].concat());
+    }
+    request.extend(b"\r\n");
+    stream.write_all(&request).await.ok()?;
     let (mut answer, mut stream) = (Vec::<u8>::new(), stream.take(PROXY_ANSWER_MAX));
     while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
         if stream.read_buf(&mut answer).await.ok()? == 0 {

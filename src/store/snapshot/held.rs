@@ -1,7 +1,7 @@
 //! Uploads that wait although no row of theirs says so: their destination takes no calls, their drop
 //! directory cannot be read, an operator paused them, nothing may be sent at this hour.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rusqlite::types::Value;
@@ -10,9 +10,10 @@ use super::selection::SUMS;
 use super::shown::{DestinationShown, Status, Tally, UploadShown, Wait};
 use super::{Result, Snapshot, read_tally};
 use crate::model::{
-    Code, Hold, Live, LivePause, NoticeKind, Scope, Stage, Standing, UploadId, WaitCode, WallTime,
+    ByteCount, Code, Hold, Live, LivePause, NoticeKind, Scope, Stage, Standing, UploadId, WaitCode,
+    WallTime,
 };
-use crate::store::rows::IS_OPEN;
+use crate::store::rows::{self, IS_OPEN};
 
 /// A call that is due sooner is no wait.
 const SHORT_WAIT: Duration = Duration::from_secs(5);
@@ -130,8 +131,11 @@ impl Snapshot {
     pub(super) fn note_held(&self, status: &mut Status) -> Result<()> {
         let held = HeldBy::list(status);
         let live = status.process.live.as_ref();
-        let in_flight: BTreeSet<_> =
-            live.iter().flat_map(|live| &live.parts).map(|(id, _)| *id).collect();
+        let mut in_flight: BTreeMap<UploadId, u64> = BTreeMap::new();
+        for part in live.iter().flat_map(|live| &live.parts) {
+            // A file is on its way before its first byte is.
+            *in_flight.entry(part.upload).or_insert(0) += part.sent.0.max(1);
+        }
         for upload in &mut status.uploads {
             upload.note_held(&held);
             upload.note_in_flight(&in_flight);
@@ -152,11 +156,24 @@ impl Snapshot {
             waiting.iter().for_each(|held| recount(&mut status.counts.tallies, held, "waiting"));
         }
         if !in_flight.is_empty() {
-            let ids: Vec<_> = in_flight.iter().map(ToString::to_string).collect();
+            let ids: Vec<_> = in_flight.keys().map(ToString::to_string).collect();
             let ids = ids.join(", ");
             let is_sent = format!("stage = 'queued' AND id IN ({ids}) AND NOT ({is_held})");
-            let sent = tallies(&is_sent, parameters)?;
+            let sent = tallies(&is_sent, Vec::clone(&parameters))?;
             sent.iter().for_each(|sent| recount(&mut status.counts.tallies, sent, "sending"));
+            let sql = format!(
+                "SELECT id, bytes_in_flight FROM uploads \
+                WHERE {IS_OPEN} AND hold = 'none' AND {is_sent} AND {}",
+                self.selection.of_uploads()
+            );
+            let more = self.rows_of(&sql, rusqlite::params_from_iter(parameters), |row| {
+                let (id, known) = (UploadId(row.get(0)?), rows::unsigned_at(row, 1)?);
+                Ok(in_flight.get(&id).map_or(0, |sent| sent.saturating_sub(known)))
+            })?;
+            let mut tallies = status.counts.tallies.iter_mut();
+            if let Some(sending) = tallies.find(|tally| tally.state == "sending") {
+                sending.bytes_in_flight += more.iter().sum::<u64>();
+            }
         }
         Ok(())
     }
@@ -188,10 +205,13 @@ impl UploadShown {
         self.waits_for = holds.map(|held| held.wait.clone());
     }
 
-    /// Nothing is recorded of a small file before all of it is there.
-    fn note_in_flight(&mut self, in_flight: &BTreeSet<UploadId>) {
-        if self.state.stage == Stage::Queued && in_flight.contains(&self.admission.id) {
-            self.state.wire.in_flight = self.admission.file.fingerprint.size;
+    /// Its row has what was in flight a second ago, and nothing of a file that is sent in less.
+    fn note_in_flight(&mut self, in_flight: &BTreeMap<UploadId, u64>) {
+        if let Some(sent) = in_flight.get(&self.admission.id)
+            && self.state.stage == Stage::Queued
+        {
+            let size = self.admission.file.fingerprint.size;
+            self.state.wire.in_flight = self.state.wire.in_flight.max(ByteCount(*sent)).min(size);
         }
     }
 }

@@ -74,6 +74,8 @@ pub struct FileCounts {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Database {
+    /// Of which machine it is, and where it is there.
+    pub id: String,
     /// Its last copy and its last check.
     pub care: Cared,
     pub size_bytes: u64,

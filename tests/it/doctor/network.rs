@@ -143,6 +143,51 @@ fn a_proxy_that_wants_to_know_who_asks_is_told() {
     );
 }
 
+/// A proxy that knows us and lets us nowhere is asked with the login: without it, it would ask for one.
+#[test]
+fn a_proxy_that_knows_the_login_is_quoted_with_why_it_refuses() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().filter_map(Result::ok) {
+            let mut reader = BufReader::new(stream);
+            let (mut line, mut knows_login) = (String::new(), false);
+            while reader.read_line(&mut line).is_ok_and(|count| count > 2) {
+                // lab:secret
+                knows_login |= line
+                    .trim_end()
+                    .eq_ignore_ascii_case("Proxy-Authorization: Basic bGFiOnNlY3JldA==");
+                line.clear();
+            }
+            let status = match knows_login {
+                true => "403 Not on the list",
+                false => "407 Who asks?\r\nProxy-Authenticate: Basic realm=\"lab\"",
+            };
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+            reader.get_mut().write_all(answer.as_bytes()).ok();
+        }
+    });
+    let proxy =
+        format!("proxy = \"http://{address}\"\nproxy_credential = {{ file = \"proxy.pass\" }}");
+    let stage = Stage::new(Options::default());
+    let config = std::fs::read_to_string(stage.path("config.toml")).expect("read");
+    let config = config.replace("[network]", &format!("[network]\n{proxy}"));
+    std::fs::write(stage.path("config.toml"), config).expect("written");
+    std::fs::write(stage.path("proxy.pass"), "lab:secret\n").expect("written");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(stage.path("proxy.pass"), private).expect("set");
+    add_destination(&stage, "https://far.invalid");
+    let why =
+        "lets nothing through to far.invalid (403 Not on the list): have that host allowed there";
+    let found = doctor(&stage, &[]);
+    found.assert_code(1);
+    found.assert_says(("destination", "fail"), why, "have it let this");
+    let output = stage.output("check-config", &["--online"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains(why), "{said}");
+    assert!(!said.contains("secret") && !said.contains("bGFi"), "{said}");
+}
+
 #[test]
 fn a_far_side_that_says_nothing_does_not_hold_the_report_back() {
     let stage = Stage::new(Options::default());
