@@ -1,17 +1,17 @@
-//! The control socket: what an operator may ask of the running daemon, and what it answers.
+//! The control socket: requests of operators to the running daemon, and its answers.
 //!
-//! *Owns* the words of the protocol, the socket's file and both ends of a conversation. One request is
-//! one line of JSON, answered by one line; a connection may hold several, one after the other. Files
-//! that are handed in come with open descriptors, in the same message as their request.
-//! *Promises*: the file has mode 0660 from its first moment, takes the place of nothing but a socket
-//! that a daemon of the same user left behind, and is made again when it was removed; a peer's user is
-//! asked of the kernel, and one who could only have come in because the file was opened to everybody
-//! is refused; lines, lists and descriptors are bounded, and so is the time that a peer may take to
-//! send a line or to read an answer. *Never* carries a secret, and never takes a path alone as a
-//! reason to read a file: the daemon may read more than the peer.
+//! *Owns* the protocol, the socket's file and both ends of a connection. One request is one line of
+//! JSON, answered by one line; a connection may carry several, one after the other. Files that are
+//! handed in come as open descriptors, in the same message as their request. *Promises*: the file
+//! has mode 0660 from its creation, replaces only a socket that a daemon of the same user left
+//! behind, and is created again when it was removed; the kernel reports a peer's user, and a user
+//! who could only connect because the file was opened to everybody is refused; lines, lists and
+//! descriptors are limited, and so is the time in which a peer must send a line or read an answer.
+//! *Never* carries a secret, and never accepts a path alone as permission to read a file: the
+//! daemon may have more rights than the peer.
 //!
-//! What is changed is committed before it is answered. *At a crash* the file stays behind; the next
-//! daemon, which holds the lock of the state, takes its place.
+//! A change is committed before it is answered. *After a crash* the file remains; the next daemon,
+//! which holds the lock of the state, replaces it.
 
 mod client;
 mod listener;
@@ -34,12 +34,12 @@ pub(crate) use place::check_place;
 pub(crate) use users::{LocalUser, user_shown};
 pub(crate) use wire::Descriptors;
 
-/// Files in one request, each with its descriptor. Sixteen conversations at once take no more
+/// Limit of files in one request, each with its descriptor. Sixteen connections at once use no more
 /// descriptors than a daemon with the smallest usual limit has to spare.
 pub(crate) const FILES_MAX: usize = 16;
-/// Things that one order names.
+/// Limit of scopes in one order.
 pub(crate) const SCOPES_MAX: usize = 1000;
-/// The longest request: so many things with paths of usual length fit.
+/// Limit of a request's length: enough for that many scopes with paths of usual length.
 const REQUEST_MAX: usize = 1024 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,52 +49,52 @@ pub enum ControlRequest {
         verb: Verb,
         of: Vec<Scope>,
     },
-    /// Close a run although its markers or listed files have not come.
+    /// Close a run although its markers or listed files are missing.
     Close {
         drop: DirectoryName,
         run: SourcePath,
     },
-    /// Send to a destination's target what its former targets hold.
+    /// Send the files at a destination's former targets to its current target.
     Resend {
         to: String,
     },
     /// Send these files once. Each comes with a descriptor that the peer opened for reading, in the
-    /// same order: the proof that the peer may read what the daemon is to send.
+    /// same order: the proof that the peer may read the file.
     Upload {
-        /// Absolute paths, as bytes: not every name is text.
+        /// Absolute paths, as bytes: names need not be UTF-8.
         paths: Vec<Vec<u8>>,
-        /// The directory below which their names at the destination begin; each file's own directory
-        /// when there is none.
+        /// The directory to which their names at the destination are relative; each file's own
+        /// directory when there is none.
         #[serde(default)]
         below: Option<Vec<u8>>,
         to: String,
     },
-    /// Say or change how fast is sent.
+    /// Report or set the bandwidth.
     Bandwidth {
-        /// What holds instead of what is configured; nothing changes nothing.
+        /// The rate to use instead of the configured one; `None` only reports.
         set: Option<RateOrder>,
     },
-    /// Say what only the running daemon knows.
+    /// Report what only the running daemon knows.
     Live,
-    /// Say or change which lines are logged.
+    /// Report or set the log level.
     LogLevel {
-        /// The level; nothing changes nothing.
+        /// The level; `None` only reports.
         set: Option<String>,
     },
 }
 
-/// How fast is to be sent.
+/// An ordered bandwidth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RateOrder {
     Configured,
     Unlimited,
-    /// So many bytes a second; zero stops.
+    /// Bytes per second; zero stops.
     BytesPerSecond(u64),
 }
 
 impl ControlRequest {
-    /// Says what of a request is more than one may hold.
+    /// Describes which limit a request exceeds.
     fn excess(&self) -> Option<String> {
         match self {
             Self::Order { of, .. } => {
@@ -121,7 +121,7 @@ impl ControlRequest {
 pub enum Reply {
     /// It was done, and is committed.
     Changed(Vec<OrderChange>),
-    /// What became of files that were handed in.
+    /// The results of handed-in files.
     HandedIn {
         /// Each file's upload.
         uploads: Vec<Handed>,
@@ -129,12 +129,12 @@ pub enum Reply {
         left_out: Vec<(String, String)>,
     },
     Bandwidth {
-        /// Bytes a second; none is unlimited.
+        /// Bytes per second; `None` is unlimited.
         bytes_per_second: Option<u64>,
-        /// An order holds, and not what is configured.
+        /// An ordered rate is in force, not the configured one.
         is_ordered: bool,
     },
-    /// What former targets hold is sent again.
+    /// The files at former targets are sent again.
     Resending,
     /// The run is closed.
     Closed(ClosedByHand),
@@ -148,16 +148,16 @@ pub enum Reply {
 pub struct Handed {
     /// Its path, for people.
     pub path: String,
-    /// Its upload; none when this version was handed in for the destination before.
+    /// Its upload; `None` when this version was handed in for the destination before.
     pub upload: Option<i64>,
 }
 
-/// A request on its way to the daemon's loop.
+/// A request to the daemon's loop.
 #[derive(Debug)]
 pub(crate) struct ReceivedRequest {
     pub request: ControlRequest,
     pub descriptors: Descriptors,
-    /// Who asks: a user's number.
+    /// The peer's user id.
     pub user: u32,
     pub answer: oneshot::Sender<Reply>,
 }
@@ -165,20 +165,20 @@ pub(crate) struct ReceivedRequest {
 /// Why there is no socket, or no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody listens, for no daemon runs.
+    /// Nothing listens, because no daemon runs.
     #[error("no daemon listens at {}", path.display())]
     NotRunning { path: PathBuf },
-    /// Nobody listens, although a daemon runs.
+    /// Nothing listens, although a daemon runs.
     #[error("a daemon runs, but its control socket {} is not there", path.display())]
     SocketGone { path: PathBuf },
-    /// The socket's file may not be used, or cannot be made.
+    /// The socket's file may not be used, or cannot be created.
     #[error("the control socket {} cannot be used", path.display())]
     Unusable {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    /// The answer is none.
+    /// The answer is invalid or missing.
     #[error("the daemon at {} gave no answer that can be understood: {why}", path.display())]
     NoAnswer { path: PathBuf, why: String },
 }

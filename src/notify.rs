@@ -1,18 +1,18 @@
-//! The ways in which people are told: takes one notice, and says whether it arrived.
+//! The channels that notify people: each sends one notice, and returns whether it was accepted.
 //!
-//! *Owns* nothing: what is to be told, when, and how often is the engine's; rows are the store's. One
-//! file for each channel, one variant of [`Sender`]. *Promises*: a notice that was answered with `Ok`
-//! was taken; anything else is a failure with a reason, within a bounded time. *Never* retries.
+//! *Owns* nothing: the engine decides what to send, when, and how often; the store has the rows.
+//! One file for each channel, one variant of [`Sender`]. *Promises*: a notice answered with `Ok`
+//! was accepted; anything else is a failure with a reason, within a bounded time. *Never* retries.
 //!
-//! The kind of a failure says what the engine makes of it: `BadRequest` is of this notice alone, for its
-//! receiver calls it wrong; `LocalFault` is a program's refusal; all others are of the way there, and
-//! are never a reason to give up.
+//! The kind of a failure decides what the engine does: `BadRequest` concerns this notice alone,
+//! because its receiver rejects it; `LocalFault` is a program's refusal; all others concern the
+//! connection, and are never a reason to give up.
 //!
-//! Addresses of webhooks and passwords are read from their files at each use. HTTP is spoken by whoever
-//! implements [`Carrier`].
+//! Webhook addresses and passwords are read from their files at each use. An implementation of
+//! [`Carrier`] performs HTTP.
 //!
-//! *At a crash* after a channel took a notice and before its row is marked, it is sent again: the same
-//! content with the same id, by which the receiver can tell.
+//! *After a crash* between a channel's acceptance and the row, the notice is sent again: the same
+//! content with the same id, by which the receiver can recognise it.
 
 mod body;
 pub(crate) mod command;
@@ -31,18 +31,18 @@ use std::time::Duration;
 
 use crate::model::{Failure, Notice, WallTime};
 
-/// A channel with what it needs.
+/// A channel with its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sender {
-    /// A program is run.
+    /// Runs a program.
     Command(command::Settings),
-    /// An address is posted to.
+    /// Posts to an address.
     Webhook(webhook::Settings),
     Mail(mail::Settings),
 }
 
 impl Sender {
-    /// Returns the files that hold what it must not show.
+    /// Returns the files with secrets that must not be shown.
     pub fn secret_files(&self) -> Vec<&Path> {
         match self {
             Self::Command(_) => Vec::new(),
@@ -55,19 +55,19 @@ impl Sender {
     }
 }
 
-/// A call to an address of the operator's own.
+/// A request to an address of the operator's own.
 #[derive(Debug)]
 pub struct Parcel<'a> {
     pub address: &'a str,
     pub headers: Vec<(&'static str, String)>,
-    /// What is posted; without it the address is merely asked for.
+    /// The body to post; without it the request is a GET.
     pub body: Option<String>,
 }
 
 #[derive(Debug, Clone)]
 pub struct ChannelAnswer {
     pub status: u16,
-    /// How long to wait, when that is said.
+    /// How long to wait, when the answer gives it.
     pub retry_after: Option<Duration>,
     pub text: String,
 }
@@ -75,23 +75,23 @@ pub struct ChannelAnswer {
 pub(crate) type Carried<'a> =
     Pin<Box<dyn Future<Output = Result<ChannelAnswer, Failure>> + Send + 'a>>;
 
-/// Makes a call by the daemon's rules for the network: proxy, certificates, time-outs, no redirects.
+/// Sends requests by the daemon's network settings: proxy, certificates, time-outs, no redirects.
 pub trait Carrier: Send + Sync {
-    /// Makes one call, once.
+    /// Sends one request, once.
     fn carry<'a>(&'a self, parcel: Parcel<'a>) -> Carried<'a>;
 }
 
-/// What channels are handed for one try.
+/// What a channel needs for one attempt.
 #[derive(Clone, Copy)]
 pub struct Means<'a> {
     pub carrier: &'a dyn Carrier,
     pub at: WallTime,
-    /// Is told every secret before it is used, so that no log shows it.
+    /// Receives every secret before it is used, so that no log shows it.
     pub keep: fn(&str),
 }
 
 impl Sender {
-    /// Sends a notice, once, and returns what its receiver answered.
+    /// Sends a notice once, and returns its receiver's answer.
     pub async fn send(&self, notice: &Notice, means: Means<'_>) -> Result<String, Failure> {
         match self {
             Self::Command(settings) => command::send(settings, notice).await,
@@ -100,8 +100,8 @@ impl Sender {
         }
     }
 
-    /// Asks whether its receiver is there, and sends nothing; returns how it shows. A program is not run:
-    /// that it can be is checked with the configuration.
+    /// Checks that its receiver is there, without sending a notice; returns the evidence. A program
+    /// is not run: that it can be run is checked with the configuration.
     pub async fn probe(&self, means: Means<'_>) -> Result<String, Failure> {
         match self {
             Self::Command(_) => Ok("its program is there".to_owned()),

@@ -1,11 +1,11 @@
-//! Receipts: lines of ledgers, which prove uploads.
+//! Receipts: ledger lines that prove uploads.
 //!
-//! One append-only ledger for each run; files that are their own runs share one for each month. `line.rs`
-//! says what a line says, `ledger.rs` how lines are chained and checked, `place.rs` what ledgers are called,
-//! `append.rs` how lines become durable, `sentinel.rs` what is sent to say that a run is complete.
+//! One append-only ledger for each run; files that are their own runs share one for each month.
+//! `line.rs` defines the content of lines, `ledger.rs` their chain and its check, `place.rs` the names
+//! of ledgers, `append.rs` their durability, `sentinel.rs` the file that reports a complete run.
 //!
-//! *Promises*: a line that was answered is durable, and its place and digest are what its row keeps. *At a
-//! crash* see `append.rs`.
+//! *Promises*: an answered line is durable, and its row keeps its position and digest. *At a crash*
+//! see `append.rs`.
 
 mod append;
 mod audit;
@@ -24,12 +24,12 @@ pub(crate) use audit::{LedgerVerdict, audit};
 
 use crate::model::{LineRef, RunRow, WallTime};
 
-/// Returns a moment as RFC 3339 in UTC, or the start of time when it cannot be written so.
+/// Formats a time as RFC 3339 in UTC; the Unix epoch if it cannot be represented.
 pub(crate) fn rfc3339(at: WallTime) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(at.0)).unwrap_or_default().to_string()
 }
 
-/// Reads a moment as RFC 3339 has it.
+/// Parses a time in RFC 3339.
 pub(crate) fn parse_rfc3339(text: &str) -> Option<WallTime> {
     let at = text.parse::<jiff::Timestamp>().ok()?;
     i64::try_from(at.as_nanosecond()).ok().map(WallTime)
@@ -39,7 +39,7 @@ pub fn directory(state: &Path) -> PathBuf {
     state.join("receipts")
 }
 
-/// Opens a ledger for reading. A pipe in its place would be waited for.
+/// Opens a ledger for reading. Does not wait for a pipe in its place.
 ///
 /// # Errors
 /// `NotFound` when it is not there, `InvalidData` when it is no file.
@@ -53,7 +53,7 @@ pub(crate) fn open(ledger: &Path) -> io::Result<File> {
 /// Reads the line that a row names.
 ///
 /// # Errors
-/// When it is not there, or is not the one that was written.
+/// When it is missing, or differs from the one that was written.
 pub(crate) fn read(state: &Path, line: &LineRef) -> Result<ledger::LedgerLine, LineFault> {
     append::read_line(state, line)
 }
@@ -64,13 +64,13 @@ pub fn check(state: &Path, line: Option<&LineRef>) -> Result<(), LineFault> {
     read(state, line.ok_or_else(none)?).map(|_| ())
 }
 
-/// Returns what is wrong with the line that says that a run is complete, in words.
+/// Describes what is wrong with the line that completes a run.
 pub(crate) fn run_damage(state: &Path, run: &RunRow) -> Option<String> {
     let damage = check(state, Some(run.completion.receipt.as_ref()?)).err()?;
     Some(format!("the receipt of {} {damage}", run.name))
 }
 
-/// Makes a directory and those above it, each known to the disk before the next is relied on.
+/// Creates a directory and its parents, each durable before the next.
 fn make_durable(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());

@@ -1,20 +1,20 @@
 //! The store: the rows, which are the only state.
 //!
 //! *Owns* `STATE/dropferry.db` and its lock. One writer thread holds the one read-write connection;
-//! everybody else sends it [`Record`]s through [`Store::submit`] and is answered after the commit.
-//! Readers open a [`snapshot::Snapshot`], while the daemon runs or while it is down. [`care`] copies
+//! all other modules send it [`Record`]s through [`Store::submit`] and are answered after the
+//! commit. Readers open a [`snapshot::Snapshot`], whether the daemon runs or not. [`care`] copies
 //! and checks the file.
 //!
-//! *Promises*: what was answered with `Ok` survives a power cut (WAL, `synchronous=FULL`); records
-//! are applied in the order of submission; those of one submission in one transaction; every fact
-//! about an upload goes through the law in `model/upload.rs`, and `CHECK`s repeat it.
+//! *Promises*: a submission that was answered with `Ok` survives a power cut (WAL, `synchronous=FULL`);
+//! records are applied in the order of submission, those of one submission in one transaction; every
+//! fact about an upload goes through the law in `model/upload.rs`, and `CHECK`s repeat it.
 //!
-//! *Never*: deletes or repairs a database; retries a commit that the disk failed. That poisons the
-//! store: every waiter gets the error, nothing more is written, and the process must end, for what
-//! it remembers may be more than what is on disk. A record that is refused for its own values is no such
-//! failure: its upload is parked, and the submission's answer names it.
+//! *Never*: deletes or repairs a database; retries a commit that the disk failed. Such a failure
+//! poisons the store: every waiter gets the error, nothing more is written, and the process must
+//! end, because its memory may be ahead of the disk. A record that is refused for its own values is
+//! no such failure: its upload is parked, and the submission's answer names it.
 //!
-//! *At a crash* the WAL has every answered transaction whole and no other; the next start reads it.
+//! *At a crash* the WAL holds every answered transaction completely and no other; the next start reads it.
 
 pub(crate) mod care;
 mod columns;
@@ -42,20 +42,20 @@ pub(crate) fn is_in_use(directory: &Path) -> bool {
 
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The state directory; made when missing.
+    /// The state directory; created when missing.
     pub directory: PathBuf,
-    /// It is begun without a database, although receipts or copies of one are there.
+    /// Start without a database, although receipts or copies of one are there.
     pub is_new: bool,
 }
 
-/// Checks what is known of a state directory before anything is opened in it: who may write there,
-/// what is under the store's names, whether its database was lost.
+/// Checks a state directory before anything in it is opened: who may write there, the kinds of its
+/// files, whether its database was lost.
 pub(crate) fn check(path: &Path) -> Result<(), Error> {
     directory::check(path)?;
     directory::lack(path).map_or(Ok(()), |lack| directory::refuse_loss(path, lack))
 }
 
-/// Who runs on this state, for `status`.
+/// The daemon that runs on this state, for `status`.
 #[derive(Debug, Clone)]
 pub struct Runner {
     pub pid: u32,
@@ -63,22 +63,22 @@ pub struct Runner {
     pub started_at: WallTime,
 }
 
-/// What was stored when the store was opened. [`rest::Rest`] reads the uploads that are merely queued, so
-/// that they are never all in memory in full.
+/// What was loaded when the store was opened. [`rest::Rest`] reads the queued uploads in portions,
+/// so that they are never all in memory in full.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// What the engine starts from.
+    /// The engine's initial state.
     pub state: StoredState,
-    /// The rate that was ordered: bytes a second, none is unlimited.
+    /// The ordered bandwidth in bytes per second; inner `None` for unlimited.
     pub bandwidth: Option<Option<u64>>,
     pub care: care::Cared,
 }
 
-/// The answer to a submission, after its commit: what of it could not be stored.
+/// The answer to a submission, after its commit: the records that could not be stored.
 pub(crate) type CommitAnswer = oneshot::Receiver<Result<Vec<writer::Refused>, Error>>;
 
-/// Submissions that may wait for the writer. The daemon submits one per turn of its loop, and the
-/// engine bounds what can be in progress, so this many never pile up; if they did, the writer is stuck.
+/// Limit of submissions that wait for the writer. The daemon submits one per turn of its loop, and the
+/// engine bounds the work in progress, so this many never queue; if they did, the writer is stuck.
 const QUEUE_MAX: usize = 65_536;
 
 /// The handle: cheap to clone, safe to share.
@@ -94,7 +94,7 @@ pub(crate) struct Thread {
     in_use: directory::InUse,
 }
 
-/// What the writer does for the database itself, one short piece at a time.
+/// Maintenance that the writer does on the database, one short piece at a time.
 #[derive(Debug, Clone)]
 pub(crate) enum Tend {
     /// Removes parts and failed attempts of uploads that ended before a moment.
@@ -102,9 +102,9 @@ pub(crate) enum Tend {
         ended_before: WallTime,
         at: WallTime,
     },
-    /// Gives free pages back to the file system.
+    /// Returns free pages to the file system.
     FreePages,
-    /// Folds the WAL into the database and cuts it, unless a reader holds it.
+    /// Checkpoints and truncates the WAL, unless a reader holds it.
     FoldLog,
     BackupEnded {
         at: WallTime,
@@ -117,10 +117,10 @@ pub(crate) enum Tend {
     },
 }
 
-/// Whether there is more of the same to do.
+/// Whether more of the same is left to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tended {
-    /// There is none.
+    /// Nothing is left.
     Done,
     More,
 }
@@ -132,7 +132,7 @@ enum Submission {
 }
 
 impl Store {
-    /// Lets a writer run on a thread of its own, once all was read that a start needs.
+    /// Starts a writer on its own thread, after the rows that a start needs were read.
     pub(crate) fn start(
         mut writer: writer::Writer,
         runner: &Runner,
@@ -149,16 +149,16 @@ impl Store {
         Ok((Self { submissions }, Thread { handle, in_use }))
     }
 
-    /// Lines records up to be written in one transaction, after all that was submitted before. The
-    /// answer comes after the commit; an empty list is a barrier.
+    /// Queues records for one transaction, after everything submitted before. The answer comes
+    /// after the commit; an empty list is a barrier.
     pub(crate) fn submit(&self, records: Vec<Record>) -> CommitAnswer {
         let (answer, receiver) = oneshot::channel();
         self.hand_over(Submission::Records(records, answer));
         receiver
     }
 
-    /// Asks for one piece of care, after all that was submitted before. What fails of it poisons
-    /// nothing.
+    /// Requests one piece of maintenance, after everything submitted before. Its failures do not
+    /// poison the store.
     pub(crate) fn tend(&self, tend: Tend) -> oneshot::Receiver<Result<Tended, Error>> {
         let (answer, receiver) = oneshot::channel();
         self.hand_over(Submission::Tend(tend, answer));
@@ -167,7 +167,7 @@ impl Store {
 
     fn hand_over(&self, submission: Submission) {
         let Err(refused) = self.submissions.try_send(submission) else { return };
-        // A receiver that is gone needs no answer.
+        // A dropped receiver needs no answer.
         match refused.into_inner() {
             Submission::Records(_, answer) => drop(answer.send(Err(Error::poisoned()))),
             Submission::Tend(_, answer) => drop(answer.send(Err(Error::poisoned()))),
@@ -176,16 +176,16 @@ impl Store {
 }
 
 impl Thread {
-    /// Looks whether the files of the database are still the ones that are written to.
+    /// Checks that the database files are still those that are written to.
     ///
     /// # Errors
-    /// When one was removed or replaced: what is written from then on is lost.
+    /// When one was removed or replaced: later writes are lost.
     pub(crate) fn look(&self) -> Result<(), Error> {
         self.in_use.look()
     }
 
-    /// Waits until everything submitted is written and the WAL is folded into the database. All
-    /// handles must be gone.
+    /// Waits until everything submitted is written and the WAL is checkpointed. All handles must be
+    /// dropped.
     pub(crate) fn finish(self) {
         // A panic aborts the process, so the thread can only have ended well.
         drop(self.handle.join());
@@ -207,33 +207,33 @@ pub enum Kind {
     /// The database was written by a newer program.
     Newer {
         found: usize,
-        /// The newest this program knows.
+        /// The newest version that this program knows.
         known: usize,
     },
     Corrupt {
         detail: String,
     },
     Missing,
-    /// There is none, or an empty one, beside what an earlier one left.
+    /// It is missing or empty, although an earlier one has left files.
     Lost {
         lack: &'static str,
         remains: &'static str,
     },
-    /// It was removed or replaced while it was written to.
+    /// It was removed or replaced while it was in use.
     Gone,
     /// The state directory belongs to another user.
     Foreign {
         owner: u32,
-        /// This process is this user's.
+        /// The user of this process.
         us: u32,
     },
-    /// Others may write to it, or it is not what it must be.
+    /// Others may write to it, or it is of the wrong kind.
     Refused {
         detail: String,
-        /// What an operator can do about it.
+        /// What an operator can do.
         cure: String,
     },
-    /// A migration failed; the database is as it was.
+    /// A migration failed; the database is unchanged.
     Migration {
         detail: String,
     },
@@ -241,11 +241,11 @@ pub enum Kind {
     Failed {
         detail: String,
     },
-    /// A commit failed before; nothing is written any more.
+    /// A commit failed earlier; nothing more is written.
     Poisoned,
 }
 
-/// What those do who only look.
+/// The action of readers, for errors.
 const READ: &str = "open the database for reading";
 
 impl Error {
@@ -264,12 +264,12 @@ impl Error {
         Self { doing, path: path.to_owned(), kind: Kind::Failed { detail: source.to_string() } }
     }
 
-    /// The error of everything after a failed commit.
+    /// Returns the error of every submission after a failed commit.
     pub fn poisoned() -> Self {
         Self { doing: "write to", path: "the database".into(), kind: Kind::Poisoned }
     }
 
-    /// Returns how a database is had again.
+    /// Returns the ways to get a database back.
     fn ways(&self) -> String {
         format!(
             "dropferry restore --backup FILE puts a copy back ({} may have one), \
@@ -278,7 +278,7 @@ impl Error {
         )
     }
 
-    /// Returns what an operator can do about it, when we know.
+    /// Returns what an operator can do, where that is known.
     pub fn hint(&self) -> Option<String> {
         match &self.kind {
             Kind::Locked => {

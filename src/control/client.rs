@@ -1,4 +1,4 @@
-//! The side that asks.
+//! The client side.
 
 use std::io;
 use std::path::Path;
@@ -10,12 +10,12 @@ use tokio::net::UnixStream;
 use super::wire::{Wire, WireLine};
 use super::{ControlRequest, Error, Reply};
 
-/// An answer names each thing that was ordered.
+/// Limit of an answer's length: it names each ordered object.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
-/// How long an answer is waited for: the daemon commits before it answers.
+/// Time limit of an answer: the daemon commits before it answers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
-/// Asks a running daemon, and passes open files with the request.
+/// Sends a request to a running daemon, with open files.
 pub async fn ask(
     path: &Path,
     request: &ControlRequest,
@@ -27,7 +27,7 @@ pub async fn ask(
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         let sent = wire.send(&line, files).await;
-        // Who refuses a request may stop reading it.
+        // A daemon that refuses a request may stop reading it.
         match (wire.line(ANSWER_MAX).await, sent) {
             (Ok(WireLine::Whole(reply, _)), _) => Ok(reply),
             (_, Err(error)) | (Err(error), Ok(())) => Err(error),
@@ -51,7 +51,7 @@ async fn connect(path: &Path) -> Result<UnixStream, Error> {
     })
 }
 
-/// Returns whether a daemon listens, without asking it anything.
+/// Returns whether a daemon listens, without sending a request.
 pub(crate) async fn reach(path: &Path) -> Result<(), Error> {
     connect(path).await.map(drop)
 }

@@ -1,4 +1,4 @@
-//! The daemon's side: the socket, and the conversations at it.
+//! The daemon's side: the socket and its connections.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,18 +16,18 @@ use super::place::{self, SocketPlace};
 use super::wire::{Wire, WireLine};
 use super::{ControlRequest, Descriptors, Error, REQUEST_MAX, ReceivedRequest, Reply};
 
-/// A peer sends its line, and reads its answer, within this time.
+/// Time in which a peer must send its line, and read its answer.
 const PEER_LIMIT: Duration = Duration::from_secs(5);
-/// Conversations at once. People and scripts hold few.
+/// Limit of connections. People and scripts hold few.
 const PEERS_MAX: usize = 16;
-/// How often it is looked whether the socket is still at its path.
+/// Interval of checking that the socket is still at its path.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
-/// Pause after a connection could not be accepted: out of descriptors, most likely.
+/// Pause after a connection could not be accepted, mostly for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// How long an answer is waited for before its peer is dropped.
+/// Time limit of an answer before its peer is dropped.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
-/// What listens at a path. A socket that is removed, or cannot be made, is made as soon as it can be.
+/// Listens at a path. A socket that was removed, or cannot be created, is created as soon as possible.
 #[derive(Debug)]
 pub(crate) struct Listener {
     path: PathBuf,
@@ -35,13 +35,13 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Makes the socket. The caller holds the lock of the state, so no other daemon of this state
-    /// listens there; and runs in a runtime.
+    /// Creates the socket. The caller holds the lock of the state, so no other daemon of this state
+    /// listens there; must be called within a runtime.
     pub(crate) fn open(path: &Path) -> Self {
         Self { path: path.to_owned(), socket: open(path) }
     }
 
-    /// Takes conversations until it is dropped, and hands on what is asked.
+    /// Accepts connections until it is dropped, and passes requests on.
     pub(crate) async fn serve(self, asked: mpsc::Sender<ReceivedRequest>) {
         let Self { path, mut socket } = self;
         let mut peers = Peers::default();
@@ -53,7 +53,7 @@ impl Listener {
                         tracing::info!("the control socket {} is there again", path.display());
                     }
                     let accept = peers.accept(socket, &asked);
-                    // Time is all that ends it.
+                    // Only the time-out ends it.
                     tokio::time::timeout(LOOK_INTERVAL, accept).await.unwrap_or(());
                 }
                 Err(error) => {
@@ -109,12 +109,12 @@ struct Peers {
 #[derive(Debug)]
 struct Peer {
     task: AbortHandle,
-    /// The daemon works on what it asked.
+    /// The daemon is working on its request.
     is_served: Arc<AtomicBool>,
 }
 
 impl Peers {
-    /// Takes conversations, for ever.
+    /// Accepts connections, forever.
     async fn accept(&mut self, socket: &Socket, asked: &mpsc::Sender<ReceivedRequest>) {
         loop {
             self.make_room().await;
@@ -134,7 +134,7 @@ impl Peers {
         }
     }
 
-    /// Lets the peer go that has kept us waiting the longest, where there are too many.
+    /// If there are too many, drops the peer that has been idle for longest.
     async fn make_room(&mut self) {
         while self.tasks.try_join_next().is_some() {}
         self.oldest_first.retain(|peer| !peer.task.is_finished());
@@ -144,7 +144,7 @@ impl Peers {
             if let Some(peer) = idle.and_then(|at| self.oldest_first.remove(at)) {
                 peer.task.abort();
             }
-            // Ended, or cut. Where all are served, one of them ends before long.
+            // Ended or cancelled. If all are being served, one of them ends soon.
             drop(self.tasks.join_next().await);
         }
     }
@@ -217,7 +217,7 @@ async fn in_time<T>(exchange: impl Future<Output = io::Result<T>>) -> io::Result
     ended.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the peer is silent")))
 }
 
-/// Root and the daemon's own user may; others, where the file's mode let them in as its group.
+/// Root and the daemon's own user may; others, if the file's mode permits their group.
 fn may_ask(user: u32, path: &Path) -> bool {
     let own = rustix::process::geteuid().as_raw();
     let is_open_to_all = || std::fs::metadata(path).map_or(true, |file| file.mode() & 0o007 != 0);

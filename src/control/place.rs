@@ -1,4 +1,4 @@
-//! The socket's file: what it may take the place of, and whether it is still there.
+//! The socket's file: what it may replace, and whether it is still there.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -9,14 +9,14 @@ use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-/// The longest path that the kernel takes for a socket.
+/// The longest path of a socket that the kernel accepts.
 pub(super) const PATH_MAX: usize = 107;
-/// The mode of the socket's file: its owner and its group may ask.
+/// The mode of the socket's file: its owner and its group may connect.
 const MODE: u32 = 0o660;
-/// In a directory that everybody may write to, the sticky bit keeps names from being replaced.
+/// In a directory that everybody may write to, the sticky bit protects names from replacement.
 const OPEN: u32 = 0o1002;
 
-/// A socket that was made here; dropped, its file is removed if it is still this one.
+/// A socket that was created here; dropping it removes its file, if that is still the same.
 #[derive(Debug)]
 pub(super) struct SocketPlace {
     path: PathBuf,
@@ -24,11 +24,11 @@ pub(super) struct SocketPlace {
     inode: u64,
 }
 
-/// Says whether a socket could be put at a path, as far as the path itself tells: nothing but a
-/// socket is ever replaced, and none is put where everybody could replace it.
+/// Checks whether a socket could be created at a path: it replaces nothing but a socket, and is not
+/// created where everybody could replace it.
 ///
 /// # Errors
-/// What is there, or that the path is too long.
+/// What is there instead, or that the path is too long.
 pub(crate) fn check_place(path: &Path) -> io::Result<()> {
     if path.as_os_str().len() > PATH_MAX {
         let why = format!("its path is longer than the {PATH_MAX} bytes that a socket may have");
@@ -40,7 +40,7 @@ pub(crate) fn check_place(path: &Path) -> io::Result<()> {
         let why = "everybody may write to its directory, and put another socket in its place";
         return Err(io::Error::other(why));
     }
-    // What cannot be seen from here is told when the socket is made.
+    // A path that is not visible here fails when the socket is created.
     let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
     let kind = found.file_type();
     let what = match () {
@@ -57,8 +57,8 @@ fn occupied(why: String) -> io::Error {
     io::Error::new(io::ErrorKind::AlreadyExists, why)
 }
 
-/// Makes a socket at a path, in place of one that an earlier daemon left behind. It gets the path
-/// with its mode set, so that it is never seen with another one.
+/// Creates a socket at a path, in place of one that an earlier daemon left behind. It is renamed to
+/// the path after its mode is set, so that it never has another one there.
 pub(super) fn make(path: &Path) -> io::Result<(UnixListener, SocketPlace)> {
     check_place(path)?;
     let unnamed = path.with_extension(std::process::id().to_string());
@@ -75,14 +75,14 @@ pub(super) fn make(path: &Path) -> io::Result<(UnixListener, SocketPlace)> {
     match put() {
         Ok(place) => Ok((listener, place)),
         Err(error) => {
-            // Under this name nothing else was.
+            // Nothing else had this name.
             std::fs::remove_file(&unnamed).unwrap_or(());
             Err(error)
         }
     }
 }
 
-/// Removes a socket of this user that no one listens at, and refuses what else is there.
+/// Removes a socket of this user that nothing listens at; anything else is refused.
 fn remove_stale(path: &Path) -> io::Result<()> {
     check_place(path)?;
     let found = match std::fs::symlink_metadata(path) {
@@ -100,7 +100,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     std::fs::remove_file(path)
 }
 
-/// Asks without waiting: a listener whose queue is full is one as well.
+/// Connects without waiting: a listener with a full queue counts too.
 fn has_listener(path: &Path) -> io::Result<bool> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -112,7 +112,7 @@ fn has_listener(path: &Path) -> io::Result<bool> {
 
 fn rename_to_nothing(from: &Path, to: &Path) -> io::Result<()> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Not every file system can; nothing was there a moment ago.
+        // Not every file system can; the path was free a moment ago.
         Err(Errno::INVAL | Errno::NOSYS) => std::fs::rename(from, to),
         renamed => Ok(renamed?),
     }
@@ -129,7 +129,7 @@ impl SocketPlace {
 impl Drop for SocketPlace {
     fn drop(&mut self) {
         if self.is_held() {
-            // A file that is left behind is replaced by the next daemon.
+            // The next daemon replaces a file that is left behind.
             std::fs::remove_file(&self.path).unwrap_or(());
         }
     }

@@ -1,4 +1,4 @@
-//! Users of this machine and their groups, as `/etc/passwd` and `/etc/group` have them.
+//! The users of this machine and their groups, from `/etc/passwd` and `/etc/group`.
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LocalUser {
@@ -19,17 +19,17 @@ impl LocalUser {
         text.lines().filter_map(Self::parse).find(is_it)
     }
 
-    /// Returns the user of a name.
+    /// Returns the user with a name.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::find(|user| user.name == name)
     }
 
-    /// Returns the user of a number.
+    /// Returns the user with an id.
     pub(crate) fn of(uid: u32) -> Option<Self> {
         Self::find(|user| user.uid == uid)
     }
 
-    /// Returns the groups it is in, its own among them.
+    /// Returns its groups, including its own.
     pub(crate) fn groups(&self) -> Vec<u32> {
         let text = std::fs::read_to_string("/etc/group").unwrap_or_default();
         let group = |line: &str| {
@@ -41,7 +41,7 @@ impl LocalUser {
     }
 }
 
-/// Says who a user is: by name and number, or by number alone.
+/// Formats a user: name and number, or the number alone.
 pub(crate) fn user_shown(uid: u32) -> String {
     match LocalUser::of(uid) {
         Some(user) => format!("{} ({uid})", user.name),

@@ -1,4 +1,4 @@
-//! One end of a conversation: lines, and the descriptors that come with them.
+//! One end of a connection: lines, and the descriptors that come with them.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -14,16 +14,16 @@ use tokio::net::UnixStream;
 use super::FILES_MAX;
 
 const READ_BYTES: usize = 64 * 1024;
-/// Of a line that is too long so much is read and forgotten, so that its sender gets to read the
+/// Of a line that is too long, this much is read and discarded, so that its sender gets to read the
 /// refusal.
 const FORGOTTEN_MAX: usize = 16 * 1024 * 1024;
 /// Room for the descriptors of one message.
 const ROOM: usize = rustix::cmsg_space!(ScmRights(FILES_MAX));
 
-/// Descriptors that a peer passed.
+/// Descriptors from a peer.
 ///
-/// Closing one may wait for the file system behind it, which the peer chose: so they are closed on a
-/// thread that may block.
+/// Closing one may wait for the file system behind it, which the peer chose: so they are closed on
+/// a thread that may block.
 #[derive(Debug, Default)]
 pub(crate) struct Descriptors(Vec<OwnedFd>);
 
@@ -49,20 +49,20 @@ impl Drop for Descriptors {
 
 #[derive(Debug)]
 pub(super) enum WireLine {
-    /// A line, without its end, and what came with it.
+    /// A line, without its line feed, and its descriptors.
     Whole(Vec<u8>, Descriptors),
-    /// A line that is longer than it may be.
+    /// A line above the limit.
     TooLong,
     /// More descriptors than a line may have.
     TooManyDescriptors,
-    /// The peer says no more.
+    /// The peer has closed its side.
     End,
 }
 
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: UnixStream,
-    /// What was read of lines that were not asked for yet.
+    /// Bytes that were read beyond the requested line.
     read: Vec<u8>,
     passed: Descriptors,
     has_lost_descriptors: bool,
@@ -78,7 +78,7 @@ impl Wire {
         }
     }
 
-    /// Reads a line of at most that many bytes. The caller bounds the time.
+    /// Reads a line of at most `bytes_max` bytes. The caller limits the time.
     pub(super) async fn line(&mut self, bytes_max: usize) -> io::Result<WireLine> {
         let mut searched = 0;
         let mut forgotten = 0;
@@ -118,7 +118,7 @@ impl Wire {
         }
     }
 
-    /// Reads some bytes, and takes what is passed with them.
+    /// Reads some bytes, and the descriptors that come with them.
     async fn receive(&mut self) -> io::Result<usize> {
         let mut bytes = vec![0; READ_BYTES];
         let Self { stream, passed, has_lost_descriptors, .. } = self;
@@ -133,7 +133,7 @@ impl Wire {
                     passed.0.extend(descriptors);
                 }
             }
-            // More than one line may have are not kept.
+            // Descriptors above the limit of one line are not kept.
             *has_lost_descriptors |=
                 got.flags.contains(ReturnFlags::CTRUNC) || passed.0.len() > FILES_MAX;
             if passed.0.len() > FILES_MAX {
@@ -146,7 +146,7 @@ impl Wire {
         Ok(count)
     }
 
-    /// Sends a line, its end included, with descriptors. The caller bounds the time.
+    /// Sends a line, including its end, with descriptors. The caller limits the time.
     pub(super) async fn send(&mut self, line: &[u8], passed: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut sent = 0;
         while sent < line.len() {
@@ -154,7 +154,7 @@ impl Wire {
             let write = || {
                 let mut room = [MaybeUninit::uninit(); ROOM];
                 let mut room = SendAncillaryBuffer::new(&mut room);
-                // They go with the first byte.
+                // They are sent with the first byte.
                 if sent == 0
                     && !passed.is_empty()
                     && !room.push(SendAncillaryMessage::ScmRights(passed))

@@ -8,10 +8,10 @@ use crate::model::{
     NoticeKind, NoticeNumber, ParkReason, WallTime,
 };
 
-/// Paths in the sentence; the list has more.
+/// Limit of paths in the sentence; the list has more.
 const PATHS_MAX: usize = 5;
 
-/// Returns what is sent to programs and webhooks.
+/// Returns the body for programs and webhooks.
 pub fn body(notice: &Notice) -> Value {
     let facts = &notice.facts;
     let mut body = json!({
@@ -72,12 +72,12 @@ pub fn body(notice: &Notice) -> Value {
     body
 }
 
-/// Returns this machine's name: forty of them may send to one place.
+/// Returns this machine's name: forty machines may send to one receiver.
 pub(crate) fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Returns what may be done, where there is something to do.
+/// Returns the cure, where there is one.
 fn cure(notice: &Notice) -> Option<String> {
     let cure = Code::Notice(notice.kind).cure().filter(|_| !notice.is_over)?;
     let first = notice.facts.items.first().and_then(|item| item.upload);
@@ -92,7 +92,7 @@ fn completed(item: &NoticeItem) -> Value {
     })
 }
 
-/// The word for how a condition is.
+/// The word for the state of a condition.
 fn state(kind: NoticeKind, is_over: bool) -> &'static str {
     let (state, over) = match kind {
         NoticeKind::Deaf => ("deaf", "readable"),
@@ -113,7 +113,7 @@ fn state(kind: NoticeKind, is_over: bool) -> &'static str {
     if is_over { over } else { state }
 }
 
-/// Says it in one sentence.
+/// Returns it as one sentence.
 fn text(notice: &Notice) -> String {
     let (facts, is_over) = (&notice.facts, notice.is_over);
     let name = &facts.name;

@@ -1,10 +1,10 @@
-//! A program of the operator's, run once for each notice: JSON on its standard input, exit code 0 when
-//! it took it.
+//! Runs a program of the operator's once for each notice: JSON on its standard input, exit code 0
+//! when it accepts the notice.
 //!
-//! No shell is involved. The environment holds [`ENVIRONMENT`] and nothing else, so that no secret of
-//! ours gets there. What the program writes is read, bounded, and stands in the failure's text. It has
-//! [`TIME_LIMIT`], then it is killed with all it started; so it is when the daemon gives up waiting.
-//! When the daemon itself is killed the program goes on, and the notice is sent again.
+//! No shell is involved. The environment holds only [`ENVIRONMENT`], so that it has no secret of
+//! ours. The program's output is read, within a limit, and becomes part of the failure's text.
+//! After [`TIME_LIMIT`] it is killed with its children, and also when the daemon stops waiting.
+//! When the daemon itself is killed, the program continues, and the notice is sent again.
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -16,13 +16,13 @@ use tokio::process::{Child, Command};
 use super::body;
 use crate::model::{Failure, FailureKind, Notice, Shown, json_shown};
 
-/// What of our environment the program sees.
+/// The variables of our environment that the program gets.
 const ENVIRONMENT: [&str; 3] = ["PATH", "HOME", "LANG"];
-/// A program that takes longer is held to be stuck.
+/// A program that takes longer counts as stuck.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
-/// What it has written by its end is there at once; what it left running may hold its output open.
+/// Its own output is complete when it ends; a child left behind may keep the pipe open.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-/// Enough for a sentence that says what is wrong; the rest is read and thrown away.
+/// Enough for a sentence about the problem; the rest is read and discarded.
 const OUTPUT_MAX: usize = 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,26 +31,26 @@ pub struct Settings {
     pub run: Vec<String>,
 }
 
-/// Kills the program and all it started, unless it has ended.
+/// Kills the program and its children, unless it has ended.
 struct ProcessGroup(Option<Pid>);
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(pid) = self.0 {
-            // It may have ended just now.
+            // It may just have ended.
             kill_process_group(pid, Signal::KILL).unwrap_or(());
         }
     }
 }
 
-/// The exit code by which a program says that it cannot for the moment: `EX_TEMPFAIL` of `sysexits.h`.
+/// The exit code for a temporary failure: `EX_TEMPFAIL` of `sysexits.h`.
 const LATER: i32 = 75;
 
 /// Runs the program with a notice.
 ///
 /// # Errors
-/// When it cannot be run, ends with another code than 0, or does not end in time; `Unreachable` when
-/// it asks to be run later.
+/// When it cannot be run, ends with another code than 0, or does not end in time; `Unreachable`
+/// when it asks to be run later.
 pub(crate) async fn send(settings: &Settings, notice: &Notice) -> Result<String, Failure> {
     let line = format!("{}\n", json_shown(&body(notice).to_string()));
     send_within(settings, line, TIME_LIMIT).await
@@ -106,7 +106,7 @@ fn start(program: &str, arguments: &[String]) -> std::io::Result<Child> {
         .spawn()
 }
 
-/// Feeds the program and hears it out until it ends.
+/// Writes the input and reads the output until the program ends.
 #[derive(Default)]
 struct CommandOutput {
     stdout: Vec<u8>,
@@ -121,7 +121,7 @@ async fn converse(
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feed = async {
         if let Some(mut stdin) = stdin {
-            // A program may know enough without reading; its exit code tells.
+            // A program may decide without reading its input; its exit code counts.
             stdin.write_all(line.as_bytes()).await.unwrap_or(());
         }
     };
@@ -147,7 +147,7 @@ async fn hear(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     }
 }
 
-/// What the program wrote, errors first, as the end of a sentence.
+/// Returns the program's output, errors first, as the end of a sentence.
 fn said(written: &CommandOutput) -> String {
     let both = [&written.stderr[..], b" ", &written.stdout[..]].concat();
     let text = String::from_utf8_lossy(&both);

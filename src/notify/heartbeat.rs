@@ -1,6 +1,6 @@
-//! A heartbeat: an address is asked for, again and again, to prove that the daemon lives.
+//! A heartbeat: requests an address at intervals, to prove that the daemon runs.
 //!
-//! It says nothing else: troubles are told by notices. A beat that is missed is not made up for.
+//! It reports nothing else: notices report problems. A missed beat is not repeated.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::model::Failure;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub url_file: PathBuf,
-    /// From one beat to the next.
+    /// Interval of the beats.
     pub every: Duration,
 }
 

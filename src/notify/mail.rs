@@ -1,8 +1,8 @@
-//! Mail: each notice is one message to all who are to be told, handed to a mail server of the lab's.
+//! Mail: each notice is one message to all recipients, sent through a mail server of the lab.
 //!
-//! The `Message-ID` is made of the notice's id, and all of the message of its row, so that a repeat is
-//! the same message and mail programs show it once. Whoever gives a password has the connection
-//! encrypted, and the server's certificate checked.
+//! The `Message-ID` follows from the notice's id, and the rest of the message from its row, so that
+//! a repeated message is identical and mail programs show it once. With a password, the connection
+//! is encrypted, and the server's certificate is verified.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -17,9 +17,9 @@ use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use super::{Means, body, secret, words};
 use crate::model::{Failure, FailureKind, Notice, Shown};
 
-/// A server that takes longer is held to be stuck.
+/// A server that takes longer counts as stuck.
 const TIME_LIMIT: Duration = Duration::from_mins(2);
-/// What of a server's words is repeated.
+/// Limit of the server's words in a message.
 const WORDS_MAX: usize = 300;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,24 +30,24 @@ pub struct Settings {
     pub port: u16,
     /// How the connection is encrypted.
     pub tls: Tls,
-    /// Who logs in, where the file holds the password alone.
+    /// The login name, where the file has only the password.
     pub user: Option<String>,
     /// Holds the password, or `user:password`.
     pub credential: Option<PathBuf>,
-    /// Certificates to trust besides the system's.
+    /// Certificates to trust besides those of the system.
     pub ca_file: Option<PathBuf>,
 }
 
 /// How a connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tls {
-    /// From the server's greeting on; a server that cannot is refused.
+    /// After the server's greeting; a server without STARTTLS is refused.
     Starttls,
     Always,
     None,
 }
 
-/// Returns whether a text is somebody's address, with or without a name.
+/// Returns whether a text is a mail address, with or without a name.
 pub(crate) fn is_address(text: &str) -> bool {
     text.parse::<Mailbox>().is_ok()
 }
@@ -77,10 +77,10 @@ pub(crate) async fn send(
     }
 }
 
-/// Greets the server, and logs in where there is a credential.
+/// Connects to the server, and logs in where there is a credential.
 ///
 /// # Errors
-/// When it is not reached, or does not let us in.
+/// When it is not reached, or refuses the login.
 pub(crate) async fn probe(settings: &Settings, means: Means<'_>) -> Result<String, Failure> {
     let transport = transport(settings, means)?;
     match tokio::time::timeout(TIME_LIMIT, transport.test_connection()).await {
@@ -95,9 +95,9 @@ fn unsent(settings: &Settings, kind: FailureKind, why: &str) -> Failure {
     Failure::new(kind, format!("the mail is not taken by {}: {}", settings.host, why))
 }
 
-/// Tells a refusal of this message from the server's own misfortune.
+/// Distinguishes a refusal of this message from a failure of the server.
 fn failure(settings: &Settings, error: &lettre::transport::smtp::Error) -> Failure {
-    /// The server wants a login, or another.
+    /// The server requires a login, or another one.
     const LOGIN: [u16; 4] = [530, 534, 535, 538];
     let status = error.status().map(u16::from);
     let kind = match status {

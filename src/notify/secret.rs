@@ -1,4 +1,4 @@
-//! Secrets of channels: one line in a file that nobody else may read.
+//! Secrets of channels: one line in a file that no other user may read.
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -9,13 +9,13 @@ use rustix::fs::{Mode, OFlags};
 use super::Means;
 use crate::model::{Failure, FailureKind};
 
-/// A longer file is a wrong path.
+/// A longer file means a wrong path.
 const FILE_MAX: u64 = 64 * 1024;
 
-/// Reads a secret, as it is at this moment.
+/// Reads a secret in its present state.
 ///
 /// # Errors
-/// `Unauthorized`, with the file and the reason: it may be mended at any time.
+/// `Unauthorized`, with the file and the reason: it may be corrected at any time.
 pub(super) fn read(file: &Path, means: Means<'_>) -> Result<String, Failure> {
     let secret = read_line(file)?;
     (means.keep)(&secret);
@@ -28,7 +28,7 @@ fn read_line(file: &Path) -> Result<String, Failure> {
         Failure::new(FailureKind::Unauthorized, message)
     };
     let broken = |error: std::io::Error| unusable(&error.to_string());
-    // A pipe without a writer would be waited for.
+    // Opening a pipe without a writer would wait.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let opened =
         rustix::fs::open(file, flags, Mode::empty()).map_err(|error| broken(error.into()))?;

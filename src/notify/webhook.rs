@@ -1,11 +1,11 @@
-//! A webhook: the notice is posted as JSON to an address that a file holds.
+//! A webhook: posts the notice as JSON to an address that is read from a file.
 //!
-//! Each request has the notice's id in `X-Dropferry-Id` and `Idempotency-Key`. Where there is a secret it
-//! is signed: `X-Dropferry-Signature: t=SECONDS,v1=HEX`, with HEX the HMAC-SHA256 of the seconds since
-//! 1970, a point, and the body.
+//! Each request has the notice's id in `X-Dropferry-Id` and `Idempotency-Key`. With a secret it is
+//! signed: `X-Dropferry-Signature: t=SECONDS,v1=HEX`, where HEX is the HMAC-SHA256 of the seconds
+//! since 1970, a dot, and the body.
 //!
-//! Taken is what is answered with a status of the two hundreds, by the receiver and not by a page that
-//! stands before it: HTML is no answer. Some receivers say in such an answer that they failed.
+//! A status of 200 to 299 means accepted, if the receiver sent it and not a login page before it:
+//! HTML is no answer. Some receivers report a failure in such an answer.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ use super::{ChannelAnswer, Means, Parcel, body, secret, words};
 use crate::model::{Failure, FailureKind, Hex, Notice, Shown, json_shown};
 
 const ANSWER_MAX: usize = 200;
-/// What Slack takes of a title, of a text, of a field, and how many fields.
+/// Slack's limits of a title, of a text, of a field, and of the number of fields.
 const SLACK_TITLE_MAX: usize = 150;
 const SLACK_TEXT_MAX: usize = 3000;
 const SLACK_FIELD_MAX: usize = 2000;
@@ -26,27 +26,27 @@ const SLACK_FIELDS_MAX: usize = 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub url_file: PathBuf,
-    /// Holds what requests are signed with.
+    /// The file with the signing key.
     pub secret_file: Option<PathBuf>,
-    /// What the receiver understands.
+    /// The format that the receiver expects.
     pub format: WebhookFormat,
 }
 
-/// What a receiver understands.
+/// The format of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WebhookFormat {
-    /// All that is known of the notice, with a sentence as `text`.
+    /// Everything known about the notice, with a sentence as `text`.
     Json,
-    /// Slack, and those that take its messages: Mattermost, Rocket.Chat.
+    /// Slack, and compatible servers: Mattermost, Rocket.Chat.
     Slack,
-    /// Microsoft Teams: a card, as a workflow posts it.
+    /// Microsoft Teams: a card, as workflows expect it.
     Teams,
 }
 
 /// Posts a notice.
 ///
 /// # Errors
-/// `BadRequest` when the receiver calls it wrong; other kinds when it was not reached, or failed.
+/// `BadRequest` when the receiver rejects it; other kinds when it was not reached, or failed.
 pub(crate) async fn send(
     settings: &Settings,
     notice: &Notice,
@@ -72,16 +72,16 @@ pub(crate) async fn send(
     judge(&means.carrier.carry(parcel).await?)
 }
 
-/// Asks for the address: whatever answers there is no page that stands before it.
+/// Requests the address, to check that the receiver itself answers and not a login page.
 ///
 /// # Errors
-/// When nothing answers, or what does is not the receiver.
+/// When nothing answers, or something else than the receiver.
 pub(crate) async fn probe(settings: &Settings, means: Means<'_>) -> Result<String, Failure> {
     let address = secret::read(&settings.url_file, means)?;
     let parcel = Parcel { address: &address, headers: Vec::new(), body: None };
     let answer = means.carrier.carry(parcel).await?;
     match answer.status {
-        // Receivers of messages refuse to be read.
+        // Receivers of messages refuse GET requests.
         400..=499 => Ok(format!("it answers (status {})", answer.status)),
         _ => judge(&answer),
     }
@@ -94,7 +94,7 @@ fn signature(key: &str, seconds: i64, body: &str) -> String {
     format!("t={seconds},v1={}", Hex(&mac.finalize().into_bytes()))
 }
 
-/// Turns an answer into whether the notice was taken.
+/// Returns whether an answer accepts the notice.
 pub(super) fn judge(answer: &ChannelAnswer) -> Result<String, Failure> {
     let text = answer.text.trim_start();
     let start: String = text.chars().take(9).collect::<String>().to_ascii_lowercase();
@@ -114,7 +114,7 @@ pub(super) fn judge(answer: &ChannelAnswer) -> Result<String, Failure> {
         200..=299 if is_page => {
             failed(FailureKind::Unreachable, "was answered by a web page in its place")
         }
-        // Microsoft's connectors say so, with status 200.
+        // Microsoft's connectors report failures with status 200.
         200..=299 if text.starts_with("Webhook message delivery failed") => {
             failed(FailureKind::ServerFault, "failed")
         }

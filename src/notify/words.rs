@@ -1,15 +1,15 @@
-//! Notices as people read them: the text of a mail or a chat message, made of the JSON of a notice. Names
-//! and reasons are escaped: they begin no line and no header.
+//! Notices as text for a mail or a chat message, made from the JSON of a notice. Names and reasons
+//! are escaped, so that they cannot begin a line or a header.
 
 use serde_json::Value;
 
 use crate::model::{ByteCount, NoticeKind, Shown, lasted};
 
-/// A subject is cut here.
+/// Limit of a subject's length.
 const SUBJECT_MAX: usize = 120;
-/// Lines of a list in a chat, whose receivers refuse long messages; the others are counted.
+/// Limit of list lines in a chat message, as receivers refuse long ones; the others are counted.
 const CHAT_LINES_MAX: usize = 20;
-/// Facts of a message, and what people call them.
+/// Facts of a message, with their labels.
 const LABELS: [(&str, &str); 18] = [
     ("host", "Machine"),
     ("drop", "Drop directory"),
@@ -112,19 +112,19 @@ pub(super) fn mail(kind: NoticeKind, is_over: bool, body: &Value) -> String {
     mail
 }
 
-/// The facts of a message, with what people call them.
+/// The facts of a message, with their labels.
 fn facts(is_list: bool, body: &Value) -> impl Iterator<Item = (&'static str, String)> {
     let labels = LABELS.iter().filter(move |(key, _)| *key != "name" || !is_list);
     labels.filter_map(|(key, label)| Some((*label, shown(key, &body[*key])?)))
 }
 
-/// The same, for a card of a chat.
+/// The same, for a chat card.
 pub(super) fn card(body: &Value) -> Vec<(&'static str, String)> {
     let is_list = body["paths"].is_array() || body["kind"] == NoticeKind::Report.as_str();
     facts(is_list, body).collect()
 }
 
-/// What the reader may do, for a chat.
+/// The cure, for a chat.
 pub(super) fn cure(body: &Value) -> Option<String> {
     advice(false, body)
 }
@@ -148,7 +148,7 @@ fn shown(key: &str, value: &Value) -> Option<String> {
     }
 }
 
-/// What a message is a list of: paths, or the runs of a report.
+/// The list in a message: paths, or the runs of a report.
 fn list(body: &Value, lines_max: usize) -> Vec<String> {
     let items = |key: &str| body[key].as_array().map_or(&[][..], Vec::as_slice);
     let mut lines: Vec<String> = Vec::new();
@@ -171,7 +171,7 @@ fn list(body: &Value, lines_max: usize) -> Vec<String> {
     lines
 }
 
-/// What the reader may do.
+/// What the reader can do.
 fn advice(is_over: bool, body: &Value) -> Option<String> {
     if is_over {
         return Some("There is nothing to do.".into());

@@ -1,14 +1,14 @@
 //! The appender: makes lines durable at the end of their ledgers.
 //!
-//! *Owns* the end of every ledger while the daemon runs; nothing else writes to one. *Promises*: a line that was
-//! answered is durable; lines of one batch and ledger cost one write and one sync; a whole line is never
-//! removed or changed. It reads a ledger once in each life before it goes on with it: up to where the rows know
-//! it, it must hold and be what they know, else it is damaged. A file that others touched is read once more. A damaged ledger is never written to, and the
-//! next of the same name is gone on with.
+//! *Owns* the end of every ledger while the daemon runs; nothing else writes to one. *Promises*: an answered
+//! line is durable; lines of one batch and ledger cost one write and one sync; a complete line is never
+//! removed or changed. It reads a ledger once in each process before it appends: as far as the rows know it,
+//! it must be valid and equal to them, else it is damaged. A file that was changed from outside is read
+//! again. A damaged ledger is never written to; the next number of the same name continues it.
 //!
-//! *At a crash* the file may have lines that no row knows. Whole lines that continue the chain are
-//! adopted: a request for such a line is answered with it, and it is not written again. What is no whole
-//! line is cut off, and kept beside the ledger.
+//! *After a crash* the file may have lines that no row knows. Complete lines that continue the
+//! chain are adopted: a request for such a line is answered with it, and it is not written again.
+//! An incomplete tail is cut off, and kept beside the ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -25,12 +25,12 @@ use crate::model::{
     WrittenLine,
 };
 
-/// Copied at once where lines are written once more.
+/// Bytes copied at a time when lines are written again.
 const COPY_BYTES: usize = 1 << 20;
-/// Damaged ledgers of one name that are passed by.
+/// Limit of damaged ledgers of one name that are skipped.
 const NUMBER_MAX: usize = 1_000;
 
-/// What a ledger is to have.
+/// Lines that a ledger must contain.
 #[derive(Debug)]
 pub struct WantedLines {
     /// The first ledger for lines of its run.
@@ -43,7 +43,7 @@ pub enum WantedLine {
     Upload {
         /// [`LineBody::Upload`] or [`LineBody::FoundAgain`].
         body: LineBody,
-        /// Where it was exported to, if anywhere: a line of its own behind that of the upload.
+        /// Where it was exported to, if it was: a line of its own after that of the upload.
         exported: Option<ExportedLine>,
     },
     RunCompleted {
@@ -53,7 +53,7 @@ pub enum WantedLine {
     },
 }
 
-/// What the rows know, as the appender asks for it.
+/// The rows, as the appender queries them.
 pub trait LedgerRows {
     /// Returns how far a ledger is known to be durable.
     fn known(&self, ledger: &str) -> io::Result<KnownLedger>;
@@ -71,27 +71,27 @@ pub struct Appender {
     ends: BTreeMap<LedgerName, LedgerEnd>,
 }
 
-/// The end of a ledger that was read as a whole.
+/// The end of a ledger that was read completely.
 #[derive(Debug)]
 struct LedgerEnd {
     name: LedgerName,
     ledger: LedgerPath,
     head: LedgerHead,
-    /// The file as it was left; another one is read before it is gone on with.
+    /// The file after the last write; a changed one is read again before anything is appended.
     left: Option<FileMark>,
     /// Lines that no row names.
     adopted: BTreeMap<UploadId, AdoptedLine>,
-    /// The last line, where it says that the run is complete.
+    /// The last line, if it completes the run.
     completed: Option<(RunCompletedLine, LineRef)>,
     /// The last line of each kind that may be before that one.
     before: BTreeMap<String, LineBody>,
-    /// The directory does not hold its name for certain.
+    /// Its directory entry may not be durable.
     is_new: bool,
     /// The ledger before it that was found damaged, and is not reported yet.
     damaged: Option<DamagedLedger>,
 }
 
-/// Returns whether a file was changed or replaced by others.
+/// Shows whether others changed or replaced a file.
 #[derive(Debug, PartialEq, Eq)]
 struct FileMark {
     inode: u64,
@@ -114,7 +114,7 @@ struct AdoptedLine {
     is_exported: bool,
 }
 
-/// Why a ledger cannot be gone on with.
+/// Why a ledger cannot be continued.
 enum EndFault {
     Damaged(String),
     Unreadable(io::Error),
@@ -131,8 +131,8 @@ impl Appender {
         Self { state, host, ends: BTreeMap::new() }
     }
 
-    /// Makes lines durable, those of each ledger together. Returns, for each that is wanted, its line; of an
-    /// upload that was exported, the line of the upload.
+    /// Makes lines durable, those of each ledger together. Returns the line of each wanted one; for
+    /// an exported upload, the line of the upload.
     pub fn append(
         &mut self,
         at: WallTime,
@@ -156,13 +156,13 @@ impl Appender {
         answers.into_values().collect()
     }
 
-    /// Forgets what it knows of ledgers: each is read again before it is gone on with. Needed where an answer
-    /// did not reach who asked.
+    /// Drops what it knows of ledgers: each is read again before anything is appended. Needed where
+    /// an answer did not reach its requester.
     pub fn forget(&mut self) {
         self.ends.clear();
     }
 
-    /// Whatever fails, the ledger is read again before it is gone on with.
+    /// After any failure, the ledger is read again before anything is appended.
     fn append_to(
         &mut self,
         first: &LedgerName,
@@ -201,7 +201,7 @@ impl Appender {
         Ok(written)
     }
 
-    /// Finds the ledger to go on with, and reads it.
+    /// Finds the ledger to continue, and reads it.
     fn open(
         &self,
         first: &LedgerName,
@@ -217,7 +217,7 @@ impl Appender {
                 continue;
             }
             if let Some(left) = left.filter(|left| left.name == name) {
-                // The rows may be behind what was written in this life.
+                // The rows may be behind what this process has written.
                 known.head =
                     if left.head.count > known.head.count { left.head } else { known.head };
             }
@@ -235,7 +235,7 @@ impl Appender {
 }
 
 impl LedgerEnd {
-    /// Reads a ledger, adopts what the rows do not know, and cuts off what is no whole line.
+    /// Reads a ledger, adopts lines that the rows do not know, and cuts off an incomplete tail.
     fn read(
         state: &Path,
         name: LedgerName,
@@ -285,7 +285,7 @@ impl LedgerEnd {
         }
     }
 
-    /// Takes a line that holds.
+    /// Applies a valid line.
     fn read_line(
         &mut self,
         line: &LedgerLine,
@@ -297,7 +297,7 @@ impl LedgerEnd {
         }
         let is_unknown = line.seq > known.count;
         self.completed = None;
-        // Of what every row knows, only what is waited for may be adopted.
+        // Of the lines that every row knows, only awaited ones may be adopted.
         if !is_unknown && awaited.is_empty() && line.seq < known.count {
             return Ok(());
         }
@@ -329,7 +329,7 @@ impl LedgerEnd {
         Ok(())
     }
 
-    /// Returns the line that is wanted: one that is there, or one that is written behind `out`.
+    /// Returns the wanted line: an existing one, or one that is appended to `out`.
     fn take(&mut self, wanted: &WantedLine, stamp: &LineStamp<'_>, out: &mut Vec<u8>) -> LineRef {
         match wanted {
             WantedLine::Upload { body, exported } => {
@@ -373,8 +373,7 @@ impl LedgerEnd {
     }
 }
 
-/// Tells one file at one destination from another: an id may have been given out twice, where a database was
-/// lost.
+/// Identifies a file at a destination: an id may have been given out twice, if a database was lost.
 fn identity(line: &UploadLine) -> PathDigest {
     let (source, target) = (&line.source, &line.target);
     let text = serde_json::json!([
@@ -389,7 +388,7 @@ fn identity(line: &UploadLine) -> PathDigest {
     PathDigest::of(text.to_string().as_bytes())
 }
 
-/// Opens a ledger, or makes one where none is known; none when it was made.
+/// Opens a ledger, or creates one where none is known; `None` when it was created.
 fn open_file(path: &Path, known: LedgerHead) -> Result<Option<File>, EndFault> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
@@ -403,14 +402,14 @@ fn open_file(path: &Path, known: LedgerHead) -> Result<Option<File>, EndFault> {
         }
         Err(error) => return Err(error.into()),
     };
-    // A pipe in its place would be waited for.
+    // Opening a pipe in its place would wait.
     if !found.is_file() {
         return Err(EndFault::Damaged("it is no file".into()));
     }
     Ok(Some(OpenOptions::new().read(true).write(true).open(path)?))
 }
 
-/// Cuts off what is behind the whole lines of a ledger that is not being written, as [`cut_tail`] does.
+/// Cuts off what follows the complete lines of a ledger that is not being written, as [`cut_tail`] does.
 ///
 /// # Errors
 /// When it cannot be opened, copied or cut.
@@ -418,7 +417,7 @@ pub(crate) fn set_tail_aside(path: &Path, from: u64, at: WallTime) -> io::Result
     cut_tail(&OpenOptions::new().read(true).write(true).open(path)?, path, from, at)
 }
 
-/// Cuts off what is no whole line, once it is kept under another name.
+/// Cuts off an incomplete tail, after keeping it under another name.
 fn cut_tail(file: &File, path: &Path, from: u64, at: WallTime) -> io::Result<()> {
     let kept = torn_path(path, at);
     let mut tail = file;
@@ -428,7 +427,7 @@ fn cut_tail(file: &File, path: &Path, from: u64, at: WallTime) -> io::Result<()>
         copy.sync_all()
     });
     if let Err(error) = copied {
-        // Each try would leave one more.
+        // Each attempt would leave another one.
         fs::remove_file(&kept).ok();
         return Err(error);
     }
@@ -440,8 +439,8 @@ fn cut_tail(file: &File, path: &Path, from: u64, at: WallTime) -> io::Result<()>
     Ok(())
 }
 
-/// Writes lines over themselves and syncs them: they may be in memory alone, and after a sync that failed
-/// another one says nothing of what is not written again.
+/// Writes lines over themselves and syncs them: they may be only in memory, and after a failed sync
+/// another one proves nothing about data that is not written again.
 fn write_again(file: &File, from: u64, to: u64) -> io::Result<()> {
     if from >= to {
         return Ok(());
@@ -458,7 +457,7 @@ fn write_again(file: &File, from: u64, to: u64) -> io::Result<()> {
     file.sync_data()
 }
 
-/// Reads the line that a row names, and checks that it is that one.
+/// Reads the line that a row names, and checks that it is the one.
 pub(super) fn read_line(state: &Path, line: &LineRef) -> Result<LedgerLine, LineFault> {
     let wrong = |what: &str| LineFault::Damaged(what.to_owned());
     let name = LedgerName::parse(line.ledger.as_str()).ok_or_else(|| wrong("has no ledger"))?;
@@ -474,7 +473,7 @@ pub(super) fn read_line(state: &Path, line: &LineRef) -> Result<LedgerLine, Line
         }
     })?;
     file.seek(SeekFrom::Start(line.offset)).map_err(LineFault::Unreadable)?;
-    // The line itself names the one before it.
+    // The line itself names its predecessor.
     let found = LedgerReader::at(BufReader::new(file.take(u64::MAX)), line.seq, line.offset).next();
     match found {
         None => Err(wrong("is missing: its ledger ends before it")),
@@ -487,7 +486,7 @@ pub(super) fn read_line(state: &Path, line: &LineRef) -> Result<LedgerLine, Line
     }
 }
 
-/// Why a line does not prove anything.
+/// Why a line proves nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum LineFault {
     #[error("cannot be read: {0}")]

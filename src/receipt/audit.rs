@@ -1,7 +1,7 @@
-//! Whether a ledger is what the rows know of it: every line holds, and it goes at least as far.
+//! Checks that a ledger matches its rows: every line is valid, and it has at least the known lines.
 //!
-//! Reads one line at a time, and changes nothing. Lines behind those that the rows know are no damage: they are
-//! durable, and their records on their way.
+//! Reads one line at a time, and changes nothing. Lines after those that the rows know are no
+//! damage: they are durable, and their records are in progress.
 
 use std::io::{self, BufReader};
 use std::path::Path;
@@ -14,17 +14,17 @@ const READ_BYTES: usize = 256 << 10;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum LedgerVerdict {
-    /// It holds, as far as this.
+    /// It is valid up to this head.
     Holds(LedgerHead),
     Damaged(String),
-    /// The check was to end before the ledger did.
+    /// The check was cancelled.
     Halted,
 }
 
 /// Checks a ledger from its first line to its last.
 ///
 /// # Errors
-/// When it cannot be read, which says nothing about its content.
+/// When it cannot be read, which proves nothing about its content.
 pub(crate) fn audit(
     state: &Path,
     ledger: &LedgerPath,

@@ -1,9 +1,9 @@
-//! The ledger: lines of JSON, each of which holds the SHA-256 of itself and of the line before.
+//! The ledger: lines of JSON, each with the SHA-256 of itself and of the line before.
 //!
-//! *Owns* the chain: how a line gets its place in it, and how it is checked. *Promises*: a line that was
-//! changed, removed, put in between or moved is found, and so is where; a reader holds one line in memory.
-//! A chain does not show that its end was cut off: for that its head, the count of lines and the last
-//! digest, must be known from elsewhere. It does no writing (see `append.rs`), and never changes a line.
+//! *Owns* the chain: how a line is added to it, and how it is checked. *Promises*: finds a changed,
+//! removed, inserted or moved line, and its position; a reader holds one line in memory. A chain does
+//! not show that its end was cut off: for that its head, the number of lines and the last digest, must
+//! be known from elsewhere. It does not write files (see `append.rs`), and never changes a line.
 //!
 //! A line's `sha256` is the SHA-256 of its text without the member `,"sha256":"…"`, which is the last one:
 //! the bytes before that member, and `}`; the line feed is no part of it. `prev` is the `sha256` of the line
@@ -21,9 +21,9 @@ use crate::model::{Hex, WallTime, json_shown};
 
 /// Begins the member with a line's own digest.
 const DIGEST_MEMBER: &[u8] = b",\"sha256\":\"";
-/// Length of the member and of the brace behind it.
+/// Length of the member and of the brace after it.
 const DIGEST_LENGTH: usize = DIGEST_MEMBER.len() + 64 + 2;
-/// A longer line is none: ten thousand parts, the longest names and ETags need less.
+/// Limit of a line's length: ten thousand parts, with the longest names and ETags, need less.
 const LINE_MAX: u64 = 16 << 20;
 
 pub use crate::model::LedgerHead;
@@ -32,7 +32,7 @@ impl LedgerHead {
     /// The head of a ledger without lines.
     pub const EMPTY: Self = Self { count: 0, sha256: [0; 32], length: 0 };
 
-    /// Writes a line behind `out`, and goes on to it. Returns its digest.
+    /// Appends a line to `out` and advances the head to it. Returns its digest.
     pub fn append(
         &mut self,
         out: &mut Vec<u8>,
@@ -65,7 +65,7 @@ impl LedgerHead {
     }
 }
 
-/// Escapes what misleads a reader, which only letters beyond ASCII can.
+/// Escapes misleading characters, which are all beyond ASCII.
 fn escape(out: &mut Vec<u8>, start: usize) {
     if out[start..].iter().all(|byte| *byte < 0x7f) {
         return;
@@ -76,19 +76,19 @@ fn escape(out: &mut Vec<u8>, start: usize) {
     out.extend_from_slice(json_shown(&text).as_bytes());
 }
 
-/// Who writes a line, and when.
+/// Writer and time of a line.
 #[derive(Debug, Clone, Copy)]
 pub struct LineStamp<'a> {
     pub at: WallTime,
     pub host: &'a str,
 }
 
-/// One line that holds: its digest is its own, and it continues the line before.
+/// One valid line: its digest is correct, and it continues the line before.
 #[derive(Debug, Clone)]
 pub struct LedgerLine {
     /// Its text, without line feed.
     pub raw: Vec<u8>,
-    /// Where it begins in the file.
+    /// Its offset in the file.
     pub offset: u64,
     pub seq: u64,
     pub prev: [u8; 32],
@@ -102,13 +102,13 @@ pub struct LedgerLine {
 }
 
 impl LedgerLine {
-    /// Says that it is another than the last one that is known, where it is that one.
+    /// Describes how it differs from the known last line, if it is at that position.
     pub(super) fn departure(&self, known: LedgerHead) -> Option<String> {
         let is_another = self.seq == known.count && self.sha256 != known.sha256;
         is_another.then(|| format!("line {}: it is another than was written", self.seq))
     }
 
-    /// Reads what it says.
+    /// Reads its content.
     ///
     /// # Errors
     /// When members that its kind has are missing or are of another type.
@@ -130,13 +130,13 @@ impl LedgerLine {
     }
 }
 
-/// Says that a ledger does not go as far as is known.
+/// Describes how a ledger is shorter than known.
 pub(super) fn shortfall(found: LedgerHead, known: LedgerHead) -> Option<String> {
     let (count, had) = (found.count, known.count);
     (count < had).then(|| format!("it ends with line {count}, and had {had}"))
 }
 
-/// Why a ledger does not hold, and where.
+/// Why a ledger is invalid, and where.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerFault {
     #[error("it cannot be read: {0}")]
@@ -156,7 +156,7 @@ pub enum LedgerFault {
 }
 
 impl LedgerFault {
-    /// Returns whether what was read is no whole line: what an append that was cut leaves.
+    /// Returns whether the text is an incomplete line, as an interrupted append leaves.
     pub fn is_torn(&self) -> bool {
         match self {
             Self::Torn { .. } | Self::NoLine { .. } => true,
@@ -169,7 +169,7 @@ impl LedgerFault {
     }
 }
 
-/// What every line has.
+/// The members of every line.
 #[derive(Deserialize)]
 struct CommonMembers {
     kind: String,
@@ -183,7 +183,7 @@ struct CommonMembers {
 impl CommonMembers {
     /// Reads them without the members of the kind, which are most of the line: every line has these first.
     fn read(raw: &[u8]) -> serde_json::Result<Self> {
-        // No text holds these signs: its quotes are escaped.
+        // No text contains these characters: its quotes are escaped.
         const LAST: &[u8] = b",\"version\":\"";
         let last = raw.windows(LAST.len()).position(|signs| signs == LAST);
         let end = last.and_then(|at| {
@@ -197,12 +197,12 @@ impl CommonMembers {
     }
 }
 
-/// Reads a ledger line by line, and checks each. It ends at the end, or behind the first fault.
+/// Reads a ledger line by line, and checks each. It ends at the end, or after the first fault.
 #[derive(Debug)]
 pub struct LedgerReader<R> {
     input: R,
     head: LedgerHead,
-    /// It begins at the start, or behind a head: what the first line follows is known.
+    /// The predecessor of the first line is known: the start, or a given head.
     knows_before: bool,
     is_over: bool,
 }
@@ -212,19 +212,19 @@ impl<R: BufRead> LedgerReader<R> {
         Self::behind(input, LedgerHead::EMPTY)
     }
 
-    /// Reads what follows a head; the input is at that position.
+    /// Reads the lines after a head; the input is at that position.
     pub fn behind(input: R, head: LedgerHead) -> Self {
         Self { input, head, knows_before: true, is_over: false }
     }
 
-    /// Reads from a line on, which begins at `offset`; what it follows is taken from itself.
+    /// Reads from a line that begins at `offset`; its predecessor is taken from the line itself.
     pub fn at(input: R, seq: u64, offset: u64) -> Self {
         let count = seq.saturating_sub(1);
         let head = LedgerHead { count, sha256: [0; 32], length: offset };
         Self { input, head, knows_before: false, is_over: false }
     }
 
-    /// Returns how far the lines that were read hold.
+    /// Returns the head of the valid lines so far.
     pub fn head(&self) -> LedgerHead {
         self.head
     }
@@ -255,7 +255,7 @@ impl<R: BufRead> LedgerReader<R> {
         let sha256: [u8; 32] =
             Sha256::new().chain_update(text).chain_update(b"}").finalize().into();
         if sha256 != said {
-            // What is no JSON was never written as a line.
+            // A text that is no JSON was never written as a line.
             serde_json::from_slice::<IgnoredAny>(&raw)
                 .map_err(|error| no_line(&error.to_string()))?;
             let (said, found) = (Hex(&said).to_string(), Hex(&sha256).to_string());
@@ -295,7 +295,7 @@ impl<R: BufRead> Iterator for LedgerReader<R> {
 fn own_digest(raw: &[u8]) -> Option<[u8; 32]> {
     let at = raw.len().checked_sub(DIGEST_LENGTH)?;
     let digits = raw[at..].strip_prefix(DIGEST_MEMBER)?.strip_suffix(b"\"}")?;
-    // Upper case says the same, and is not what was written.
+    // Upper case means the same, but is never written.
     let is_as_written = !digits.iter().any(u8::is_ascii_uppercase);
     parse_sha256(str::from_utf8(digits).ok()?).filter(|_| is_as_written)
 }
@@ -423,7 +423,7 @@ mod tests {
         for (fault, begins) in table {
             assert!(fault.starts_with(begins), "{fault}, not {begins}");
         }
-        // Of a cut end a chain knows nothing; the head does.
+        // A chain does not show a cut end; the head does.
         let (_, head, fault) = read(&[a, b].concat());
         assert!(fault.is_none() && head != ledger().1);
     }
@@ -437,7 +437,7 @@ mod tests {
             let fault = fault.unwrap();
             assert!(fault.is_torn(), "{fault}");
             assert!(fault.to_string().contains(&held.length.to_string()), "{fault}");
-            // What goes on behind its head holds as a whole.
+            // Lines after a head are valid as a whole.
             let at = usize::try_from(held.length).unwrap();
             let mut rest = LedgerReader::behind(&bytes[at..], held);
             assert_eq!(found.len() + (&mut rest).filter(Result::is_ok).count(), 5);

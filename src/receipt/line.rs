@@ -1,11 +1,11 @@
-//! What a line of a ledger says: its kinds, their members, and how both are written as JSON.
+//! The content of ledger lines: kinds, members, and their JSON.
 //!
-//! A line is one JSON object without spaces. Its members have a fixed order: those that every line has,
-//! those of its kind, its own digest. Members without a value are left out. `ledger.rs` adds the digest
-//! and knows how lines are chained.
+//! A line is one JSON object without spaces. Its members have a fixed order: those of every line,
+//! those of its kind, its own digest. Members without a value are left out. `ledger.rs` adds the
+//! digest and defines the chain.
 //!
-//! A reader ignores members that it does not know, and takes a line of an unknown kind as
-//! [`LineBody::Other`]: a ledger of a later version can still be checked.
+//! A reader ignores unknown members, and reads a line of an unknown kind as [`LineBody::Other`]:
+//! the ledger of a later version can still be checked.
 
 mod texts;
 
@@ -26,7 +26,7 @@ words! {
     pub enum LineKind {
         /// A file was sent and verified.
         Upload = "upload";
-        /// What stood at a place was replaced by another version.
+        /// Another version replaced the file at a place.
         Superseded = "superseded";
         /// A file is on a volume.
         Exported = "exported";
@@ -36,14 +36,14 @@ words! {
         ClosedByHand = "closed-by-hand";
         /// A run or a file has another name from here on.
         Renamed = "renamed";
-        /// A file was at the destination already, and was verified there: no byte was sent.
+        /// A file was already at the destination, and was verified there without sending a byte.
         FoundAgain = "found-again";
-        /// Another host goes on with the run.
+        /// Another host continues the run.
         Handover = "handover";
     }
 }
 
-/// What a line says besides what every line has.
+/// What a line has besides the common members.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LineBody {
     Upload(Box<UploadLine>),
@@ -51,14 +51,14 @@ pub enum LineBody {
     Exported(ExportedLine),
     RunCompleted(Box<RunCompletedLine>),
     ClosedByHand(Box<ClosedByHandLine>),
-    /// A kind that this version reads and does not write, or does not know.
+    /// A kind that this version only reads, or does not know.
     Other {
         kind: String,
         members: serde_json::Map<String, serde_json::Value>,
     },
 }
 
-/// One file that is verified at one destination. It has all that is needed to make its row again.
+/// One file that is verified at one destination, with everything needed to restore its row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UploadLine {
     pub source: LineSource,
@@ -67,20 +67,20 @@ pub struct UploadLine {
     pub course: LineCourse,
 }
 
-/// Which upload it is, and the local file that was sent.
+/// The upload and its local file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LineSource {
     pub id: UploadId,
     pub drop: String,
-    /// The run's path as people read it; none of a file that is its own run.
+    /// The run's path as people read it; `None` for a file that is its own run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
-    /// Its bytes in base64, where the text is not the name to the letter.
+    /// Its bytes in base64, where the text is not exactly the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_bytes: Option<String>,
     /// The file's path below the drop directory, as people read it.
     pub path: String,
-    /// Its bytes in base64, where the text is not the name to the letter.
+    /// Its bytes in base64, where the text is not exactly the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_bytes: Option<String>,
     pub size: u64,
@@ -89,10 +89,10 @@ pub struct LineSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ctime_ns: Option<i64>,
     pub inode: u64,
-    /// Which directory the drop directory was.
+    /// The identity of the drop directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,
-    /// It is the file that tells others that its run is complete.
+    /// It is the sentinel of its run.
     #[serde(default, skip_serializing_if = "is_false")]
     pub sentinel: bool,
 }
@@ -110,20 +110,20 @@ impl LineSource {
     }
 }
 
-/// Where the file is.
+/// The remote file's location.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LineTarget {
     pub destination: LineDestination,
     /// The number of the target in the database that wrote the line.
     pub target: u32,
-    /// The key, or the folder and the name, at the destination.
+    /// The key, or folder and name, at the destination.
     pub place: String,
     pub remote_id: String,
-    /// The name that it has there.
+    /// Its name there.
     pub remote_name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_id: Option<String>,
-    /// The ETag that it had when it was verified.
+    /// Its ETag when it was verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_etag: Option<String>,
 }
@@ -140,10 +140,10 @@ pub struct LineDestination {
     pub name: String,
     pub platform: String,
     pub base_url: String,
-    /// The bucket, of a platform that has buckets.
+    /// The bucket, on a platform that has buckets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bucket: Option<String>,
-    /// The project or `AppResult`, of one that has none.
+    /// The project or `AppResult`, on any other platform.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
 }
@@ -155,33 +155,33 @@ impl LineDestination {
     }
 }
 
-/// What proves that the content there is the content here.
+/// The proof that the remote content equals the local content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LineProof {
-    /// How the content of the parts was proved; none where nothing was sent.
+    /// How the content of the parts was proved; `None` where nothing was sent.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "etag_mode")]
     pub etag_mode: Option<ETagMode>,
-    /// How often the run had been completed when the file was admitted, where that is known.
+    /// How often the run had been completed at admission, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wave: Option<u32>,
     /// The upload whose file this one replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supersedes: Option<UploadId>,
-    /// The order that decided over a name that was taken.
+    /// The order that decided about a taken name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced_by: Option<String>,
     /// Length of every part but the last.
     pub part_size: u64,
-    /// Every part in order; none where nothing was sent.
+    /// Every part in order; empty where nothing was sent.
     #[serde(default)]
     pub parts: Vec<LinePart>,
-    /// The MD5 over the MD5s of the parts, and how many there are.
+    /// The MD5 over the MD5s of the parts, and their number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_digest: Option<String>,
-    /// The digest by which the destination knows the file, where it has one.
+    /// The destination's own digest of the file, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "md5_text")]
     pub remote_digest: Option<Md5>,
-    /// The length of the parts that [`Self::remote_digest`] is over.
+    /// The part length of [`Self::remote_digest`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_part_size: Option<u64>,
     #[serde(default)]
@@ -194,7 +194,7 @@ impl LineProof {
         Md5::parse(self.content_digest.as_deref()?.split('-').next()?)
     }
 
-    /// Returns the MD5 of the whole file: asked for, or known because it went in one part.
+    /// Returns the MD5 of the whole file: the requested one, or that of its only part.
     pub fn whole_md5(&self) -> Option<Md5> {
         let only = || self.parts.first().filter(|_| self.parts.len() == 1).map(|part| part.md5);
         self.whole_file_digests.md5.or_else(only)
@@ -216,11 +216,11 @@ pub struct LinePart {
     pub length: u64,
     #[serde(with = "md5_text::required")]
     pub md5: Md5,
-    /// The storage's word for it.
+    /// The storage's identifier of the part.
     pub etag: String,
 }
 
-/// How the upload went.
+/// The course of the upload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LineCourse {
     #[serde(default, skip_serializing_if = "Option::is_none", with = "moment")]
@@ -231,7 +231,7 @@ pub struct LineCourse {
     pub verified_at: Option<WallTime>,
     pub bytes_sent: u64,
     pub bytes_sent_again: u64,
-    /// Attempts that failed.
+    /// Failed attempts.
     pub attempt_count: u64,
 }
 
@@ -252,24 +252,24 @@ pub struct RunCompletedLine {
     pub drop: String,
     /// The run's path as people read it.
     pub run: String,
-    /// Its bytes in base64, where the text is not the name to the letter.
+    /// Its bytes in base64, where the text is not exactly the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_bytes: Option<String>,
-    /// How often the run has been completed, this time included.
+    /// How often the run has been completed, including this time.
     pub wave: u32,
     pub file_count: u64,
     pub bytes: u64,
     /// Files that came after the run was closed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub late_file_count: u64,
-    /// Uploads that an operator gave up.
+    /// Abandoned uploads.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub given_up_count: u64,
     #[serde(default, skip_serializing_if = "Option::is_none", with = "moment")]
     pub opened_at: Option<WallTime>,
     #[serde(default, skip_serializing_if = "Option::is_none", with = "moment")]
     pub closed_at: Option<WallTime>,
-    /// How the run ended, by its own word.
+    /// The outcome of the run, in the sequencer's own word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// Who closed it by hand.
@@ -283,12 +283,12 @@ pub struct ClosedByHandLine {
     pub drop: String,
     /// The run's path as people read it.
     pub run: String,
-    /// Its bytes in base64, where the text is not the name to the letter.
+    /// Its bytes in base64, where the text is not exactly the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_bytes: Option<String>,
     /// Who ordered it.
     pub by: String,
-    /// Markers and listed files that had not come; the first few.
+    /// Missing markers and listed files; the first few.
     #[serde(default)]
     pub missing: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", with = "moment")]
@@ -309,7 +309,7 @@ impl ClosedByHandLine {
     }
 }
 
-/// Returns a path as a line has it: a text for people, and its bytes where those are not the text's.
+/// Returns a path as in a line: a text for people, and its bytes where those differ from the text.
 pub fn path_texts(path: &SourcePath) -> (String, Option<String>) {
     let text = path.to_string();
     let bytes = (text.as_bytes() != path.as_bytes()).then(|| STANDARD.encode(path.as_bytes()));
@@ -336,7 +336,7 @@ impl LineBody {
         }
     }
 
-    /// Returns the file that it is about: verified at its destination.
+    /// Returns the file of the line, if it was verified at its destination.
     pub fn upload(&self) -> Option<&UploadLine> {
         match self {
             Self::Upload(line) | Self::FoundAgain(line) => Some(line),
@@ -347,7 +347,7 @@ impl LineBody {
         }
     }
 
-    /// Writes its members, each with a comma before it.
+    /// Writes its members, each after a comma.
     pub(super) fn write_members(&self, out: &mut Vec<u8>) {
         match self {
             Self::Upload(line) | Self::FoundAgain(line) => {
@@ -363,7 +363,7 @@ impl LineBody {
         }
     }
 
-    /// Reads what a line of a kind says.
+    /// Parses the content of a line of a kind.
     ///
     /// # Errors
     /// When members of its kind are missing or are of another type.
@@ -391,8 +391,8 @@ impl LineBody {
 }
 
 impl UploadLine {
-    /// Each group takes its members out of the same text: reading them through one flattened structure
-    /// would build a copy of the whole first.
+    /// Each group reads its members from the same text: a flattened structure would first build a
+    /// copy of the whole.
     pub(crate) fn parse(text: &[u8]) -> serde_json::Result<Self> {
         fn group<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
             serde_json::from_slice(text)
@@ -407,7 +407,7 @@ impl UploadLine {
 }
 
 impl UploadLine {
-    /// Returns what listings and sentinels say of the file.
+    /// Returns the file's entry in listings and sentinels.
     pub(crate) fn summary(&self) -> serde_json::Value {
         let Self { source, target, proof, course } = self;
         serde_json::json!({
@@ -423,7 +423,7 @@ impl UploadLine {
     }
 }
 
-/// Writes the members of a value that is written as an object, each with a comma before it.
+/// Writes the members of a value that serializes as an object, each after a comma.
 fn write_members(out: &mut Vec<u8>, value: &impl Serialize) {
     let start = out.len();
     serde_json::to_writer(&mut *out, value).expect("plain values always serialise");

@@ -1,8 +1,8 @@
-//! Where ledgers are: `STATE/receipts/<drop directory>/<run>.jsonl`.
+//! The paths of ledgers: `STATE/receipts/<drop directory>/<run>.jsonl`.
 //!
-//! Names are escaped flat, so that no name of a user's file is the name of another's ledger, leads into
-//! another directory or is too long: bytes other than letters, digits and `. _ - + = , @` become `%XX`, and so
-//! does a dot that a name begins with. An escaped name that is too long is cut and ends in `~` and 16
+//! Names are escaped flat, so that no file name can be the ledger name of another, lead into
+//! another directory or be too long: bytes other than letters, digits and `. _ - + = , @` become
+//! `%XX`, and so does a leading dot. An escaped name that is too long is cut and ends in `~` and 16
 //! hexadecimal digits of the SHA-256 of the whole. An escaped name has no other `~`.
 
 use std::ffi::OsStr;
@@ -17,12 +17,12 @@ use sha2::{Digest, Sha256};
 use super::directory;
 use crate::model::{Hex, LEDGER_SUFFIX as SUFFIX, LedgerPath, SourcePath, WallTime, split_ledger};
 
-/// Longest escaped name: number, suffix and what is added to a torn tail's name find room behind it.
+/// Longest escaped name: leaves room for number, suffix and the additions to a torn tail's name.
 const ESCAPED_MAX: usize = 200;
-/// What begins the name of the ledger for files that are their own runs.
+/// The ledger name of files that are their own runs begins with this.
 const FILES: &str = "~files-";
 
-/// Names one ledger: its path below the directory of receipts.
+/// Names one ledger by its path below the directory of receipts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LedgerName(String);
 
@@ -39,7 +39,7 @@ impl LedgerName {
         Self(format!("{}/{FILES}{month}{SUFFIX}", escaped(drop.as_bytes())))
     }
 
-    /// Takes a path below the directory of receipts, where it is one of a ledger.
+    /// Parses a path below the directory of receipts; `None` unless it is that of a ledger.
     pub fn parse(text: &str) -> Option<Self> {
         let (drop, file) = text.split_once('/')?;
         let stem = file.strip_suffix(SUFFIX)?;
@@ -57,7 +57,7 @@ impl LedgerName {
         }
     }
 
-    /// Returns which one it is of those of the same name, from 1.
+    /// Returns its number among those of the same name, from 1.
     pub fn number(&self) -> u32 {
         split_ledger(&self.0).1
     }
@@ -67,7 +67,7 @@ impl LedgerName {
         self.0.split('/').next().unwrap_or_default()
     }
 
-    /// Returns whether it is of files that are their own runs.
+    /// Returns whether it holds files that are their own runs.
     pub fn is_of_files(&self) -> bool {
         self.0.split('/').nth(1).is_some_and(|file| file.starts_with(FILES))
     }
@@ -76,12 +76,12 @@ impl LedgerName {
         &self.0
     }
 
-    /// Returns what rows call it.
+    /// Returns its path as rows have it.
     pub fn ledger_path(&self) -> LedgerPath {
         LedgerPath::new(self.as_str())
     }
 
-    /// Returns where it is.
+    /// Returns its path.
     pub fn path(&self, state: &Path) -> PathBuf {
         directory(state).join(&self.0)
     }
@@ -96,7 +96,7 @@ impl fmt::Display for LedgerName {
 /// Lists the ledgers of a state directory, in the order of their names and numbers; other files are left out.
 ///
 /// # Errors
-/// When a directory cannot be read. One that is not there holds no ledger.
+/// When a directory cannot be read. A missing one has no ledgers.
 pub fn ledgers(state: &Path) -> io::Result<Vec<LedgerName>> {
     let mut found = Vec::new();
     for drop in names_in(&directory(state))? {
@@ -108,7 +108,7 @@ pub fn ledgers(state: &Path) -> io::Result<Vec<LedgerName>> {
     Ok(found)
 }
 
-/// Names that are no text are of no ledger.
+/// A name that is no UTF-8 belongs to no ledger.
 fn names_in(directory: &Path) -> io::Result<Vec<String>> {
     let listed = match fs::read_dir(directory) {
         Ok(listed) => listed,
@@ -122,12 +122,12 @@ fn names_in(directory: &Path) -> io::Result<Vec<String>> {
     listed.filter_map(|entry| name(entry).transpose()).collect()
 }
 
-/// Escapes a name so that it is one of a file, and of no other name.
+/// Escapes a name to a file name that no other name has.
 pub fn escaped(name: &[u8]) -> String {
     let mut out = String::with_capacity(name.len());
     let mut cut = 0;
     for (at, byte) in name.iter().enumerate() {
-        // Room for `~` and a digest.
+        // Leaves room for `~` and a digest.
         if out.len() <= ESCAPED_MAX - 17 {
             cut = out.len();
         }
@@ -149,7 +149,7 @@ pub fn escaped(name: &[u8]) -> String {
     out
 }
 
-/// Returns the name that was escaped; `None` of one that was cut, or is none of ours.
+/// Returns the original name; `None` for one that was cut, or is not escaped like this.
 pub fn unescaped(name: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(name.len());
     let mut rest = name.as_bytes();
@@ -168,7 +168,7 @@ pub fn unescaped(name: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Returns where the torn tail of a ledger is kept.
+/// Returns the path where the torn tail of a ledger is kept.
 pub fn torn_path(ledger: &Path, at: WallTime) -> PathBuf {
     let at = jiff::Timestamp::from_nanosecond(i128::from(at.0)).unwrap_or_default();
     let at =

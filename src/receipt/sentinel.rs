@@ -1,9 +1,9 @@
-//! The sentinel: the file that tells others that a run is complete.
+//! The sentinel: the file that shows others that a run is complete.
 //!
-//! It is JSON: the run, the head of its ledger with the line that says that the run is complete, and its files
-//! with their digests, each on a line of its own. It is made of lines of the run's ledgers alone, so the same
-//! lines give the same bytes. It is kept below `STATE/sentinels`, under its name only as a whole, until it was
-//! sent and the daemon is idle. *At a crash* before that was recorded it is made again.
+//! It is JSON: the run, the head of its ledger with the line that completes the run, and its files with their
+//! digests, each on a line of its own. It is made only from lines of the run's ledgers, so the same lines
+//! give the same bytes. It is kept below `STATE/sentinels`, under its final name only when complete, until it
+//! was sent and the daemon is idle. *After a crash* before it was recorded it is made again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,15 +21,15 @@ use crate::model::{
     ByteCount, Fingerprint, Hex, LineRef, PathDigest, SentinelFile, SourcePath, json_shown,
 };
 
-/// Returns where the files are that are sent to say that runs are complete.
+/// Returns the directory of sentinels.
 pub fn directory(state: &Path) -> PathBuf {
     state.join("sentinels")
 }
 
-/// Makes the sentinel of a run and makes it durable: `completed` is the last line that it is about.
+/// Writes a run's sentinel and makes it durable: `completed` is its last line.
 ///
 /// # Errors
-/// When the disk would not take it, or a ledger cannot be read.
+/// When the disk fails, or a ledger cannot be read.
 pub fn write(
     state: &Path,
     run: &SourcePath,
@@ -37,7 +37,7 @@ pub fn write(
     completed: &LineRef,
 ) -> io::Result<SentinelFile> {
     let (newest, line) = newest_lines(state, first, completed)?;
-    // It replaces the one of an earlier run of that name.
+    // It replaces the one of an earlier run with that name.
     let named = first.numbered(1);
     let stem = named.as_str().trim_end_matches(".jsonl");
     let place = format!("{stem}.drop-{}.json", line.wave);
@@ -67,10 +67,10 @@ pub fn write(
     Ok(SentinelFile { path: SourcePath::from_bytes(place.as_bytes()), version })
 }
 
-/// Removes those that were sent, by the rows.
+/// Removes sentinels that the rows show as sent.
 ///
 /// # Errors
-/// When the directory cannot be read, or the disk would not remove one.
+/// When the directory cannot be read, or a file cannot be removed.
 pub(crate) fn remove_sent(state: &Path, is_sent: impl Fn(&SourcePath) -> bool) -> io::Result<()> {
     let top = directory(state);
     for drop in entries_of(&top)? {
@@ -94,7 +94,7 @@ fn entries_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
 
 type Newest = BTreeMap<PathDigest, (u32, u64)>;
 
-/// Returns which lines are the newest of their paths at their destinations, and what the last one says.
+/// Returns the newest line of each path and destination, and the last line's content.
 fn newest_lines(
     state: &Path,
     first: &LedgerName,
@@ -124,7 +124,7 @@ fn key(upload: &UploadLine) -> PathDigest {
     PathDigest::of(text.to_string().as_bytes())
 }
 
-/// Hands out every line of a run's ledgers up to one; of a damaged ledger, what holds.
+/// Passes on every line of a run's ledgers up to one; of a damaged ledger, its valid lines.
 fn each_line(
     state: &Path,
     first: &LedgerName,
@@ -181,7 +181,7 @@ fn fingerprint(found: &fs::Metadata) -> Fingerprint {
         inode: found.ino(),
         size: ByteCount(found.size()),
         mtime_ns: seconds.saturating_add(found.mtime_nsec()),
-        // No one writes sentinels but we; a link to one by a backup makes no other version of it.
+        // Only dropferry writes sentinels; a backup's link to one makes no other version of it.
         ctime_ns: None,
     }
 }

@@ -1,13 +1,13 @@
-//! Care for the database file: copies of it, and a look whether it is sound.
+//! Maintenance of the database file: copies, and integrity checks.
 //!
-//! Both read through a connection of their own, on a thread of their caller's, so that no commit
-//! waits for them; both can be asked to end early, by a [`Halt`]. What they found is written by the
-//! writer ([`super::Store::tend`]), which also does what changes rows or the file: removing what is
-//! kept no longer, giving free pages back, folding a large WAL.
+//! Both read through a connection of their own, on their caller's thread, so that no commit waits
+//! for them; both can be cancelled by a [`Halt`]. The writer records their results
+//! ([`super::Store::tend`]) and does the work that changes rows or the file: removing old rows,
+//! returning free pages, checkpointing a large WAL.
 //!
-//! *Never* touches the database that is in use; removes no copy before a newer one is whole,
-//! checked and durable. *At a crash* a copy that was not whole stays behind under another name, and
-//! the next one removes it.
+//! *Never* writes to the database in use; removes no copy before a newer one is complete, checked
+//! and durable. *At a crash* a partial copy remains under another name, and the next copy removes
+//! it.
 
 mod backup;
 
@@ -24,10 +24,10 @@ use super::schema::{self, FILE_NAME};
 use super::{Error, Kind};
 use crate::model::WallTime;
 
-/// Findings told of a damaged database; one is enough to know.
+/// Limit of findings in a report on a damaged database; one is enough to know.
 const FINDINGS_MAX: u32 = 10;
 
-/// Tells a copy or a check to end early. Clones are one and the same.
+/// Cancels a copy or a check. Clones share one state.
 #[derive(Clone, Default)]
 pub(crate) struct Halt(Arc<Halting>);
 
@@ -44,8 +44,8 @@ impl std::fmt::Debug for Halt {
 }
 
 impl Halt {
-    /// Asks for the end. A statement that begins at this instant is not reached: ask again until it
-    /// has ended.
+    /// Requests the end. A statement that begins at the same moment may miss it: ask again until
+    /// the work has ended.
     pub(crate) fn ask(&self) {
         self.0.is_asked.store(true, Ordering::Relaxed);
         let statement = self.0.statement.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,14 +58,14 @@ impl Halt {
         self.0.is_asked.load(Ordering::Relaxed)
     }
 
-    /// Makes the statements of a connection end when asked.
+    /// Makes the statements of a connection end on request.
     fn reach(&self, connection: &Connection) {
         let mut statement = self.0.statement.lock().unwrap_or_else(PoisonError::into_inner);
         *statement = Some(connection.get_interrupt_handle());
     }
 }
 
-/// How the database was found.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckVerdict {
     pub is_sound: bool,
@@ -78,25 +78,25 @@ pub struct Cared {
     pub backup_at: Option<WallTime>,
     /// Why the last copy failed, when it did.
     pub backup_failure: Option<String>,
-    /// When it was last checked to the end.
+    /// When it was last checked completely.
     pub checked_at: Option<WallTime>,
-    /// What that check found.
+    /// The result of that check.
     pub verdict: Option<CheckVerdict>,
-    /// Some ledger was found damaged, and not whole again.
+    /// A ledger was found damaged, and is not whole again.
     pub has_damaged_ledger: bool,
 }
 
-/// Returns the length of the database and of the WAL beside it, as far as they are there.
+/// Returns the lengths of the database and of its WAL; zero for a missing file.
 pub(crate) fn sizes(directory: &Path) -> (u64, u64) {
     let size = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
     let path = directory.join(FILE_NAME);
     (size(&path), size(&path.with_extension("db-wal")))
 }
 
-/// Checks the whole database; `None` when it was asked to end early.
+/// Checks the whole database; `None` when cancelled.
 ///
 /// # Errors
-/// When it cannot be opened or read, which says nothing about whether it is sound.
+/// When it cannot be opened or read, which proves nothing about damage.
 pub(crate) fn check(directory: &Path, halt: &Halt) -> Result<Option<CheckVerdict>, Error> {
     let connection = schema::open_for_reading(directory)?;
     let pragma = format!("PRAGMA integrity_check({FINDINGS_MAX})");

@@ -1,8 +1,8 @@
-//! Where the columns of `uploads` stand.
+//! The positions of the columns of `uploads`.
 //!
-//! A row has so many that finding each by its name takes longer than reading it. So readers ask for
-//! all of them, `at!` has the compiler find their positions here, and a test compares this list with
-//! the table. A new column goes to the end.
+//! A row has so many columns that finding each by name takes longer than reading it. So readers
+//! select all of them, `at!` resolves their positions here at compile time, and a test compares
+//! this list with the table. A new column goes to the end.
 
 /// The columns of `uploads`, in the order of the table.
 const COLUMNS: &[&str] = &[
@@ -89,10 +89,10 @@ const COLUMNS: &[&str] = &[
     "name_decision",
 ];
 
-/// How many they are: where what a query adds to them is.
+/// Their number: the position of the first column that a query adds.
 pub(super) const COLUMN_COUNT: usize = COLUMNS.len();
 
-/// Finds a column; one that is not there does not compile.
+/// Returns a column's position; an unknown name does not compile.
 pub(super) const fn position(name: &str) -> usize {
     let mut index = 0;
     while index < COLUMNS.len() {
@@ -112,7 +112,7 @@ const fn is_same(one: &[u8], other: &[u8]) -> bool {
     index == one.len() && index == other.len()
 }
 
-/// Where a column of `uploads` is in a row that begins with all of them.
+/// The position of a column of `uploads` in a row that begins with all of them.
 macro_rules! at {
     ($column:literal) => {
         const { $crate::store::columns::position($column) }

@@ -1,9 +1,9 @@
-//! The state directory: whose it is, who may write there, what is under the names of the store.
+//! The state directory: its owner, its writers, and the kinds of the store's files in it.
 //!
-//! *Promises*: nothing is opened under one of these names but a plain file or a directory of its own;
-//! a directory that others may write to is refused; a database that is not there, or is empty, is not
-//! begun again beside what earlier ones left, unless an operator asks for that. *Never* removes anything
-//! and never changes a mode. It looks by name (`lstat`) and opens no database: a process that closes a
+//! *Promises*: only a plain file or a directory of its own is opened under these names; a directory
+//! that others may write to is refused; a missing or empty database is not created again beside the
+//! files of an earlier one, unless an operator orders that. *Never* removes anything and never
+//! changes a mode. It checks by name (`lstat`) and opens no database: a process that closes a
 //! second handle of a database loses the locks that SQLite holds on it.
 
 use std::fs::{self, DirBuilder, FileType, Metadata};
@@ -14,21 +14,21 @@ use std::path::{Path, PathBuf};
 use super::schema::FILE_NAME;
 use super::{Error, Kind, lock};
 
-/// The mode of a directory that is made: members of the group may read.
+/// The mode of a created directory: members of the group may read.
 const MODE: u32 = 0o750;
-/// Who may write besides the owner.
+/// Write permission for others than the owner.
 const OTHERS_WRITE: u32 = 0o022;
-/// In a directory of this mode no one removes or renames what is another's: the root of a file system in
-/// memory, as containers mount one.
+/// In a directory of this mode nobody removes or renames another user's files: the root of an
+/// in-memory file system, as containers mount one.
 const STICKY: u32 = 0o1000;
 
-/// What the store keeps in the state directory.
+/// The store's files in the state directory.
 const FILES: [&str; 5] =
     [FILE_NAME, "dropferry.db-wal", "dropferry.db-shm", "dropferry.db-journal", lock::FILE_NAME];
 const RECEIPTS: &str = "receipts";
 const SENTINELS: &str = "sentinels";
 const BACKUPS: &str = "backups";
-/// Directories looked into for a first receipt.
+/// Limit of directories searched for a receipt.
 const LOOKED_INTO_MAX: usize = 10_000;
 
 pub(super) fn make(directory: &Path) -> Result<(), Error> {
@@ -39,11 +39,11 @@ pub(super) fn make(directory: &Path) -> Result<(), Error> {
         .map_err(|source| Error::io("make the state directory", directory, source))
 }
 
-/// Refuses a state directory that others may write to or that is another user's, and what is no file
-/// under the name of one.
+/// Refuses a state directory that others may write to or that belongs to another user, and anything
+/// but a file under the name of one.
 ///
 /// # Errors
-/// What is wrong with it, and the cure. One that is not there is as it should be.
+/// The problem and its cure. A missing directory is accepted.
 pub(super) fn check(directory: &Path) -> Result<(), Error> {
     let found = match fs::metadata(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -74,7 +74,7 @@ pub(super) fn check(directory: &Path) -> Result<(), Error> {
     check_kinds(directory)
 }
 
-/// Refuses what another user has put under the names of the store.
+/// Refuses files of another user under the names of the store.
 fn check_owners(directory: &Path, us: u32) -> Result<(), Error> {
     for name in FILES.iter().chain(&[RECEIPTS, SENTINELS, BACKUPS]) {
         let path = directory.join(name);
@@ -86,8 +86,8 @@ fn check_owners(directory: &Path, us: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses what is no plain file under the name of a file of the store, and no directory under that of
-/// one.
+/// Refuses anything but a plain file under the name of a store file, and anything but a directory
+/// under that of one.
 pub(super) fn check_kinds(directory: &Path) -> Result<(), Error> {
     for name in FILES {
         check_kind(&directory.join(name), "file", FileType::is_file)?;
@@ -98,14 +98,14 @@ pub(super) fn check_kinds(directory: &Path) -> Result<(), Error> {
     check_wal(directory)
 }
 
-/// Refuses a database whose WAL was removed. SQLite makes the WAL before its index and removes it after
-/// that: an index alone was left by somebody else.
+/// Refuses a database whose WAL was removed. SQLite creates the WAL before its index and removes it
+/// after that: an index alone means that someone else removed the WAL.
 fn check_wal(directory: &Path) -> Result<(), Error> {
     let index = directory.join("dropferry.db-shm");
     let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
     let path = directory.join("dropferry.db-wal");
-    // A daemon that stops meanwhile has removed the index before the WAL; one that starts has made the
-    // WAL before the index, so it is looked for once more.
+    // A daemon that stops meanwhile removes the index before the WAL; one that starts creates the
+    // WAL before the index, so it is checked once more.
     let is_alone = |index: &Path| !is_there(&path) && is_there(index) && !is_there(&path);
     if !is_alone(&index) || !is_there(&directory.join(FILE_NAME)) {
         return Ok(());
@@ -119,7 +119,7 @@ fn check_wal(directory: &Path) -> Result<(), Error> {
 }
 
 fn check_kind(path: &Path, wanted: &str, is_wanted: fn(&FileType) -> bool) -> Result<(), Error> {
-    // What cannot even be looked at fails where it is opened.
+    // A path without access fails when it is opened.
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
     if is_wanted(&found.file_type()) {
         return Ok(());
@@ -149,19 +149,19 @@ fn refused(path: &Path, detail: String, cure: String) -> Error {
     Error { doing: "use", path: path.to_owned(), kind: Kind::Refused { detail, cure } }
 }
 
-/// What is missing of a database, where something is.
+/// What a database lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lack {
     /// There is no file.
     Missing,
-    /// There is nothing in it.
+    /// The file is empty.
     Empty,
-    /// It has tables, and no upload in them.
+    /// It has tables, but no uploads.
     NoUploads,
 }
 
 impl Lack {
-    /// Says it of the database.
+    /// Returns it as part of a sentence about the database.
     pub(super) fn sentence(self) -> &'static str {
         match self {
             Self::Missing => "it is not there",
@@ -171,7 +171,7 @@ impl Lack {
     }
 }
 
-/// Returns whether there is a database at all.
+/// Returns what the database lacks, if anything.
 pub(super) fn lack(directory: &Path) -> Option<Lack> {
     match fs::symlink_metadata(directory.join(FILE_NAME)) {
         Ok(found) if found.len() == 0 => Some(Lack::Empty),
@@ -180,7 +180,7 @@ pub(super) fn lack(directory: &Path) -> Option<Lack> {
     }
 }
 
-/// Refuses to go on without a database beside what an earlier one left.
+/// Refuses to start without a database beside the files of an earlier one.
 pub(super) fn refuse_loss(directory: &Path, lack: Lack) -> Result<(), Error> {
     let Some(remains) = remains(directory, lack) else { return Ok(()) };
     let path = directory.join(FILE_NAME);
@@ -191,7 +191,7 @@ pub(super) fn refuse_loss(directory: &Path, lack: Lack) -> Result<(), Error> {
     })
 }
 
-/// What an earlier database has left. Copies may be of one that never knew an upload.
+/// Returns what an earlier database has left. Copies may be of one without uploads.
 fn remains(directory: &Path, lack: Lack) -> Option<&'static str> {
     let wal = directory.join("dropferry.db-wal");
     let is_copy = |name: &str| name.starts_with("dropferry-") && name.ends_with(".db");
@@ -210,7 +210,7 @@ fn remains(directory: &Path, lack: Lack) -> Option<&'static str> {
     }
 }
 
-/// Returns whether there is any file below a directory.
+/// Returns whether a directory contains any file.
 fn has_file(directory: PathBuf) -> bool {
     let mut directories = vec![directory];
     for _ in 0..LOOKED_INTO_MAX {
@@ -225,7 +225,7 @@ fn has_file(directory: PathBuf) -> bool {
     true
 }
 
-/// Moves the WAL of a database that is gone aside: SQLite would remove it.
+/// Moves the WAL of a missing database aside, because SQLite would remove it.
 pub(super) fn set_aside_wal(directory: &Path) -> Result<(), Error> {
     for name in ["dropferry.db-wal", "dropferry.db-shm"] {
         let path = directory.join(name);
@@ -240,7 +240,7 @@ pub(super) fn set_aside_wal(directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The files of a database that is in use, as they were when it was opened.
+/// The files of the open database, as they were when it was opened.
 #[derive(Debug, Clone)]
 pub(super) struct InUse {
     files: Vec<(PathBuf, Option<Identity>)>,
@@ -253,17 +253,17 @@ struct Identity {
 }
 
 impl InUse {
-    /// Notes which files a database consists of.
+    /// Records which files the database consists of.
     pub(super) fn of(directory: &Path) -> Self {
         let names = [FILE_NAME, "dropferry.db-wal", "dropferry.db-shm"];
         let files = names.map(|name| directory.join(name));
         Self { files: files.map(|path| (path.clone(), identity(&path))).into() }
     }
 
-    /// Looks whether they are there, and the same.
+    /// Checks that they are there and unchanged.
     ///
     /// # Errors
-    /// When one was removed or replaced: what is written goes where no start will look for it.
+    /// When one was removed or replaced: later writes go to a file that no start will find.
     pub(super) fn look(&self) -> Result<(), Error> {
         for (path, before) in &self.files {
             if before.is_some() && identity(path) != *before {
@@ -410,7 +410,7 @@ mod tests {
     fn a_wal_that_was_removed_after_a_kill_is_missed() {
         let place = tempfile::tempdir().unwrap();
         let connection = schema::open_for_writing(place.path()).unwrap();
-        // What a kill leaves: all three files.
+        // A kill leaves all three files.
         let killed = tempfile::tempdir().unwrap();
         for name in [FILE_NAME, "dropferry.db-wal", "dropferry.db-shm"] {
             fs::copy(place.path().join(name), killed.path().join(name)).unwrap();

@@ -1,7 +1,7 @@
-//! One daemon on one state directory: a lock that ends with the process, however it ends.
+//! One daemon for each state directory: a lock that ends with the process, however that ends.
 //!
-//! The file has a mode by which its owner alone may open it, since a process that may open a file may lock it.
-//! Where it was removed, the row of the daemon still names the process that runs (`process`).
+//! Only the owner may open the file, because a process that may open a file may lock it. If it was
+//! removed, the daemon's row still names the running process (`process`).
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -15,7 +15,7 @@ use super::{Error, Kind};
 
 pub(super) const FILE_NAME: &str = "dropferry.lock";
 const MODE: u32 = 0o600;
-/// How often the lock is tried, and how long apart.
+/// How often, and at which interval, the lock is tried.
 const ATTEMPTS_MAX: u32 = 20;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(25);
 
@@ -25,7 +25,7 @@ pub(super) struct Lock {
     file: File,
 }
 
-/// Takes the lock, or says that another daemon has it.
+/// Takes the lock, or fails because another daemon has it.
 pub(super) fn take(directory: &Path) -> Result<Lock, Error> {
     let path = directory.join(FILE_NAME);
     let failed = |source| Error::io("open the lock", &path, source);
@@ -39,7 +39,7 @@ pub(super) fn take(directory: &Path) -> Result<Lock, Error> {
     for attempt in 1.. {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => break,
-            // A reader that asks whether a daemon runs holds the lock for an instant.
+            // A reader that checks for a daemon holds the lock for an instant.
             Err(Errno::WOULDBLOCK) if attempt < ATTEMPTS_MAX => std::thread::sleep(ATTEMPT_PAUSE),
             Err(Errno::WOULDBLOCK) => {
                 share(&file, &path)?;
@@ -51,8 +51,8 @@ pub(super) fn take(directory: &Path) -> Result<Lock, Error> {
     Ok(Lock { file })
 }
 
-/// Shares the lock with processes that only read the file: a daemon lets none share it. Which daemon runs
-/// is then told by its row alone.
+/// Allows readers of the file to share the lock; a daemon without this denies them. Then only the
+/// daemon's row shows which one runs.
 fn share(file: &File, path: &Path) -> Result<(), Error> {
     match flock(file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => {
@@ -68,20 +68,20 @@ fn share(file: &File, path: &Path) -> Result<(), Error> {
 }
 
 impl Drop for Lock {
-    /// Lets go at once, also where a child that is being started still holds a copy of the file.
+    /// Unlocks at once, even if a child that is being started holds a copy of the file.
     fn drop(&mut self) {
         flock(&self.file, FlockOperation::Unlock).ok();
     }
 }
 
-/// Returns whether a daemon holds the lock; `None` where it is not there, or is not ours to open.
+/// Returns whether a daemon holds the lock; `None` where the file is missing, or may not be opened.
 pub(super) fn is_taken(directory: &Path) -> Option<bool> {
     let mut options = OpenOptions::new();
     let file = options.read(true).custom_flags(flags()).open(directory.join(FILE_NAME)).ok()?;
     Some(flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
 }
 
-/// No link is followed, and no one waited for at the other end of a pipe.
+/// Does not follow links, and does not wait for the other end of a pipe.
 fn flags() -> i32 {
     (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()
 }

@@ -1,7 +1,7 @@
-//! One process, told from every other that had its id before or will have it.
+//! The identity of one process, distinct from every other with the same id.
 //!
-//! The row of the daemon names its process, so that a second daemon finds the first one also where the
-//! lock file was removed, and so that who may not open the lock sees whether one runs.
+//! The daemon's row names its process, so that a second daemon finds the first one even if the lock
+//! file was removed, and a user who may not open the lock sees whether a daemon runs.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,20 +9,20 @@ use std::os::unix::fs::MetadataExt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Process {
     id: u32,
-    /// When it started, in ticks of the clock since the machine did.
+    /// Its start time, in clock ticks since boot.
     started: u64,
-    /// In which namespace its id holds.
+    /// The PID namespace of its id.
     namespace: u64,
 }
 
 impl Process {
-    /// Returns this process; none where the system does not tell of it.
+    /// Returns this process; `None` where the system gives no information.
     pub(super) fn own() -> Option<Self> {
         let id = std::process::id();
         Some(Self { id, started: started(id)?, namespace: namespace()? })
     }
 
-    /// Reads what `Display` writes.
+    /// Parses the output of `Display`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split(' ');
         let id = numbers.next()?.parse().ok()?;
@@ -31,7 +31,7 @@ impl Process {
         Some(Self { id, started, namespace })
     }
 
-    /// Returns whether it runs. One of another namespace cannot be seen.
+    /// Returns whether it runs. A process of another namespace is not visible.
     pub(super) fn is_alive(&self) -> bool {
         namespace() == Some(self.namespace) && started(self.id) == Some(self.started)
     }
@@ -43,10 +43,10 @@ impl std::fmt::Display for Process {
     }
 }
 
-/// When a process started; none where there is none, or only what is left of one that has ended.
+/// Returns when a process started; `None` for a missing one or a zombie.
 fn started(id: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // The name of the program, in parentheses, may hold anything.
+    // The name of the program, in parentheses, may contain anything.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ');
     let state = fields.next()?;

@@ -1,11 +1,11 @@
-//! What a start reads behind its back: uploads that are queued, then what is known of their files.
+//! Rows that a start reads in the background: queued uploads, then the known versions of their files.
 //!
-//! There may be hundreds of thousands of them, and none is needed before the first part goes. What is
-//! known of other files is read when they are observed ([`super::snapshot::Snapshot::catalogued`]). They
-//! are read from one view of the database as it was before this life wrote anything, portion by
-//! portion, so that they are never all in memory as rows. *Promises*: what [`super::Loaded`] has is
-//! not among them; the uploads come in the order of their ids, all before the first file; files come in
-//! the order of their uploads. *At a crash* nothing is lost.
+//! There may be hundreds of thousands, and none is needed before the first part is sent. Known versions
+//! of other files are read when they are observed ([`super::snapshot::Snapshot::catalogued`]). All come
+//! from one view of the database, from before this process wrote anything, in portions, so that they are
+//! never all in memory as rows. *Promises*: the uploads in [`super::Loaded`] are excluded; uploads come
+//! in the order of their ids, all before the first file; files come in the order of their uploads. *At a
+//! crash* nothing is lost.
 
 use std::collections::BTreeSet;
 use std::iter::Peekable;
@@ -24,7 +24,7 @@ use crate::model::{
     UploadId,
 };
 
-/// How long a stop waits between two looks whether the thread has ended.
+/// Interval at which a stop checks whether the thread has ended.
 const STOP_PAUSE: Duration = Duration::from_millis(1);
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -34,7 +34,7 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 pub struct Rest {
     connection: Connection,
     settings: Settings,
-    /// Uploads that were read.
+    /// Uploads that were read already.
     loaded: BTreeSet<UploadId>,
 }
 
@@ -45,7 +45,7 @@ pub struct RestReader {
 }
 
 impl RestReader {
-    /// Ends it, whatever it does. What it handed over must be taken no more.
+    /// Ends it, whatever it does. Its portions must not be received any more.
     pub fn finish(self) {
         while !self.thread.is_finished() {
             self.statement.interrupt();
@@ -71,18 +71,18 @@ impl Rest {
         let connection = schema::open_for_reading(&settings.directory)?;
         let loaded = loaded.state.uploads.iter().map(|upload| upload.admission.id).collect();
         let rest = Self { connection, settings: settings.clone(), loaded };
-        // The view is that of the first look at it, not of its begin.
+        // The view is fixed at its first read, not at its begin.
         let begin = "BEGIN; SELECT count(*) FROM tallies";
         rest.connection.execute_batch(begin).map_err(|source| rest.failed(source))?;
         Ok(rest)
     }
 
-    /// Hands over all of it on a thread of its own, `size` rows at a time at most, and then an end, until
-    /// `take` wants no more. A database that was too large to be checked when it was opened is checked
-    /// then, and what is wrong with it handed over.
+    /// Passes everything to `take` on a thread of its own, at most `size` rows at a time, and then
+    /// an end, until `take` returns false. A database that was too large to check when it was
+    /// opened is checked here, and its damage is passed too.
     ///
     /// # Errors
-    /// When there is no such thread to be had.
+    /// When the thread cannot be started.
     pub fn start(
         self,
         size: usize,
@@ -110,7 +110,7 @@ impl Rest {
 
     fn check(&self) -> std::result::Result<(), Error> {
         let directory = &self.settings.directory;
-        // The view may be older than what is checked.
+        // The view may be older than the state to check.
         self.connection.execute_batch("COMMIT").map_err(|source| self.failed(source))?;
         match schema::is_checked_at_open(directory) {
             true => Ok(()),
@@ -118,7 +118,7 @@ impl Rest {
         }
     }
 
-    /// Hands over all of it, `size` rows at a time at most, until `take` wants no more.
+    /// Passes everything to `take`, at most `size` rows at a time, until `take` returns false.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -142,7 +142,7 @@ impl Rest {
         Error::sqlite("read", &self.settings.directory.join(FILE_NAME), source)
     }
 
-    /// Reads the uploads that were not.
+    /// Reads the remaining uploads.
     fn uploads(&self, size: usize, take: impl FnMut(Vec<StoredUpload>) -> bool) -> Result<bool> {
         let sql = format!("SELECT * FROM uploads WHERE {IS_OPEN} ORDER BY id");
         let mut statement = self.connection.prepare(&sql)?;
@@ -166,12 +166,12 @@ impl Rest {
     }
 }
 
-/// Uploads that do not count as sent are left out: their sources are sent again, to another target.
+/// Excludes uploads that do not count as sent: their sources are sent again, to another target.
 pub(super) const COUNTS: &str = "(r.destination IS NULL OR s.id >= r.before_id OR s.target_id = r.target_id \
     OR EXISTS (SELECT 1 FROM destination_targets d \
         WHERE d.destination = s.destination AND d.target_id = s.target_id))";
 
-/// What is read for a configuration that puts drop directories or destinations in.
+/// Reads the rows for a configuration that adds drop directories or destinations.
 #[derive(Debug)]
 pub struct Again {
     connection: Connection,
@@ -179,7 +179,7 @@ pub struct Again {
 }
 
 impl Again {
-    /// Opens it; what was committed before is in it.
+    /// Opens it; it sees everything that was committed before.
     ///
     /// # Errors
     /// See [`super::Kind`].
@@ -195,7 +195,7 @@ impl Again {
         Error::sqlite("read", &self.settings.directory.join(FILE_NAME), source)
     }
 
-    /// Returns what belongs to drop directories besides their files.
+    /// Returns the rows of drop directories other than their files.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -206,8 +206,8 @@ impl Again {
         super::writer::load::of_drops(&self.connection, drops).map_err(|source| self.failed(source))
     }
 
-    /// Hands over the files of drop directories that count as sent, about `size` at a time, until `take`
-    /// wants no more.
+    /// Passes the files of drop directories that count as sent to `take`, about `size` at a time,
+    /// until it returns false.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -225,7 +225,7 @@ impl Again {
     }
 }
 
-/// Reads what is known of files of which an upload is open, in the order of their uploads.
+/// Reads the known versions of files with an open upload, in the order of their uploads.
 fn known(
     connection: &Connection,
     size: usize,
@@ -263,12 +263,12 @@ fn known(
     Ok(())
 }
 
-/// Names that were read before. Thousands of rows in a row have the same.
+/// Names of the previous row. Thousands of successive rows have the same ones.
 #[derive(Default)]
 pub(super) struct SharedNames(Option<(DirectoryName, DestinationName)>);
 
 impl SharedNames {
-    /// Returns names, which are those of the row before when they are the same.
+    /// Returns names, shared with the previous row when they are the same.
     fn of(&mut self, drop: &str, destination: &str) -> (DirectoryName, DestinationName) {
         match &self.0 {
             Some(names) if names.0.as_str() == drop && names.1.as_str() == destination => {
@@ -281,14 +281,14 @@ impl SharedNames {
         }
     }
 
-    /// Replaces names by those of the row before, when they are the same.
+    /// Replaces names by those of the previous row when they are the same.
     pub(super) fn share(&mut self, drop: &mut DirectoryName, destination: &mut DestinationName) {
         let names = self.of(drop.as_str(), destination.as_str());
         (*drop, *destination) = names;
     }
 }
 
-/// Gathers rows and hands them over; returns whether all were wanted.
+/// Collects rows into portions and passes them on; returns whether all were accepted.
 struct Pages<T, F> {
     size: usize,
     page: Vec<T>,
@@ -310,7 +310,7 @@ impl<T, F: FnMut(Vec<T>) -> bool> Pages<T, F> {
     }
 }
 
-/// Files that were moved, by the upload they are known from.
+/// Moved files, by the upload that they are known from.
 type MovedFiles = Peekable<IntoIter<(i64, KnownFile)>>;
 
 fn moved(connection: &Connection) -> Result<MovedFiles> {

@@ -1,8 +1,8 @@
-//! Puts a copy of the database in the place of the database, and keeps what was there.
+//! Replaces the database by a copy of it, and keeps the old files.
 //!
 //! *Promises*: a copy that is damaged, or of a newer program, is refused before anything is touched; nothing is
-//! removed; the file with the database's name is at every moment the old one, missing, or the whole copy.
-//! *At a crash* in between, a start finds no database beside receipts and says so, and this is done again.
+//! removed; the file with the database's name is at every moment the old one, missing, or the complete copy.
+//! *After a crash* in between, a start finds no database beside receipts and says so, and the restore is repeated.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,15 +14,15 @@ use super::schema::{self, FILE_NAME};
 use super::{Error, Kind, directory, lock};
 use crate::model::{UploadId, WallTime};
 
-/// The database, and what SQLite keeps beside it.
+/// The database and SQLite's files beside it.
 const FILES: [&str; 3] = [FILE_NAME, "dropferry.db-wal", "dropferry.db-shm"];
-/// What the copy is called until it is whole.
+/// The copy's name until it is complete.
 const PARTIAL: &str = "dropferry.db.restored";
 
-/// Puts a copy in place. Returns where the files of before are kept, if there were any.
+/// Puts a copy in place. Returns where the old files are kept, if there were any.
 ///
 /// # Errors
-/// When a daemon runs, the copy is no sound database, or the disk failed.
+/// When a daemon runs, the copy is damaged, or the disk failed.
 pub(crate) fn put_back(state: &Path, copy: &Path, at: WallTime) -> Result<Option<PathBuf>, Error> {
     directory::make(state)?;
     directory::check(state)?;
@@ -38,10 +38,10 @@ pub(crate) fn put_back(state: &Path, copy: &Path, at: WallTime) -> Result<Option
     Ok(kept)
 }
 
-/// Makes room for a database that is rebuilt: one that is damaged is set aside. Returns where it is kept.
+/// Makes room for a rebuilt database: a damaged one is moved aside. Returns where it is kept.
 ///
 /// # Errors
-/// When a daemon runs, the database is sound and knows of uploads, or the disk failed.
+/// When a daemon runs, the database is intact and has uploads, or the disk failed.
 pub(crate) fn make_room(state: &Path, at: WallTime) -> Result<Option<PathBuf>, Error> {
     directory::make(state)?;
     directory::check(state)?;
@@ -71,7 +71,7 @@ pub(crate) fn make_room(state: &Path, at: WallTime) -> Result<Option<PathBuf>, E
     }
 }
 
-/// Returns how many uploads a sound database knows of. One without tables knows of none.
+/// Returns the number of uploads in an intact database. One without tables has none.
 fn count(path: &Path) -> Result<i64, Error> {
     let failed = |source| Error::sqlite("read", path, source);
     let connection = Connection::open(path).map_err(failed)?;
@@ -82,7 +82,7 @@ fn count(path: &Path) -> Result<i64, Error> {
     connection.query_row("SELECT count(*) FROM uploads", [], |row| row.get(0)).map_err(failed)
 }
 
-/// Refuses what is no sound database of this program or an older one.
+/// Refuses anything but an intact database of this program version or an older one.
 fn look_at(copy: &Path) -> Result<(), Error> {
     let connection = open_copy(copy)?;
     schema::known_version(&connection, copy)?;
@@ -99,7 +99,7 @@ fn open_copy(copy: &Path) -> Result<Connection, Error> {
     schema::open_copy(copy).map_err(|source| Error::sqlite("open the copy", copy, source))
 }
 
-/// Moves the files of the database into a directory of their own.
+/// Moves the files of the database into a new directory.
 fn set_aside(state: &Path, at: WallTime) -> io::Result<Option<PathBuf>> {
     let there: Vec<_> = FILES.iter().filter(|name| state.join(name).exists()).collect();
     if there.is_empty() {
@@ -114,7 +114,7 @@ fn set_aside(state: &Path, at: WallTime) -> io::Result<Option<PathBuf>> {
     let kept = (1..).map(place).find(|place| !place.exists());
     let kept = kept.ok_or_else(|| io::Error::other("no name is free"))?;
     fs::create_dir(&kept)?;
-    // The database first: one without its WAL would be opened as if it were whole, a WAL alone is refused.
+    // The database first: one without its WAL would be opened as if it were complete; a WAL alone is refused.
     for name in there {
         fs::rename(state.join(name), kept.join(name))?;
     }
@@ -127,8 +127,8 @@ fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Returns the last id that any copy of the database, or one that was set aside, has given out. What cannot
-/// be read says nothing.
+/// Returns the last id that any copy of the database, or one that was moved aside, has given out.
+/// Unreadable ones are skipped.
 pub(super) fn last_id(state: &Path) -> Option<UploadId> {
     let named = |directory: &Path| -> Vec<PathBuf> {
         let entries = fs::read_dir(directory).into_iter().flatten().flatten();

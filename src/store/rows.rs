@@ -1,6 +1,6 @@
-//! Rows to values and back: the one place that knows the columns of `uploads` and `parts`.
+//! Conversion between rows and values: the one place that knows the columns of `uploads` and `parts`.
 //!
-//! What `state_cells` writes, `read_state` reads; a property test holds them to that.
+//! `read_state` reads what `state_cells` writes; a property test checks both.
 //! A row that does not parse is damage, and reading it fails; nothing is guessed.
 
 mod run;
@@ -25,15 +25,15 @@ use crate::model::{
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
-/// Which uploads have not ended, in the words of the indexes. They are spelled out: a list of more than
-/// two is a table that SQLite makes for every row that is written.
+/// The condition of open uploads, as the indexes spell it. It is not `IN (…)`: a list of more than
+/// two is a table that SQLite builds for every row that is written.
 pub(super) const IS_OPEN: &str =
     "stage <> 'receipted' AND stage <> 'source-changed' AND stage <> 'abandoned'";
-/// Which uploads have ended, in the words of the indexes.
+/// The condition of ended uploads, as the indexes spell it.
 pub(super) const IS_ENDED: &str =
     "(stage = 'receipted' OR stage = 'source-changed' OR stage = 'abandoned')";
 
-/// A column whose content is not what the program writes.
+/// A column with content that the program never writes.
 fn damaged(column: &str) -> rusqlite::Error {
     let message = format!("column {column} holds something that dropferry never writes");
     rusqlite::Error::FromSqlConversionFailure(0, Type::Text, message.into())
@@ -47,8 +47,8 @@ pub(super) fn unsigned_at(row: &Row<'_>, index: usize) -> Result<u64> {
     u64::try_from(row.get::<_, i64>(index)?).map_err(|_| damaged(name_of(row, index)))
 }
 
-/// Reads a version of a file from the columns device, inode, size, mtime and ctime, the first of which is at
-/// `index`.
+/// Reads a version of a file from the columns device, inode, size, mtime and ctime, the first of
+/// which is at `index`.
 pub(super) fn read_version(row: &Row<'_>, index: usize) -> Result<Fingerprint> {
     Ok(Fingerprint {
         device: row.get::<_, i64>(index)?.cast_unsigned(),
@@ -63,10 +63,10 @@ fn name_of<'a>(row: &'a Row<'_>, index: usize) -> &'a str {
     row.as_ref().column_name(index).unwrap_or("unknown")
 }
 
-/// A number as a column holds it.
+/// Converts a number to a column value.
 ///
 /// # Errors
-/// When it is larger than a column can hold: nothing else is written in its place.
+/// When it does not fit the column: it is never changed to fit.
 pub(super) fn exact(value: u64) -> Result<i64> {
     i64::try_from(value).map_err(|_| {
         let message = format!("{value} is larger than a row can hold");
@@ -74,7 +74,7 @@ pub(super) fn exact(value: u64) -> Result<i64> {
     })
 }
 
-/// A count or a sum as a column holds it: what is larger stays at the largest.
+/// Converts a count or a sum to a column value; a larger one becomes the maximum.
 pub(super) fn saturated(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -83,7 +83,7 @@ pub(super) fn md5_of(bytes: &[u8], column: &str) -> Result<Md5> {
     bytes.try_into().map(Md5).map_err(|_| damaged(column))
 }
 
-/// Reads a digest over parts, when both of its columns hold something.
+/// Reads a digest over parts, when both of its columns are set.
 pub(super) fn mark(row: &Row<'_>, size: usize, digest: usize) -> Result<Option<ContentMark>> {
     let (Some(bytes), Some(md5)) =
         (row.get::<_, Option<i64>>(size)?, row.get::<_, Option<Vec<u8>>>(digest)?)
@@ -98,7 +98,7 @@ fn part_size(bytes: i64, column: &str) -> Result<PartSize> {
     u64::try_from(bytes).ok().and_then(PartSize::new).ok_or_else(|| damaged(column))
 }
 
-/// Reads which line is a receipt, where there is one: its ledger's name is the column `ledger`.
+/// Reads the position of a receipt line, if there is one: the column `ledger` has its ledger's name.
 pub(super) fn read_line(row: &Row<'_>) -> Result<Option<LineRef>> {
     let Some(sha256) = row.get("receipt_sha256")? else { return Ok(None) };
     Ok(Some(LineRef {
@@ -109,7 +109,7 @@ pub(super) fn read_line(row: &Row<'_>) -> Result<Option<LineRef>> {
     }))
 }
 
-/// Reads what was frozen at admission; like all that follows, of a row that begins with every column
+/// Reads the frozen admission; like all functions below, from a row that begins with every column
 /// of `uploads`.
 pub(super) fn read_admission(row: &Row<'_>) -> Result<Admission> {
     let folder: String = row.get(at!("target_folder"))?;
@@ -153,7 +153,7 @@ fn read_provenance(row: &Row<'_>) -> Result<Option<Provenance>> {
     Ok(owner.zip(file_system).map(|(owner, file_system)| Provenance { owner, file_system }))
 }
 
-/// Reads what a destination's ETags are worth.
+/// Reads what a destination's ETags prove.
 pub(super) fn etag_mode(word: &str) -> Result<ETagMode> {
     ETagMode::parse(word).ok_or_else(|| damaged("etag_mode"))
 }
@@ -278,7 +278,7 @@ fn read_file(row: &Row<'_>) -> Result<RemoteFile> {
     })
 }
 
-/// Reads an upload with its parts, which are all open where they have no row.
+/// Reads an upload with its parts; a part without a row is open.
 pub(super) fn read_upload(connection: &Connection, row: &Row<'_>) -> Result<StoredUpload> {
     let (admission, state) = (read_admission(row)?, read_state(row)?);
     let waits_for = row.get::<_, Option<i64>>(at!("waits_for"))?.map(UploadId);
@@ -332,7 +332,7 @@ fn part_of(row: &Row<'_>, first: usize) -> Result<PartState> {
     Ok(PartState::Accepted { md5, etag, note: note.transpose()? })
 }
 
-/// Inserts an upload as it was admitted.
+/// Inserts an admitted upload.
 pub(super) fn insert(
     connection: &Connection,
     admission: &Admission,
@@ -377,10 +377,10 @@ pub(super) fn insert(
     Ok(())
 }
 
-/// A column of an upload, with what is to stand there.
+/// A column of an upload, with its value.
 pub(super) type Cell<'a> = (&'static str, ValueRef<'a>);
 
-/// Returns the columns that say how far an upload is; what belongs to single facts is the writer's.
+/// Returns the columns of an upload's state; those of single facts belong to the writer.
 pub(super) fn state_cells(state: &UploadState, accepted_bytes: u64) -> [Cell<'static>; 15] {
     use ValueRef::{Integer, Null};
     let text = |word: &'static str| ValueRef::Text(word.as_bytes());
@@ -435,7 +435,7 @@ pub(super) fn update<'a>(
     Ok(())
 }
 
-/// Columns of an upload, with what is to stand there.
+/// Columns of an upload, with their values.
 pub(super) type Columns = BTreeMap<&'static str, Value>;
 
 /// Returns the columns of a remote upload and its layout, or of none.
@@ -464,7 +464,7 @@ pub(super) fn file_columns(file: &RemoteFile) -> Result<[(&'static str, Value); 
     ])
 }
 
-/// Returns the columns that tell versions of a file of one length apart.
+/// Returns the columns of a version that are not its length.
 pub(super) fn version_columns(version: &Fingerprint) -> [(&'static str, Value); 4] {
     [
         ("device", version.device.cast_signed().into()),

@@ -1,10 +1,10 @@
 //! Opens the database file: pragmas, integrity, migrations.
 //!
-//! Nothing is ever deleted or repaired here. What is under the name of a file of the store is looked
-//! at before it is opened (`directory`). A database that is damaged, or newer than this program,
-//! is refused with what to do about it (damage in a large one ends the daemon when it is found, a few
-//! seconds after the start); an older one is copied among the backups first and then
-//! migrated, each step in one transaction.
+//! Nothing is ever deleted or repaired here. The kinds of the store's files are checked before they
+//! are opened (`directory`). A database that is damaged, or newer than this program, is refused
+//! with its cure (damage in a large one ends the daemon when it is found, a few seconds after the
+//! start); an older one is first copied to the backups and then migrated, each step in one
+//! transaction.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,35 +19,35 @@ use super::{Error, Kind, READ, care, lock};
 /// The database's name in the state directory.
 pub(super) const FILE_NAME: &str = "dropferry.db";
 
-/// Every migration in order; the database's `user_version` counts how many it has had. Until the first
+/// Every migration in order; the database's `user_version` counts the applied ones. Until the first
 /// release a change of the schema edits the first.
 const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("../../migrations/0001_initial.sql"))];
 
-/// Readers may hold the WAL for a moment; a writer waits this long for them.
+/// A writer waits this long for readers that hold the WAL.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A database up to this length is checked in some ten milliseconds.
 const CHECKED_AT_OPEN: u64 = 16 << 20;
 
-/// How often a database is looked for that a daemon may be making, and how long apart.
+/// How often, and at which interval, a reader looks for a database that a daemon may be creating.
 const MAKING_LOOKS: u32 = 40;
 const MAKING_PAUSE: Duration = Duration::from_millis(50);
 
-/// Pages that one reader keeps: what it reads are single rows, or all of a table once.
+/// Cache of one reader: it reads single rows, or all of a table once.
 const READER_CACHE_KIB: i64 = 256;
 
-/// Statements that a connection keeps prepared: more than it has, for those that write uploads bring
-/// their triggers along and take longer to prepare than to run, and those of `status` nearly as long.
+/// Limit of prepared statements that a connection keeps: more than it has, because those that write uploads
+/// include their triggers and take longer to prepare than to run, and those of `status` nearly as long.
 const STATEMENTS_MAX: usize = 64;
 
-/// Opens the database for writing, makes it when missing, and brings it up to date.
+/// Opens the database for writing, creates it when missing, and migrates it.
 #[cfg(test)]
 pub(super) fn open_for_writing(directory: &Path) -> Result<Connection, Error> {
     let connection = open(directory)?;
     bring_up_to_date(connection, directory)
 }
 
-/// Opens the database for writing, as it is.
+/// Opens the database for writing, unchanged.
 pub(super) fn open(directory: &Path) -> Result<Connection, Error> {
     let path = directory.join(FILE_NAME);
     let failed = |source| Error::sqlite("open the database", &path, source);
@@ -61,26 +61,26 @@ pub(super) fn open(directory: &Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-/// Prepares an open database for writing, and makes or migrates its tables.
+/// Prepares an open database for writing, and creates or migrates its tables.
 pub(super) fn bring_up_to_date(
     mut connection: Connection,
     directory: &Path,
 ) -> Result<Connection, Error> {
     let path = directory.join(FILE_NAME);
     let failed = |source| Error::sqlite("open the database", &path, source);
-    // Heard only before the first table is made; an older file uses its free pages again.
+    // Effective only before the first table is created; an older file reuses its free pages.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
-    // NORMAL may forget committed rows at power loss; a forgotten ETag is a part sent again, a
-    // forgotten completion is a guess.
+    // NORMAL may lose committed rows at a power failure; a lost ETag is a part sent again, a lost
+    // completion is a guess.
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
     connection.pragma_update(None, "foreign_keys", "ON").map_err(failed)?;
     migrate(&mut connection, &path, MIGRATIONS)?;
     Ok(connection)
 }
 
-/// Opens the database for reading, whether a daemon runs on it or not. One that a daemon is making at
-/// this moment is waited for: it looks like one that was lost.
+/// Opens the database for reading, whether a daemon runs on it or not. Waits for one that a daemon
+/// is creating at this moment: it looks like a lost one.
 pub(super) fn open_for_reading(directory: &Path) -> Result<Connection, Error> {
     for _ in 0..MAKING_LOOKS {
         match look_for_reading(directory) {
@@ -98,7 +98,7 @@ pub(super) fn open_for_reading(directory: &Path) -> Result<Connection, Error> {
 fn look_for_reading(directory: &Path) -> Result<Connection, Error> {
     let path = directory.join(FILE_NAME);
     directory::check_kinds(directory)?;
-    // Asked before it is opened: a first start may make it between an open that fails and a look.
+    // Checked before it is opened: a first start may create it between a failing open and a check.
     if let Some(lack) = directory::lack(directory) {
         directory::refuse_loss(directory, lack)?;
         return Err(Error { doing: READ, path, kind: Kind::Missing });
@@ -112,12 +112,12 @@ fn look_for_reading(directory: &Path) -> Result<Connection, Error> {
     let uri = format!("file:{}", percent_encoded(&path));
     let connection = open(&uri).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-    // The first statement of all: where it fails, no other would do better.
+    // The first statement: if it fails, all others would too.
     if version(&connection).is_ok() {
         return readable(connection, directory);
     }
-    // A directory that we may only read has no room for the WAL's index; with no WAL beside the
-    // file, no one is writing and the file alone is the truth.
+    // A read-only directory has no space for the WAL's index; without a WAL beside the file, no
+    // process writes and the file alone is the state.
     let has_wal = std::fs::metadata(path.with_extension("db-wal")).is_ok_and(|wal| wal.len() > 0);
     if has_wal {
         return readable(connection, directory);
@@ -125,8 +125,8 @@ fn look_for_reading(directory: &Path) -> Result<Connection, Error> {
     readable(open(&format!("{uri}?immutable=1")).map_err(failed)?, directory)
 }
 
-/// Prepares a database for reading, if there is anything in it: a file that a first start has just made
-/// has no tables yet.
+/// Prepares a database for reading, unless it is empty: the file of a first start has no tables
+/// yet.
 fn readable(connection: Connection, directory: &Path) -> Result<Connection, Error> {
     let path = &directory.join(FILE_NAME);
     let failed = |source| Error::sqlite(READ, path, source);
@@ -150,7 +150,7 @@ fn readable(connection: Connection, directory: &Path) -> Result<Connection, Erro
     }
 }
 
-/// Refuses a database that knows of no upload, beside receipts of uploads, unless it was begun so.
+/// Refuses a database without uploads beside receipts of uploads, unless it was created so.
 pub(super) fn refuse_loss(connection: &Connection, directory: &Path) -> Result<(), Error> {
     let sql = "SELECT EXISTS (SELECT 1 FROM uploads) OR is_new_state FROM care";
     let is_meant = connection
@@ -159,7 +159,7 @@ pub(super) fn refuse_loss(connection: &Connection, directory: &Path) -> Result<(
     if is_meant { Ok(()) } else { directory::refuse_loss(directory, Lack::NoUploads) }
 }
 
-/// Opens a database that no one writes, so that nothing appears beside it.
+/// Opens a database that no process writes, without creating files beside it.
 pub(super) fn open_copy(copy: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     Connection::open_with_flags(format!("file:{}?immutable=1", percent_encoded(copy)), flags)
@@ -184,13 +184,13 @@ pub(super) fn known_version(connection: &Connection, path: &Path) -> Result<usiz
     Ok(found)
 }
 
-/// Returns whether a database is so small that looking at all of it keeps nothing waiting. A larger one is
-/// checked beside the work, by [`super::rest::Rest`].
+/// Returns whether a database is small enough to be checked at once. A larger one is checked in the
+/// background, by [`super::rest::Rest`].
 pub(super) fn is_checked_at_open(directory: &Path) -> bool {
     std::fs::metadata(directory.join(FILE_NAME)).is_ok_and(|found| found.len() <= CHECKED_AT_OPEN)
 }
 
-/// Refuses what is no database, or one whose tables cannot be read.
+/// Refuses a file that is no database, or whose tables cannot be read.
 fn look(connection: &Connection, path: &Path) -> Result<(), Error> {
     connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
@@ -213,7 +213,7 @@ pub(super) fn check_file(connection: &Connection, path: &Path) -> Result<(), Err
     Err(Error { doing: "check the database", path: path.to_owned(), kind })
 }
 
-/// Applies the steps that a database has not had; one that has data is copied before.
+/// Applies the missing migrations; a database with data is copied first.
 fn migrate(connection: &mut Connection, path: &Path, steps: &[M<'_>]) -> Result<(), Error> {
     let found = known_version(connection, path)?;
     if found > 0 && found < steps.len() {

@@ -1,7 +1,7 @@
-//! The SQL that reads: what `status`, `show` and the receipts are made of.
+//! The SQL that reads, for `status`, `show` and the receipts.
 //!
-//! Opens the file read-only, while the daemon writes or while it is down, and never changes it.
-//! Everything comes back as plain values; rendering is the surface's.
+//! Opens the file read-only, whether the daemon runs or not, and never changes it. Returns plain
+//! values; the surface renders them.
 
 use std::path::{Path, PathBuf};
 
@@ -52,11 +52,11 @@ pub use self::shown::{
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
-/// Unfinished uploads listed at most; counts are exact however many there are.
+/// Limit of listed unfinished uploads; counts are always exact.
 const OPEN_MAX: u32 = 1_000;
-/// Ignored paths listed at most.
+/// Limit of listed ignored paths.
 const IGNORED_MAX: u32 = 10_000;
-/// Ended uploads listed, unless all are asked for.
+/// Limit of listed ended uploads, unless all are requested.
 const ENDED_SHOWN: u32 = 100;
 
 /// A view of the state at one moment.
@@ -65,7 +65,7 @@ pub struct Snapshot {
     connection: Connection,
     directory: PathBuf,
     selection: Selection,
-    /// Unfinished and ended uploads listed at most.
+    /// Limits of the listed unfinished and ended uploads.
     open_max: u32,
     ended_max: u32,
 }
@@ -86,7 +86,7 @@ impl Snapshot {
         })
     }
 
-    /// Has `status` list no more uploads than these.
+    /// Sets how many uploads `status` lists.
     pub fn list_at_most(&mut self, open: u32, ended: u32) {
         (self.open_max, self.ended_max) = (open, ended);
     }
@@ -95,7 +95,7 @@ impl Snapshot {
         Error::sqlite("read", &self.directory.join(FILE_NAME), source)
     }
 
-    /// Has all that is read see the rows of one moment. That is also faster: SQLite keeps what it has read.
+    /// Reads everything in `read` from one moment. That is also faster, because SQLite keeps its cache.
     pub fn at_one_moment<T>(&self, read: impl FnOnce() -> T) -> std::result::Result<T, Error> {
         let failed = |source| self.failed(source);
         let transaction = self.connection.unchecked_transaction().map_err(failed)?;
@@ -104,12 +104,12 @@ impl Snapshot {
         Ok(found)
     }
 
-    /// Returns everything `status` shows of what is selected, but for what only the running daemon knows.
+    /// Returns everything `status` shows of the selection, except what only the running daemon knows.
     pub fn status(&self, all: bool, now: WallTime) -> std::result::Result<Status, Error> {
         self.status_with(all, now, None)
     }
 
-    /// As [`Self::status`], with what the running daemon said.
+    /// As [`Self::status`], with what the running daemon reported.
     pub fn status_with(
         &self,
         all: bool,
@@ -224,7 +224,7 @@ impl Snapshot {
         Ok(uploads)
     }
 
-    /// Reads which file an upload waits for.
+    /// Reads the file of the upload that an upload waits for.
     fn name_awaited(&self, upload: &mut UploadShown) -> Result<()> {
         let Some(awaited) = &mut upload.awaits else { return Ok(()) };
         let sql = "SELECT drop_name, path FROM uploads WHERE id = ?1";
@@ -245,11 +245,11 @@ impl Snapshot {
                 started_at: WallTime(row.get("started_at_ns")?),
             })
         });
-        // One that has only claimed the state has not introduced itself yet.
+        // A daemon that has only claimed the state has no version yet.
         Ok(row.optional()?.filter(|daemon| !daemon.version.is_empty()))
     }
 
-    /// Returns whether the process runs that the row of the daemon names.
+    /// Returns whether the process in the daemon's row runs.
     fn is_process_alive(&self) -> Result<bool> {
         let sql = "SELECT process FROM daemon WHERE process IS NOT NULL";
         let found: Option<String> =
@@ -267,7 +267,7 @@ impl Snapshot {
         read().map_err(|source| self.failed(source))
     }
 
-    /// As [`Self::detail`], with what holds it up, as a status shows it.
+    /// As [`Self::detail`], with the reason why it waits, as in a status.
     pub fn detail_of(
         &self,
         id: UploadId,
@@ -282,7 +282,7 @@ impl Snapshot {
         Ok(detail)
     }
 
-    /// Returns one upload as its own rows have it, without what others say of it: all that its receipt needs.
+    /// Returns one upload from its own rows: all that its receipt needs.
     pub fn proof(&self, id: UploadId) -> std::result::Result<Option<Detail>, Error> {
         self.read_detail(id).map_err(|source| self.failed(source))
     }
@@ -307,7 +307,7 @@ impl Snapshot {
         Ok(Some(detail))
     }
 
-    /// Lists every export that was ever intended, the newest upload first.
+    /// Lists every export, the newest upload first.
     pub fn exports(&self) -> std::result::Result<Vec<(UploadShown, ExportShown)>, Error> {
         let sql = "SELECT * FROM uploads WHERE export_state IS NOT NULL ORDER BY id DESC";
         let read = |row: &Row<'_>| Ok((read_upload(row)?, read_shown_export(row)?));
@@ -383,8 +383,8 @@ fn ignored_sql(selection: Selection, limit: u32) -> String {
     )
 }
 
-/// The index is named: the planner would take the one of what was sent, where all that was given up
-/// is as well.
+/// Names the index: the planner would use that of sent notices, which has all that were given up as
+/// well.
 fn notices_sql() -> String {
     const WAITS: &str = "notices INDEXED BY notices_unsent \
         WHERE sent_at_ns IS NULL AND given_up_at_ns IS NULL";
@@ -495,7 +495,7 @@ fn read_shown_export(row: &Row<'_>) -> Result<Option<ExportShown>> {
     }))
 }
 
-/// The length of a file as it was at admission.
+/// The length of a file at its admission.
 pub fn size_of(upload: &UploadShown) -> ByteCount {
     upload.admission.file.fingerprint.size
 }

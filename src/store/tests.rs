@@ -1,4 +1,4 @@
-//! The store as a whole: rows that come back, order, poison, readers, books.
+//! The store as a whole: round trips, order, poison, readers, records.
 
 use proptest::prelude::*;
 
@@ -50,7 +50,7 @@ fn part(number: u32) -> PartNumber {
     PartNumber::new(number).expect("from 1")
 }
 
-/// The facts that the law may be asked about, in any order.
+/// Any fact, by number.
 fn fact(index: usize) -> Fact {
     let part_size = PartSize::new(4).expect("not zero");
     let id = RemoteUploadId::new("u");
@@ -115,7 +115,7 @@ fn fact(index: usize) -> Fact {
     }
 }
 
-/// An upload that follows the law in memory, as the engine does.
+/// An upload that follows the law in memory, as in the engine.
 struct Mirror {
     state: UploadState,
     parts: Vec<PartState>,
@@ -123,7 +123,7 @@ struct Mirror {
 }
 
 impl Mirror {
-    /// Moves when the law allows it, and says whether it did.
+    /// Applies the fact if the law allows it, and returns whether it did.
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "only some facts name parts or change the mirror"
@@ -164,7 +164,7 @@ fn directory() -> tempfile::TempDir {
     made.expect("a directory")
 }
 
-/// Writes facts in this order, each to the upload beside it, and holds the rows to what memory has.
+/// Writes facts in this order, each to the upload beside it, and compares the rows with memory.
 fn come_back(order: Vec<(usize, usize)>) -> Result<(), TestCaseError> {
     let directory = directory();
     let (mut writer, _) = open(&directory);
@@ -519,7 +519,7 @@ fn what_a_kill_cut_in_flight_is_counted_as_sent() {
     assert_eq!(sums(), (70, 0, 70));
 }
 
-/// A file whose length no row can hold.
+/// A file whose length does not fit a column.
 fn absurd_file() -> RemoteFile {
     let id = RemoteFileId::new("f");
     RemoteFile {
@@ -571,7 +571,7 @@ fn a_value_that_no_row_can_hold_parks_its_upload_and_stops_no_other() {
     );
     assert_eq!(rows.iter().map(|row| row.1).collect::<Vec<_>>(), ["parked", "sending", "sending"]);
 
-    // Memory takes it from its row and says so; from then on its facts are written again.
+    // Memory reloads it from its row and says so; from then on its facts are written again.
     let reason = ParkReason::CannotBeStored;
     let parked = Fact::Parked { reason, detail: "why".into(), at: AT };
     let retried = vec![upload(1, parked), upload(1, Fact::Released), upload(1, intended())];

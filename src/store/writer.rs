@@ -1,14 +1,14 @@
-//! The one writer: collect what waits, begin, apply, commit, then answer.
+//! The one writer: collect submissions, begin, apply, commit, then answer.
 //!
-//! The thread takes the first submission and whatever is already waiting behind it, up to a bound. So
-//! batches form by themselves under load, and latency when idle is one commit. Only in a crowd, when
-//! the last transaction was a large one, it lingers for a few milliseconds: thousands of small files
-//! would be committed by the dozen, each time with the disk's flush and the pages of every index.
-//! [`Writer`] is the same thing without the thread, for the simulation.
+//! The thread takes the first submission and everything that waits behind it, up to a limit. So
+//! batches form by themselves under load, and the latency when idle is one commit. Only in a crowd,
+//! after a large transaction, it waits a few milliseconds more: thousands of small files would
+//! otherwise be committed by the dozen, each time with a disk flush and the pages of every index.
+//! [`Writer`] is the same without the thread, for the simulation.
 //!
-//! Facts go through the law. What the law forbids is a defect of ours: the upload is parked with
-//! reason `bug`, which is written instead, and the rest of the batch continues. A record that the database
-//! refuses for its own values parks its upload as well (`refused`).
+//! Facts go through the law. A fact that the law forbids is a defect of ours: the upload is parked
+//! with reason `bug`, which is written instead, and the rest of the batch continues. A record that
+//! the database refuses for its own values parks its upload as well (`refused`).
 
 mod attempts;
 mod exports;
@@ -41,18 +41,18 @@ use super::schema::{self, FILE_NAME};
 use super::{Error, Kind, Loaded, Runner, Settings, Submission};
 use crate::model::Record;
 
-/// Submissions in one transaction: bounds how long the first one waits for the others.
+/// Limit of submissions in one transaction, which bounds the wait of the first one.
 const BATCH_MAX: usize = 512;
 
-/// Records in a transaction from which on there is a crowd: no single upload makes as many.
+/// Records in a transaction that make a crowd: no single upload makes as many.
 const CROWD_MIN: usize = 32;
-/// How long the thread lingers in a crowd; nothing but small files waits for it.
+/// How long the thread waits in a crowd; only small files are delayed by it.
 const LINGER: Duration = Duration::from_millis(5);
 
-/// Commits after which SQLite folds the WAL into the database as it grows. The first ones of a life would
-/// be held up by what the last life left: after a crash tens of megabytes.
+/// Commits after which SQLite checkpoints the WAL as it grows. Otherwise the first ones of a
+/// process would be delayed by the WAL of the last one: tens of megabytes after a crash.
 const UNFOLDED_COMMITS: u32 = 64;
-/// Pages from which on it does: its own default.
+/// WAL pages for such a checkpoint: SQLite's default.
 const FOLDED_PAGES: u32 = 1000;
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -62,7 +62,7 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 pub struct Writer {
     connection: Connection,
     settings: Settings,
-    /// What the rows say of the uploads that are in progress.
+    /// The rows of the uploads in progress.
     moves: Moves,
     commit_count: u32,
     _lock: Lock,
@@ -77,7 +77,7 @@ impl Writer {
         Self::open_after(settings, |_| Ok(()))
     }
 
-    /// Opens the state, has `prepare` bring the rows up to date, and then reads what is in progress.
+    /// Opens the state, lets `prepare` update the rows, and then reads what is in progress.
     ///
     /// # Errors
     /// See [`super::Kind`].
@@ -90,7 +90,7 @@ impl Writer {
         directory::check(directory)?;
         let lock = lock::take(directory)?;
         let connection = open_database(settings)?;
-        // Where others may make files, one may have been made meanwhile.
+        // Where others may create files, one may have been created meanwhile.
         directory::check(directory)?;
         let failed = |source| Error::sqlite("read", &directory.join(FILE_NAME), source);
         connection
@@ -105,7 +105,7 @@ impl Writer {
         Ok((writer, loaded))
     }
 
-    /// Has ids go on above those that copies of the database know, which may be newer than it.
+    /// Raises the next id above those in copies of the database, which may be newer than it.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -120,7 +120,7 @@ impl Writer {
         &self.settings.directory
     }
 
-    /// Notes who runs on this state.
+    /// Records which daemon runs on this state.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -131,12 +131,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Applies batches in order in one transaction. Returns what was not written as it is: what the law
-    /// forbade, and what the database cannot store.
+    /// Applies batches in order in one transaction. Returns the records that were not written
+    /// unchanged: those that the law forbade, and those that the database cannot store.
     ///
     /// # Errors
-    /// When the disk or the database failed: then nothing was written, and the writer must not be used
-    /// again.
+    /// When the disk or the database failed: then nothing was written, and the writer must not be
+    /// used any more.
     pub fn apply(&mut self, batches: &[Vec<Record>]) -> std::result::Result<Applied, Error> {
         let refused = self.moves.refused();
         let written = match self.write(batches) {
@@ -160,7 +160,7 @@ impl Writer {
         }
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // What a failure leaves of it is of no use.
+        // After a failure they are useless.
         let mut moves = std::mem::take(&mut self.moves);
         for (batch, records) in batches.iter().enumerate() {
             for record in records {
@@ -173,7 +173,7 @@ impl Writer {
         Ok(applied)
     }
 
-    /// Keeps what a transaction that is durable leaves behind.
+    /// Keeps the state after a durable transaction.
     fn committed(&mut self, moves: Moves) {
         self.moves = moves.kept();
         self.commit_count = self.commit_count.saturating_add(1);
@@ -185,7 +185,7 @@ impl Writer {
         }
     }
 
-    /// Lets the database grow by that many pages and no more, as a disk does that is nearly full.
+    /// Limits the growth of the database to that many pages, as a nearly full disk does.
     #[cfg(test)]
     pub(super) fn limit_growth(&self, pages: u32) {
         let connection = &self.connection;
@@ -228,15 +228,15 @@ fn open_database(settings: &Settings) -> std::result::Result<Connection, Error> 
         return Err(Error { doing: "open", path, kind: Kind::Locked });
     }
     if *is_new {
-        // A database without uploads is meant, whatever lies beside it.
+        // A database without uploads is intended, whatever files are beside it.
         connection.execute("UPDATE care SET is_new_state = 1", []).map_err(failed)?;
     }
     schema::refuse_loss(&connection, directory)?;
     Ok(connection)
 }
 
-/// Names this process as the one that runs here, in one transaction with a look at the one before; false
-/// where that runs still, although the lock is free or shared.
+/// Records this process as the running one, and checks the previous one in the same transaction;
+/// false if that still runs, although the lock is free or shared.
 fn claim(connection: &mut Connection) -> Result<bool> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let sql = "SELECT process FROM daemon WHERE process IS NOT NULL";
@@ -252,7 +252,7 @@ fn claim(connection: &mut Connection) -> Result<bool> {
     Ok(true)
 }
 
-/// Runs until every handle is gone. A failed commit answers everyone with the error, now and later.
+/// Runs until every handle is dropped. After a failed commit every submission is answered with the error.
 pub(super) fn run(mut writer: Writer, mut inbox: Receiver<Submission>) {
     let mut poison: Option<Error> = None;
     let mut is_crowded = false;
@@ -301,7 +301,7 @@ pub(super) fn run(mut writer: Writer, mut inbox: Receiver<Submission>) {
     }
 }
 
-/// Logs what was not written as it is.
+/// Logs records that were not written unchanged.
 fn log(applied: &Applied) {
     for fact in &applied.illegal {
         tracing::error!("{fact}: its upload is parked");

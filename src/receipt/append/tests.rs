@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::SourcePath;
 
-/// What the rows know: nothing but what a test gives them.
+/// Rows with the content that a test gives them.
 #[derive(Default)]
 struct Rows {
     ledgers: BTreeMap<String, KnownLedger>,
@@ -44,7 +44,7 @@ impl State {
         fs::read(self.path(number)).unwrap()
     }
 
-    /// Ids of uploads and waves of runs, in the order of their lines, in a ledger that holds.
+    /// Ids of uploads and waves of runs, in the order of their lines, in a valid ledger.
     fn ids(&self, number: u32) -> Vec<i64> {
         let bytes = self.bytes(number);
         let lines = LedgerReader::new(&bytes[..]).map(|line| line.unwrap().body().unwrap());
@@ -158,7 +158,7 @@ fn lines_that_no_row_names_are_adopted_and_never_written_twice() {
     assert_eq!(again.each_ref().map(|one| &one.line), [&lost[0].line, &lost[1].line]);
     assert_eq!(append(&mut life, completed(1), &rows).line, lost[2].line);
     assert_eq!(state.bytes(1), before);
-    // One that the rows have the ledger go on behind, and whose upload has no receipt.
+    // The rows know lines after it, and its upload has no receipt.
     rows.note(&lost[2]);
     rows.awaiting.insert(UploadId(2));
     let mut life = state.life();
@@ -209,7 +209,7 @@ fn a_torn_tail_is_kept_aside_wherever_it_is_torn_and_whatever_it_holds() {
     assert_eq!(state.torn().len() as i64, count);
 }
 
-/// What becomes of a ledger; none when it is removed.
+/// Damages a ledger; `None` removes it.
 type Damage = fn(&[u8]) -> Option<Vec<u8>>;
 
 #[test]
@@ -233,7 +233,7 @@ fn damage_is_said_and_never_written_over_and_what_comes_goes_into_the_next_ledge
             Some(bytes) => fs::write(state.path(1), bytes).unwrap(),
             None => fs::remove_file(state.path(1)).unwrap(),
         }
-        // Whether it is found at the start or while it is gone on with.
+        // Whether the damage is found at the start or later.
         let is_found_later = damaged.as_ref().is_none_or(|bytes| bytes.len() < 100);
         let mut life = if is_found_later { life } else { state.life() };
         let written = append(&mut life, upload(3), &rows);

@@ -1,4 +1,4 @@
-//! Values of lines as texts of JSON.
+//! JSON texts of values in lines.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -25,7 +25,7 @@ pub(super) mod moment {
     }
 }
 
-/// Reads a moment that [`rfc3339`] wrote.
+/// Parses a time that [`rfc3339`] wrote.
 pub fn parse_moment(text: &str) -> Option<WallTime> {
     let at: jiff::Timestamp = text.parse().ok()?;
     i64::try_from(at.as_nanosecond()).ok().map(WallTime)
@@ -91,7 +91,7 @@ pub(super) mod sha256_text {
     }
 }
 
-/// Reads 64 hexadecimal digits.
+/// Parses 64 hexadecimal digits.
 pub fn parse_sha256(text: &str) -> Option<[u8; 32]> {
     let (head, tail) = text.split_at_checked(32)?;
     let (head, tail) = (Md5::parse(head)?, Md5::parse(tail)?);
@@ -111,7 +111,7 @@ pub(super) mod etag_mode {
     pub(in crate::receipt::line) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<ETagMode>, D::Error> {
-        // A mode of a later version proves nothing that this one knows of.
+        // A mode of a later version proves nothing that this one understands.
         Ok(ETagMode::parse(<&str>::deserialize(deserializer)?))
     }
 }

@@ -1,9 +1,9 @@
 //! Copies of the database, in `STATE/backups`.
 //!
-//! A copy is made page by page within one transaction that only reads, so it is of one moment
-//! however much is written meanwhile. It is written under another name, checked, made durable and
-//! only then named; after that the oldest go. What names say in the future was made by a clock that
-//! was wrong, and counts as older than everything else.
+//! A copy is made page by page within one read transaction, so it shows one moment whatever is
+//! written meanwhile. It is written under another name, checked, made durable and only then
+//! renamed; after that the oldest copies are removed. A name with a future time comes from a wrong
+//! clock, and counts as the oldest.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,16 +17,16 @@ use super::{Error, Halt, Kind, WallTime, schema, verdict_of};
 use crate::store::schema::FILE_NAME;
 
 const DIRECTORY: &str = "backups";
-/// How the name of a copy begins; the moment follows.
+/// The name of a copy begins with this; the time follows.
 const PREFIX: &str = "dropferry-";
 const SUFFIX: &str = ".db";
-/// What a copy is called until it is whole.
+/// The name of a partial copy.
 const PARTIAL: &str = "backup.partial";
-/// Pages in one step: a mebibyte, between two looks at the disk and at whether to go on.
+/// Pages in one step: a mebibyte between two checks of the disk and of the halt.
 const PAGES: i32 = 256;
-/// Between two steps, so that a copy does not take the disk for itself.
+/// Pause between two steps, so that a copy does not take the whole disk bandwidth.
 const PAUSE: Duration = Duration::from_millis(2);
-/// What must stay free for the database itself: as much as it has, within these bounds.
+/// Space that must stay free for the database itself: its own length, within these bounds.
 const RESERVE_MIN: u64 = 16 << 20;
 const RESERVE_MAX: u64 = 256 << 20;
 
@@ -34,14 +34,14 @@ const RESERVE_MAX: u64 = 256 << 20;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Backups {
     pub kept: usize,
-    /// The time that the copy is named by.
+    /// The time in the copy's name.
     pub at: WallTime,
 }
 
-/// Copies the database of a state directory; `None` when it was asked to end early.
+/// Copies the database of a state directory; `None` when cancelled.
 ///
 /// # Errors
-/// When there is no room for it, or it could not be written: then nothing of it is left, and no
+/// When there is no space for it, or it could not be written: then nothing of it is left, and no
 /// older copy was removed.
 pub(crate) fn back_up(
     directory: &Path,
@@ -55,7 +55,7 @@ pub(crate) fn back_up(
     Ok(Some(copy))
 }
 
-/// Copies a database that no one else uses before it is migrated; named by when it was written.
+/// Copies an unused database before its migration; its name has the time of its last change.
 pub(in crate::store) fn before_migration(
     source: &Connection,
     directory: &Path,
@@ -74,7 +74,7 @@ fn interrupted(path: &Path) -> Error {
     Error { doing: "copy the database", path: path.to_owned(), kind }
 }
 
-/// Makes a copy that is whole, checked and durable under its name.
+/// Makes a complete, checked and durable copy under its name.
 fn copy(
     source: &Connection,
     directory: &Path,
@@ -96,14 +96,14 @@ fn copy(
         Ok(true) => Ok(Some(copy)),
         Ok(false) => remove_partial(&place).map_err(failed).map(|()| None),
         Err(error) => {
-            // The first failure is the one to tell; what is left goes before the next copy.
+            // The first failure is the one to report; the next copy removes the rest.
             remove_partial(&place).unwrap_or(());
             Err(error)
         }
     }
 }
 
-/// Writes and checks; false when it was asked to end early.
+/// Writes and checks; false when cancelled.
 fn fill(source: &Connection, partial: &Path, halt: &Halt) -> Result<bool, Error> {
     let failed = |error| Error::sqlite("copy the database to", partial, error);
     let size = |pages: i32, page: u64| u64::from(pages.unsigned_abs()) * page;
@@ -111,7 +111,7 @@ fn fill(source: &Connection, partial: &Path, halt: &Halt) -> Result<bool, Error>
         .query_row("PRAGMA page_size", [], |row| row.get::<_, u32>(0))
         .map_err(failed)?
         .into();
-    // All steps read within it: without, each commit would begin the copy again.
+    // All steps read within it; otherwise each commit would restart the copy.
     let moment = source.unchecked_transaction().map_err(failed)?;
     let pages: i32 = moment.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(failed)?;
     moment.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(failed)?;
@@ -135,10 +135,10 @@ fn fill(source: &Connection, partial: &Path, halt: &Halt) -> Result<bool, Error>
     is_sound(partial, halt)
 }
 
-/// Refuses to go on when what is written would leave too little room for the database itself.
+/// Fails when the copy would leave too little space for the database itself.
 fn look_at_room(partial: &Path, needed: u64, whole: u64) -> Result<(), Error> {
     let place = partial.parent().unwrap_or(partial);
-    // A file system that does not say how much is free is found full by writing.
+    // Where the free space is not reported, a full file system shows when writing.
     let Ok(found) = rustix::fs::statvfs(place) else { return Ok(()) };
     let free = found.f_bavail.saturating_mul(found.f_frsize);
     let needed = needed + whole.clamp(RESERVE_MIN, RESERVE_MAX);
@@ -174,7 +174,7 @@ fn name(partial: &Path, copy: &Path) -> io::Result<()> {
     File::open(copy.parent().unwrap_or(copy))?.sync_all()
 }
 
-/// Removes what was not whole, with what SQLite may have left beside it.
+/// Removes a partial copy, and SQLite's files beside it.
 fn remove_partial(place: &Path) -> io::Result<()> {
     for entry in fs::read_dir(place)? {
         let entry = entry?;
@@ -190,7 +190,7 @@ fn name_at(at: WallTime) -> String {
     format!("{PREFIX}{}{SUFFIX}", at.strftime("%Y%m%dT%H%M%SZ"))
 }
 
-/// Removes the oldest copies beyond those that are kept.
+/// Removes the oldest copies beyond the number to keep.
 fn remove_oldest(copy: &Path, backups: Backups) -> io::Result<()> {
     let Some(place) = copy.parent() else { return Ok(()) };
     let mut names = Vec::new();
@@ -206,7 +206,7 @@ fn remove_oldest(copy: &Path, backups: Backups) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the names beyond those to keep, when the copy named `last` was just made.
+/// Returns the names beyond those to keep, where `last` is the newest copy.
 fn beyond(mut names: Vec<String>, last: &str, kept: usize) -> Vec<String> {
     names.sort_by_key(|name| (name.as_str() <= last, name.clone()));
     let count = names.len().saturating_sub(kept.max(1));
@@ -225,7 +225,7 @@ mod tests {
             (vec!["a", "b", "c"], "c", 3, vec![]),
             (vec!["c", "a", "b"], "c", 2, vec!["a"]),
             (vec!["a", "b", "c"], "c", 0, vec!["a", "b"]),
-            // The clock was set back: what was made before it counts as oldest.
+            // The clock was set back: earlier copies count as older.
             (vec!["x", "y", "b"], "b", 2, vec!["x"]),
             (vec!["a", "b", "y"], "b", 2, vec!["y"]),
         ];

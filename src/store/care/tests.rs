@@ -77,7 +77,7 @@ fn a_sound_database_is_and_a_damaged_one_is_not() {
     let sound = CheckVerdict { is_sound: true, detail: None };
     assert_eq!(check(directory.path(), &Halt::default()).unwrap(), Some(sound));
     connection.execute_batch("CREATE INDEX odd ON more (text)").unwrap();
-    // An index that does not fit its table any more.
+    // An index that does not match its table.
     connection
         .execute_batch(
             "PRAGMA writable_schema = ON; \

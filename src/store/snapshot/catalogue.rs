@@ -1,8 +1,8 @@
-//! What the rows know of files that are observed: in which version each was sent, and where.
+//! What the rows know about observed files: the versions that were sent, and where.
 //!
-//! One short read for a batch of observations: both are in the order of their paths, so the rows are
-//! read side by side with the batch, and searched for anew only where many lie between two of its files.
-//! Uploads that are open are left out: memory has them.
+//! One short read for a batch of observations: both are sorted by path, so the rows are merged with
+//! the batch, and searched again only where many lie between two of its files. Open uploads are
+//! left out: memory has them.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +16,11 @@ use crate::model::{
 use crate::store::rest::COUNTS;
 use crate::store::{Error, rows};
 
-/// Rows that are passed over before the next file is searched for: about what a search costs.
+/// Rows that are skipped before the next file is searched for: about the cost of a search.
 const PASSED_MAX: usize = 16;
 
 impl Snapshot {
-    /// Returns what is known of files that were looked at, and which of them, not known under their own
+    /// Returns what is known about files in a look, and which of them, unknown under their own
     /// path, were sent under another one.
     pub fn catalogued(
         &self,
@@ -38,8 +38,8 @@ impl Snapshot {
         })
     }
 
-    /// Returns what is known of files that a scan saw. Those that are as they were sent to all these
-    /// destinations are taken out of the observations, and counted.
+    /// Returns what is known about files in a scan. Those that are unchanged since they were sent
+    /// to all these destinations are removed from the observations, and counted.
     pub fn differences(
         &self,
         directory: &DirectoryName,
@@ -74,7 +74,7 @@ impl Snapshot {
         })
     }
 
-    /// Returns what is known of one file.
+    /// Returns what is known about one file.
     pub fn known_versions(
         &self,
         directory: &DirectoryName,
@@ -87,7 +87,7 @@ impl Snapshot {
         known.map(|known| known.sent)
     }
 
-    /// Reads in one transaction, so that all of it is of one moment.
+    /// Reads in one transaction, so that everything shows one moment.
     fn read_batch(
         &self,
         directory: &DirectoryName,
@@ -118,15 +118,15 @@ fn tally_of<'a>(unchanged: &'a mut BTreeMap<Vec<u8>, RunTally>, run: &[u8]) -> &
     unchanged.get_mut(run).expect("it is there")
 }
 
-/// What the rows have of the paths of a batch. One list for all: a scan asks for millions of paths.
+/// The rows for the paths of a batch. One list for all, because a scan asks for millions of paths.
 #[derive(Debug)]
 struct BatchRows {
-    /// Those of one path stand together.
+    /// Those of one path are adjacent.
     sent: Vec<SentRow>,
     paths: Vec<FoundPath>,
 }
 
-/// What was found of one path.
+/// What was found for one path.
 #[derive(Debug, Default, Clone, Copy)]
 struct FoundPath {
     first: usize,
@@ -134,7 +134,7 @@ struct FoundPath {
     ignored: IgnoredRow,
 }
 
-/// What the rows have of one path, uploads in the order of their ids.
+/// The rows of one path, uploads in the order of their ids.
 #[derive(Debug, Clone, Copy)]
 struct PathRows<'a> {
     sent: &'a [SentRow],
@@ -158,7 +158,7 @@ struct SentRow {
     version: Fingerprint,
 }
 
-/// Whether a path is among those that are not uploaded.
+/// Whether a path is among the ignored ones.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum IgnoredRow {
     #[default]
@@ -169,8 +169,8 @@ enum IgnoredRow {
 }
 
 impl PathRows<'_> {
-    /// Returns whether a file that was observed is as it was sent to all these destinations, and whoever
-    /// observes it has nothing else to note.
+    /// Returns whether an observed file is unchanged since it was sent to all these destinations,
+    /// and the observer has nothing else to record.
     fn are_all_of(&self, one: &Observation, destinations: &[DestinationName]) -> bool {
         let (Seen::File(version), Some(newest)) = (&one.seen, self.sent.last()) else {
             return false;
@@ -188,13 +188,13 @@ impl PathRows<'_> {
 struct CatalogueReader<'a> {
     snapshot: &'a Snapshot,
     directory: &'a DirectoryName,
-    /// The destination of the row before: most rows have the same.
+    /// The destination of the previous row: most rows have the same.
     destination: DestinationName,
     found: Catalogued,
 }
 
 impl<'a> CatalogueReader<'a> {
-    /// Returns what the rows have of each observation's path, in the order of the observations.
+    /// Returns the rows for each observation's path, in the order of the observations.
     fn rows_of(&mut self, observations: &[Observation]) -> Result<BatchRows> {
         let paths: Vec<_> = observations.iter().map(|one| one.path.as_bytes()).collect();
         self.rows_of_paths(&paths)
@@ -233,7 +233,7 @@ impl<'a> CatalogueReader<'a> {
         Ok(found)
     }
 
-    /// Reads rows in the order of their paths beside paths in order, and gives those of the same path.
+    /// Merges rows sorted by path with sorted paths, and returns those with equal paths.
     fn side_by_side(
         &mut self,
         statement: &mut CachedStatement<'_>,
@@ -264,7 +264,7 @@ impl<'a> CatalogueReader<'a> {
         Ok(())
     }
 
-    /// Returns what reads uploads that count as sent, by their paths.
+    /// Returns the statement that reads uploads that count as sent, by their paths.
     fn sent_statement(&self) -> Result<CachedStatement<'a>> {
         let connection = &self.snapshot.connection;
         let mut resends = connection.prepare_cached("SELECT 1 FROM resends LIMIT 1")?;
@@ -292,8 +292,8 @@ impl<'a> CatalogueReader<'a> {
         })
     }
 
-    /// Adds what is known of a file, also what was sent of it under the path it was moved from. With its
-    /// `version` also that this was sent under another path, where it is not known under its own.
+    /// Adds what is known about a file, including what was sent under the path it was moved from. With a
+    /// `version`, also that this was sent under another path, where it is unknown under its own.
     fn add(
         &mut self,
         path: &SourcePath,
@@ -390,7 +390,7 @@ mod tests {
         ["here", "there"].map(DestinationName::new)
     }
 
-    /// An upload that counts as sent: given up, which takes the fewest facts.
+    /// An upload that counts as sent: abandoned, which takes the fewest facts.
     fn sent(id: i64, number: u8, of: u8, to: usize) -> [Record; 2] {
         let admission = Admission {
             id: UploadId(id),

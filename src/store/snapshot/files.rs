@@ -1,4 +1,4 @@
-//! What is read of single files that were sent: their digests, and who stood under another path.
+//! Reads single sent files: their digests, and their uploads under other paths.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::store::{Error, rows};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
-/// The newest upload of a file, under one path, that has its receipt.
+/// The newest receipted upload of a file under one path.
 #[derive(Debug, Clone)]
 pub struct Sent {
     pub upload: UploadId,
@@ -22,8 +22,8 @@ pub struct Sent {
 }
 
 impl Snapshot {
-    /// Returns the digest over parts of what was last sent of a file, or by one upload of it under
-    /// another path, if that had the length of this version.
+    /// Returns the digest over parts of the last sent version of a file, or of one upload of it
+    /// under another path, if that had the length of this version.
     pub fn sent_mark(
         &self,
         drop: &DirectoryName,
@@ -41,7 +41,7 @@ impl Snapshot {
         version: &Fingerprint,
         against: Option<UploadId>,
     ) -> Result<Option<ContentMark>> {
-        // Its own uploads, and the one of which a row says that it was moved.
+        // Its own uploads, and the one that it was moved from.
         let sql = "SELECT device, inode, size_bytes, mtime_ns, ctime_ns, \
             ifnull(mark_part_size_bytes, remote_mark_part_size_bytes) AS part_size, \
             ifnull(mark_md5, remote_mark_md5) AS md5 FROM uploads \
@@ -55,8 +55,8 @@ impl Snapshot {
         Ok(sent.filter(|(sent, _)| sent.size == version.size).and_then(|(_, mark)| mark))
     }
 
-    /// Returns the paths under which a file was sent to every one of `targets` in this version, its
-    /// time of change left out; the newest first, and its own path not among them.
+    /// Returns the other paths under which a file was sent to every one of `targets` in this
+    /// version, whatever its time of change; the newest first.
     pub fn sent_elsewhere(
         &self,
         drop: &DirectoryName,

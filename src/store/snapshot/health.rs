@@ -1,4 +1,4 @@
-//! What is read to say whether the state is well: the file, its rows, and whose a remote upload is.
+//! Reads the health of the state: the file, its rows, and the owners of remote uploads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::store::schema::{self, FILE_NAME};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
-/// Damages named at most.
+/// Limit of reported damages.
 const DAMAGES_MAX: u32 = 10;
 const PAGE: u32 = 1_000;
 
@@ -23,17 +23,17 @@ pub struct FileHealth {
     pub wal_bytes: u64,
 }
 
-/// A row that was read, or why it cannot be.
+/// A row, or why it cannot be read.
 pub type ReadUpload = (UploadId, std::result::Result<StoredUpload, String>);
 
-/// What the rows know of a remote upload.
+/// What the rows know about a remote upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ownership {
     Upload(UploadId),
     Queued,
-    /// It was ours: its upload has ended, or it was removed as far as the platform said.
+    /// It was ours: its upload has ended, or the platform confirmed its removal.
     Ended,
-    /// It is or was another destination's.
+    /// It belongs or belonged to another destination.
     Elsewhere,
 }
 
@@ -48,7 +48,7 @@ impl Snapshot {
         Ok(FileHealth { version, size_bytes: length(&path), wal_bytes })
     }
 
-    /// Reads every page of the database, and returns what is wrong with them. Takes its time.
+    /// Reads every page of the database, and returns its damages. Slow.
     pub fn damages(&self) -> std::result::Result<Vec<String>, Error> {
         let sql = format!("PRAGMA quick_check({DAMAGES_MAX})");
         let said = self.list(&sql, |row| row.get::<_, String>(0));
@@ -57,7 +57,7 @@ impl Snapshot {
         Ok(said)
     }
 
-    /// Reads the page of unfinished uploads that follows an upload, each for itself.
+    /// Reads the page of unfinished uploads after an upload, each with its own result.
     pub fn unfinished(&self, after: UploadId) -> std::result::Result<Vec<ReadUpload>, Error> {
         let sql = format!(
             "SELECT * FROM uploads WHERE {IS_OPEN} AND id > {} ORDER BY id LIMIT {PAGE}",
@@ -71,7 +71,7 @@ impl Snapshot {
         self.list(&sql, read).map_err(|source| self.failed(source))
     }
 
-    /// Returns what the rows know of remote uploads at a destination; the others are left out.
+    /// Returns what the rows know about remote uploads at a destination; unknown ones are left out.
     pub fn owners(
         &self,
         destination: &DestinationName,
@@ -113,7 +113,7 @@ impl Snapshot {
                 continue;
             }
             match (is_here, row.get(3)?) {
-                // One that is in use is none that was removed.
+                // One that is in use was not removed.
                 (true, false) => drop(owners.insert(id, Ownership::Upload(UploadId(row.get(2)?)))),
                 (true, true) => drop(owners.entry(id).or_insert(Ownership::Ended)),
                 (false, _) => drop(owners.entry(id).or_insert(Ownership::Elsewhere)),
@@ -122,8 +122,8 @@ impl Snapshot {
         Ok(owners)
     }
 
-    /// Returns the uploads at a destination that are being begun: a remote upload of theirs may be
-    /// there that no row names yet.
+    /// Returns the uploads at a destination that are being begun: they may have a remote upload
+    /// that no row names yet.
     pub fn beginning(
         &self,
         destination: &DestinationName,

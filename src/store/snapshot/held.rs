@@ -1,5 +1,5 @@
-//! Uploads that wait although no row of theirs says so: their destination takes no calls, their drop
-//! directory cannot be read, an operator paused them, nothing may be sent at this hour.
+//! Uploads that wait for a reason outside their rows: their destination accepts no calls, their
+//! drop directory cannot be read, an operator paused them, or the timetable stops sending.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::model::{
 };
 use crate::store::rows::{self, IS_OPEN};
 
-/// A call that is due sooner is no wait.
+/// A call that is due sooner does not count as waiting.
 const SHORT_WAIT: Duration = Duration::from_secs(5);
 
 /// Why some uploads wait together.
@@ -23,22 +23,22 @@ const SHORT_WAIT: Duration = Duration::from_secs(5);
 pub(super) struct HeldBy {
     what: Scope,
     stages: HeldStages,
-    /// What is on its way goes on.
+    /// Parts in flight continue.
     lets_parts_land: bool,
     wait: Wait,
 }
 
-/// Up to where in its life an upload is held.
+/// The stages in which an upload is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum HeldStages {
     /// Its bytes are to be sent.
     Bytes,
-    /// Calls are to be made: what is verified needs none for its receipt.
+    /// Calls are to be made: a verified one needs none for its receipt.
     Calls,
 }
 
 impl HeldBy {
-    /// Lists what holds uploads up; of several the first is shown.
+    /// Lists the reasons why uploads wait; of several the first is shown.
     pub(super) fn list(status: &Status) -> Vec<Self> {
         let paused = status.orders.iter().filter(|(order, ..)| *order == Standing::Paused);
         let paused = paused.map(|(_, scope, _)| Self {
@@ -103,7 +103,7 @@ impl HeldBy {
             && self.what.covers(&upload.admission)
     }
 
-    /// The same as a condition on rows, whose parameters are added.
+    /// Returns the same as a condition on rows, and adds its parameters.
     fn condition(&self, parameters: &mut Vec<Value>) -> String {
         let (mut condition, key) = super::what::condition(&self.what);
         let mut numbered = condition.to_owned();
@@ -126,8 +126,8 @@ impl HeldBy {
 }
 
 impl Snapshot {
-    /// Has uploads be shown and counted as what they do at this moment: some wait, and small files that are
-    /// in flight are sent although their rows say nothing of it.
+    /// Shows and counts uploads by their present activity: some wait, and small files in flight are
+    /// shown as sending although their rows do not say so.
     pub(super) fn note_held(&self, status: &mut Status) -> Result<()> {
         let held = HeldBy::list(status);
         let live = status.process.live.as_ref();
@@ -179,7 +179,7 @@ impl Snapshot {
     }
 }
 
-/// Moves uploads from the state that their rows show to another one.
+/// Moves uploads from the state in their rows to another one.
 fn recount(tallies: &mut Vec<Tally>, held: &Tally, to: &str) {
     if !tallies.iter().any(|tally| tally.state == to) {
         tallies.push(Tally { state: to.to_owned(), ..Tally::default() });
@@ -217,7 +217,7 @@ impl UploadShown {
 }
 
 impl DestinationShown {
-    /// Shows it as it is at this moment: its calls may be spread over time, or its uploads paused.
+    /// Shows its present state: its calls may be spread over time, or its uploads paused.
     pub(super) fn note_live(&mut self, live: Option<&Live>, pauses: &[(&Scope, WallTime)]) {
         if !matches!(self.state.as_str(), "ok" | "unknown") {
             return;

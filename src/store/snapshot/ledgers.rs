@@ -1,4 +1,4 @@
-//! What is read of ledgers.
+//! Reads the rows of ledgers.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ fn read_known(row: &Row<'_>) -> rusqlite::Result<(LedgerPath, KnownLedger)> {
     Ok((LedgerPath::new(row.get::<_, String>(0)?), KnownLedger { head, damage: row.get(4)? }))
 }
 
-/// Reads what the receipt of an upload takes from the row of its run: the last columns of the detail of an upload.
+/// Reads the run's columns for the receipt of an upload: the last columns of an upload's detail.
 pub(super) fn read_run(row: &Row<'_>) -> rusqlite::Result<Option<RunOfUpload>> {
     let Some(first_ledger) = row.get(COLUMN_COUNT + 5)? else { return Ok(None) };
     let completed_in = row.get::<_, Option<String>>(COLUMN_COUNT + 7)?.map(LedgerPath::new);
@@ -30,7 +30,7 @@ pub(super) fn read_run(row: &Row<'_>) -> rusqlite::Result<Option<RunOfUpload>> {
 }
 
 impl Snapshot {
-    /// Returns how far a ledger is known to be durable: not at all, when no row names it.
+    /// Returns how far a ledger is known to be durable; zero when no row names it.
     pub fn known_ledger(&self, name: &str) -> Result<KnownLedger> {
         let sql = format!("{KNOWN} WHERE name = ?1");
         let found = self.connection.prepare_cached(&sql);
@@ -45,7 +45,7 @@ impl Snapshot {
         listed.map_err(|source| self.failed(source))
     }
 
-    /// Returns uploads that have a receipt, and the line of each: those after one upload, in their order.
+    /// Returns uploads with a receipt, and the line of each: those after one upload, in order.
     pub fn receipt_lines(
         &self,
         after: Option<UploadId>,

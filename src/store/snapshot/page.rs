@@ -10,7 +10,7 @@ use crate::store::Error;
 use crate::store::rows::IS_OPEN;
 use crate::store::snapshot::UploadShown;
 
-/// Uploads that a search returns.
+/// Limit of the uploads that a search returns.
 const FOUND_MAX: u32 = 200;
 
 impl Snapshot {
@@ -32,7 +32,7 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    /// Finds uploads whose paths contain a text, in any case of its letters: those under way first.
+    /// Finds uploads whose paths contain a text, ignoring case: open ones first.
     pub fn search(
         &self,
         text: &str,

@@ -1,4 +1,4 @@
-//! How drop directories and destinations do, as their rows have it.
+//! The state of drop directories and destinations, from their rows.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use super::{Result, Snapshot};
 use crate::model::{Learned, WallTime};
 use crate::store::Error;
 
-/// Less is how long an answer takes.
+/// A smaller difference may be the time of an answer.
 const CLOCK_OFF_MIN: Duration = Duration::from_secs(30);
 
-/// Reads destinations, with what the answers of the targets that they have showed.
+/// Reads destinations, with the learned properties of their targets.
 pub(super) const DESTINATIONS: &str = "SELECT *, (SELECT group_concat(what) FROM destination_targets t \
     JOIN target_learned USING (target_id) WHERE t.destination = destination_health.destination) \
     AS learned, (SELECT group_concat(kind || '=' || failure_count) FROM failures f \
     WHERE f.destination = destination_health.destination) AS failures FROM destination_health";
 
 impl Snapshot {
-    /// Returns every destination that ever was, as its row has it.
+    /// Returns every destination, past and present, from its row.
     pub fn destinations(&self) -> std::result::Result<Vec<DestinationShown>, Error> {
         self.list(DESTINATIONS, read_destination).map_err(|source| self.failed(source))
     }
@@ -72,17 +72,17 @@ pub(super) fn read_destination(row: &Row<'_>) -> Result<DestinationShown> {
 }
 
 impl DestinationShown {
-    /// Returns whether it has ever taken something of an upload.
+    /// Returns whether it has ever accepted a request of an upload.
     pub fn has_worked(&self) -> bool {
         self.learned.contains(&Learned::Works)
     }
 
-    /// Says what goes without, or takes longer, there.
+    /// Returns the properties that people should know: a check is missing, or work takes longer.
     pub fn notable(&self) -> impl Iterator<Item = &'static str> {
         self.learned.iter().filter(|what| what.is_notable()).map(|what| what.sentence())
     }
 
-    /// Says how far this machine's clock is from its own, where it is too far.
+    /// Describes how far this machine's clock differs from its own, where that is too much.
     pub fn clock_text(&self) -> Option<String> {
         let off = Duration::from_nanos(self.clock_behind_ns.unsigned_abs());
         let way = if self.clock_behind_ns > 0 { "behind" } else { "ahead of" };

@@ -1,4 +1,4 @@
-//! What the summary of a period is made of.
+//! Reads the summary of a period.
 
 use rusqlite::Row;
 
@@ -14,7 +14,7 @@ const RUNS: &str = "SELECT drop_name, run, file_count, size_bytes FROM runs \
     WHERE completed_at_ns >= ?1 AND completed_at_ns < ?2 ORDER BY completed_at_ns";
 
 impl Snapshot {
-    /// Returns what was completed from one moment until another, and what is parked.
+    /// Returns what was completed in a period, and what is parked.
     pub fn report(
         &self,
         from: WallTime,

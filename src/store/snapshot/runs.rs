@@ -1,4 +1,4 @@
-//! What is read of drops as runs: their rows, their files, what may be disposed of.
+//! Reads runs: their rows, their files, and the disposal of their sources.
 
 use std::collections::BTreeMap;
 
@@ -34,9 +34,9 @@ pub struct RunTallyShown {
     /// Sums over its uploads.
     pub size_bytes: u64,
     pub accepted_bytes: u64,
-    /// When one of them was admitted, begun or completed last.
+    /// When one of them was last admitted, begun or completed.
     pub last_activity_at: WallTime,
-    /// Where people see it there, where that is known.
+    /// Its web page at the platform, where that is known.
     pub url: Option<String>,
 }
 
@@ -44,12 +44,12 @@ pub struct RunTallyShown {
 #[derive(Debug, Clone)]
 pub struct DisposalShown {
     pub due_at: WallTime,
-    /// Why the last try failed.
+    /// Why the last attempt failed.
     pub failure: Option<String>,
     pub is_done: bool,
 }
 
-/// A run that is to be disposed of, and stays.
+/// A run whose disposal is held up.
 #[derive(Debug, Clone)]
 pub struct HeldDisposal {
     pub drop: String,
@@ -57,7 +57,7 @@ pub struct HeldDisposal {
     pub failure: String,
 }
 
-/// Which run's rows are read.
+/// Identifies a run.
 #[derive(Debug, Clone, Copy)]
 pub struct RunRef<'a> {
     pub drop: &'a DirectoryName,
@@ -75,15 +75,15 @@ impl RunRef<'_> {
     }
 }
 
-/// What proves that a run's files have arrived.
+/// The conditions under which a run's files count as arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct Proving<'a> {
     pub run: RunRef<'a>,
     /// Where all of them must be.
     pub destinations: &'a [DestinationName],
-    /// Uploads from this id on prove nothing.
+    /// Uploads with this id or a larger one prove nothing.
     pub before: UploadId,
-    /// Which directory the drop directory is: what was read from another one proves nothing.
+    /// The drop directory's identity: a file from another directory proves nothing.
     pub root: &'a RootIdentity,
 }
 
@@ -94,13 +94,13 @@ struct NewestUpload {
     version: Fingerprint,
 }
 
-/// Whether an upload is at a target that its destination has: what is elsewhere proves nothing.
+/// Whether an upload is at a target of its destination: a file elsewhere proves nothing.
 const AT_TARGET: &str = "EXISTS (SELECT 1 FROM destination_targets d \
     WHERE d.destination = uploads.destination AND d.target_id = uploads.target_id)";
 
-/// Every upload with a receipt that is the newest of its path at its destination.
+/// Every receipted upload that is the newest of its path at its destination.
 const FILES: &str = "SELECT u.id, u.drop_name, u.path, u.destination FROM uploads u ";
-/// Newer uploads of the same path to the same destination leave the older ones out.
+/// Excludes uploads with a newer one of the same path and destination.
 const NEWEST: &str = "AND NOT EXISTS (SELECT 1 FROM uploads n WHERE n.path = u.path \
     AND n.drop_name = u.drop_name AND n.destination = u.destination AND n.id > u.id \
     AND n.stage = 'receipted') ORDER BY u.path, u.destination";
@@ -123,8 +123,8 @@ impl Snapshot {
         row.map_err(|source| self.failed(source))
     }
 
-    /// Returns the runs of a drop directory whose directories are looked for where they are not at their names:
-    /// those that are under way, and those that were found under another name before.
+    /// Returns the runs of a drop directory whose directories are searched for when they are not at
+    /// their names: those in progress, and those that were found under another name before.
     pub fn runs_with_directories(
         &self,
         drop: &DirectoryName,
@@ -135,8 +135,8 @@ impl Snapshot {
         self.rows_of(sql, [drop.as_str()], read).map_err(|source| self.failed(source))
     }
 
-    /// Returns some files of a run, the newest first, in the versions that were admitted, and the instrument's
-    /// name of it.
+    /// Returns some files of a run, the newest first, in the admitted versions, and the
+    /// instrument's run id.
     pub fn trace_of_run(
         &self,
         drop: &DirectoryName,
@@ -158,7 +158,7 @@ impl Snapshot {
         Ok(RunTrace { files, run_id })
     }
 
-    /// Returns whether a sentinel was admitted, and no upload of it goes on.
+    /// Returns whether a sentinel was admitted, and no upload of it is open.
     pub fn is_sentinel_sent(&self, path: &SourcePath) -> std::result::Result<bool, Error> {
         let sql = format!(
             "SELECT count(*) > 0 AND ifnull(sum({}), 0) = 0 FROM uploads \
@@ -185,7 +185,8 @@ impl Snapshot {
         Ok(RunShown { words: words.into_iter().collect(), tallies, disposal, row })
     }
 
-    /// Lists how far a run is at each destination; of an empty name, the files that are runs of their own.
+    /// Lists the progress of a run at each destination; for an empty name, that of the files that
+    /// are runs of their own.
     pub(super) fn read_run_tallies(
         &self,
         drop: &DirectoryName,
@@ -215,7 +216,7 @@ impl Snapshot {
         })
     }
 
-    /// Lists how far the files are that are runs of their own, by drop directory.
+    /// Lists the progress of the files that are runs of their own, by drop directory.
     pub(super) fn read_single_files(&self) -> Result<Vec<(String, RunTallyShown)>> {
         let sql = format!(
             "SELECT DISTINCT drop_name FROM run_tallies WHERE run = x'' AND {}",
@@ -231,7 +232,7 @@ impl Snapshot {
         Ok(found)
     }
 
-    /// Returns the state of the disposal of a run; none when its source stays.
+    /// Returns the state of a run's disposal; `None` when its source is kept.
     pub fn disposal(
         &self,
         drop: &DirectoryName,
@@ -282,7 +283,7 @@ impl Snapshot {
         self.connection.prepare_cached(sql)?.query_map(key, read)?.collect()
     }
 
-    /// Hands out every file that has a receipt, in the order of their paths.
+    /// Passes every receipted file to `take`, in the order of their paths.
     pub fn receipted_files(&self, mut take: impl FnMut(RunFile)) -> std::result::Result<(), Error> {
         let sql = format!("{FILES} WHERE u.sentinel = 0 AND u.stage = 'receipted' {NEWEST}");
         let mut read = || -> Result<()> {
@@ -301,7 +302,7 @@ impl Snapshot {
         read().map_err(|source| self.failed(source))
     }
 
-    /// Counts the files of a run that have arrived for a destination at none of the targets that it has.
+    /// Counts the files of a run that have arrived for a destination, but at none of its present targets.
     pub fn completed_at_former(&self, run: &RunRef<'_>) -> std::result::Result<u64, Error> {
         let of = run.condition();
         let sql = format!(
@@ -357,8 +358,8 @@ impl Snapshot {
         Ok(proved.collect())
     }
 
-    /// Returns some files of a run that have arrived at a destination, the newest upload of each path,
-    /// in the order of their ids: those after one upload.
+    /// Returns some arrived files of a run at a destination, the newest upload of each path, in the
+    /// order of their ids: those after one upload.
     pub fn arrived_files(
         &self,
         run: &RunRef<'_>,

@@ -1,8 +1,8 @@
-//! Narrows what `status` shows to what an operator named.
+//! Restricts `status` to what an operator named.
 //!
-//! The ids of the named uploads, and the runs, drop directories and destinations that they belong to, are
-//! put into temporary tables of the connection, which every list joins. A temporary table is no write to the
-//! database: the file stays as it is.
+//! The ids of the named uploads, and their runs, drop directories and destinations, are put into
+//! temporary tables of the connection, which every list joins. Temporary tables do not write to the
+//! database file.
 
 use rusqlite::types::Value;
 
@@ -21,15 +21,15 @@ pub enum Selection {
     Named,
 }
 
-/// Sums of the uploads of one state, with the names of the columns of `tallies`.
+/// Sums over the uploads of one state, with the column names of `tallies`.
 pub(super) const SUMS: &str = "CAST(total(size_bytes) AS INTEGER) AS size_bytes, \
     CAST(total(accepted_bytes) AS INTEGER) AS accepted_bytes, \
     CAST(total(bytes_sent) AS INTEGER) AS bytes_sent, \
     CAST(total(max(0, bytes_sent - accepted_bytes)) AS INTEGER) AS bytes_sent_again, \
     CAST(total(bytes_in_flight) AS INTEGER) AS bytes_in_flight";
 
-/// Below a path is what begins with it and a slash: between `lower` and `upper`, for the byte after a slash is
-/// a zero. A whole drop directory has no upper bound.
+/// A path below another begins with it and a slash, so it lies between `lower` and `upper`, which
+/// ends in the byte after the slash, `0`. A whole drop directory has no upper bound.
 const TABLES: &str = "PRAGMA temp_store = MEMORY;
     CREATE TEMP TABLE selected_uploads (id INTEGER PRIMARY KEY);
     CREATE TEMP TABLE selected_runs (drop_name TEXT, run BLOB, PRIMARY KEY (drop_name, run));
@@ -37,7 +37,7 @@ const TABLES: &str = "PRAGMA temp_store = MEMORY;
     CREATE TEMP TABLE selected_destinations (destination TEXT PRIMARY KEY);
     CREATE TEMP TABLE selected_paths (drop_name TEXT, lower BLOB, upper BLOB);";
 
-/// What the named uploads and runs belong to.
+/// The owners of the named uploads and runs.
 const OWNERS: &str = "INSERT OR IGNORE INTO selected_runs
         SELECT drop_name, run FROM selected_uploads JOIN uploads USING (id) WHERE run IS NOT NULL;
     INSERT OR IGNORE INTO selected_drops
@@ -80,12 +80,12 @@ impl Selection {
         )
     }
 
-    /// Whether settling files are counted: they are for a drop directory, not for what is in it.
+    /// Returns whether settling files are counted: they are for a drop directory, not for a part of it.
     pub fn counts_settling(self) -> bool {
         self != Self::Named
     }
 
-    /// Whether the rate is measured: it is for all uploads together.
+    /// Returns whether the rate is measured: only for all uploads together.
     pub fn measures_rate(self) -> bool {
         self == Self::All
     }
@@ -99,7 +99,7 @@ impl Selection {
 }
 
 impl Snapshot {
-    /// Has `status` and `runs` show only these things, and what they belong to.
+    /// Restricts `status` and `runs` to these objects and their owners.
     pub fn select(&mut self, scopes: &[Scope]) -> std::result::Result<(), Error> {
         self.fill_tables(scopes).map_err(|source| self.failed(source))?;
         let is_directory = |scope: &Scope| matches!(scope, Scope::Drop(_));
@@ -157,7 +157,7 @@ impl Snapshot {
         self.list(&sql, read_tally)
     }
 
-    /// Counts files that settle in drop directories that are configured.
+    /// Counts settling files in configured drop directories.
     pub(super) fn count_settling(&self) -> Result<u64> {
         let sql = format!(
             "SELECT ifnull(sum(settling_count), 0) FROM drop_health WHERE is_configured = 1 AND {}",
@@ -178,7 +178,7 @@ impl Snapshot {
 }
 
 impl Status {
-    /// Leaves out orders and former targets of what is not listed.
+    /// Removes orders and former targets of unlisted objects.
     pub(super) fn keep_listed(&mut self) {
         let (drops, to, uploads) = (&self.places.drops, &self.places.destinations, &self.uploads);
         let is_listed = |(_, scope, _): &(Standing, Scope, WallTime)| match scope {

@@ -1,4 +1,4 @@
-//! What a snapshot shows, as plain values, and the contract's words for it.
+//! The content of a snapshot, as plain values, with the words for JSON.
 
 use super::{ParkedUploads, RunShown, RunTallyShown, Selection, StaleRun, StuckUploads};
 use crate::model::remote::ContentMark;
@@ -12,7 +12,7 @@ use crate::store::care::Cared;
 #[derive(Debug, Clone, Default)]
 pub struct Status {
     pub selection: Selection,
-    /// What it shows was so at that time.
+    /// The moment of the snapshot.
     pub read_at: WallTime,
     pub process: ProcessShown,
     pub places: PlacesShown,
@@ -20,11 +20,11 @@ pub struct Status {
     pub counts: FileCounts,
     /// Notices that are still to be sent.
     pub notices: NoticesShown,
-    /// What operators ordered, and since when.
+    /// The orders in force, and since when.
     pub orders: Vec<(Standing, Scope, WallTime)>,
-    /// Drops as runs, the newest first.
+    /// Runs, the newest first.
     pub runs: Vec<RunShown>,
-    /// How far the files are that are runs of their own, by drop directory.
+    /// The progress of the files that are runs of their own, by drop directory.
     pub single_files: Vec<(String, RunTallyShown)>,
     pub database: Database,
     /// Unfinished uploads, then ended ones, the newest first.
@@ -36,38 +36,38 @@ pub struct Status {
 pub struct ProcessShown {
     /// A daemon holds the lock.
     pub is_running: bool,
-    /// Process, version and start of the daemon that last ran.
+    /// The daemon that last ran: process, version and start.
     pub daemon: Option<DaemonShown>,
-    /// What the running daemon said; none when none runs or answers.
+    /// What the running daemon reported; `None` when none runs or answers.
     pub live: Option<Live>,
 }
 
-/// Where files come from and go to.
+/// Drop directories and destinations.
 #[derive(Debug, Clone, Default)]
 pub struct PlacesShown {
     pub drops: Vec<DropShown>,
     pub destinations: Vec<DestinationShown>,
-    /// What was completed at targets that their destinations no longer have.
+    /// What was completed at former targets of the destinations.
     pub former_targets: Vec<FormerTarget>,
 }
 
-/// What does not go on by itself, or not soon.
+/// What does not continue by itself, or not soon.
 #[derive(Debug, Clone, Default)]
 pub struct TroubleShown {
-    /// What is parked, by what it belongs to and why.
+    /// Parked uploads, by owner and reason.
     pub parked: Vec<ParkedUploads>,
-    /// Uploads that are tried in vain for long.
+    /// Uploads that have failed for long.
     pub stuck: Vec<StuckUploads>,
-    /// Runs that are open for long.
+    /// Runs that have been open for long.
     pub stale: Vec<StaleRun>,
 }
 
-/// How many files are where.
+/// Numbers of files by their state.
 #[derive(Debug, Clone, Default)]
 pub struct FileCounts {
     /// Uploads by the word for their state.
     pub tallies: Vec<Tally>,
-    /// Files seen and not yet quiet.
+    /// Files that were seen and have not settled.
     pub settling_count: u64,
     pub ignored: IgnoredShown,
 }
@@ -80,7 +80,7 @@ pub struct Database {
     pub care: Cared,
     pub size_bytes: u64,
     pub wal_bytes: u64,
-    /// Ledgers of receipts that are not as the rows know them.
+    /// Ledgers that differ from their rows.
     pub damaged_ledgers: Vec<DamagedLedger>,
 }
 
@@ -88,11 +88,11 @@ pub struct Database {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NoticesShown {
     pub waiting_count: u64,
-    /// Why the oldest that failed was not taken.
+    /// Why the oldest failed one was not accepted.
     pub failure: Option<String>,
-    /// How many of the last thirty days were given up, for their receiver refused them.
+    /// How many of the last thirty days were given up, because their receiver refused them.
     pub given_up_count: u64,
-    /// By which channel the last of these was to go, and why it was refused.
+    /// The channel of the last of these, and why it was refused.
     pub given_up_why: Option<String>,
 }
 
@@ -100,7 +100,7 @@ pub struct NoticesShown {
 #[derive(Debug, Clone, Default)]
 pub struct IgnoredShown {
     pub count: u64,
-    /// Some of them: which, and why.
+    /// Some of them, with their reasons.
     pub listed: Vec<Ignored>,
 }
 
@@ -111,7 +111,7 @@ pub struct Ignored {
     pub reason: IgnoreReason,
 }
 
-/// Who runs or last ran.
+/// The daemon that runs or last ran.
 #[derive(Debug, Clone)]
 pub struct DaemonShown {
     pub pid: u32,
@@ -142,21 +142,21 @@ pub struct DestinationShown {
     pub since: WallTime,
     /// When it is called again, while it is not.
     pub next_try_at: Option<WallTime>,
-    /// It is throttled by our own keeping to its limit of calls.
+    /// It is throttled because we keep to its limit of calls.
     pub is_paced: bool,
-    /// Its clock minus ours.
+    /// Its clock minus ours, in nanoseconds.
     pub clock_behind_ns: i64,
-    /// What the answers of its target have shown, for good.
+    /// Lasting properties of its target that answers have shown.
     pub learned: Vec<Learned>,
-    /// How many attempts failed, by the kind of the failure.
+    /// Failed attempts, by the kind of failure.
     pub failures: Vec<(String, u64)>,
 }
 
-/// What an upload waits for that is not its own.
+/// A wait of an upload for a reason outside its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
     pub code: Code,
-    /// What it is, for people.
+    /// The reason, for people.
     pub reason: String,
     /// When it is tried again, where that is known.
     pub until: Option<WallTime>,
@@ -169,11 +169,11 @@ pub struct Tally {
     /// Length of their files.
     pub size_bytes: u64,
     pub accepted_bytes: u64,
-    /// Bytes sent for them, also in vain.
+    /// Bytes sent for them, also without effect.
     pub bytes_sent: u64,
     /// Bytes of these that were sent more than once.
     pub bytes_sent_again: u64,
-    /// Bytes of these in flight, or that were when the daemon ended.
+    /// Bytes in flight for these, or those in flight when the daemon ended.
     pub bytes_in_flight: u64,
 }
 
@@ -192,9 +192,9 @@ pub struct UploadShown {
     pub remote_id: Option<String>,
     pub completed_at: Option<WallTime>,
     pub ordered: Option<Standing>,
-    /// What it waits for together with all others of its destination.
+    /// Why it waits together with all others of its destination.
     pub waits_for: Option<Wait>,
-    /// The upload that holds the place which this one is to have.
+    /// The upload that holds its place.
     pub awaits: Option<Awaited>,
 }
 
@@ -212,9 +212,9 @@ pub struct Detail {
     pub remote: RemoteShown,
     pub times: StageTimes,
     pub digests: FileDigests,
-    /// The line that is its receipt.
+    /// Its receipt line.
     pub receipt: Option<LineRef>,
-    /// What the row of its run says, where it is a file of one.
+    /// The row of its run, where it belongs to one.
     pub run: Option<RunOfUpload>,
     /// Its export, once one was intended.
     pub export: Option<ExportShown>,
@@ -223,24 +223,24 @@ pub struct Detail {
     pub attempts: Vec<Attempt>,
 }
 
-/// What the far side calls an upload, and where it is.
+/// The platform's ids of an upload, and its target.
 #[derive(Debug, Clone)]
 pub struct RemoteShown {
     pub upload_id: Option<String>,
     pub name: Option<String>,
     pub platform: String,
-    /// The target that it goes to, or was completed at; none when its row is not there.
+    /// Its present target, or that of its completion; `None` when its row is missing.
     pub target: Option<TargetAddress>,
 }
 
-/// When an upload came to its stages.
+/// When an upload reached its stages.
 #[derive(Debug, Clone)]
 pub struct StageTimes {
     pub begun_at: Option<WallTime>,
     pub verified_at: Option<WallTime>,
     pub receipted_at: Option<WallTime>,
     pub ended_at: Option<WallTime>,
-    /// When its parts and attempts were removed, for it ended long ago.
+    /// When its parts and attempts were removed, long after its end.
     pub pruned_at: Option<WallTime>,
 }
 
@@ -249,20 +249,20 @@ pub struct StageTimes {
 pub struct FileDigests {
     /// The digest over all parts.
     pub mark: Option<ContentMark>,
-    /// MD5 of the whole file, where it was asked for.
+    /// MD5 of the whole file, where it was requested.
     pub md5: Option<Md5>,
-    /// SHA-256 of the whole file, where it was asked for.
+    /// SHA-256 of the whole file, where it was requested.
     pub sha256: Option<[u8; 32]>,
 }
 
-/// What the receipt of an upload takes from the row of its run.
+/// What the receipt of an upload needs from the row of its run.
 #[derive(Debug, Clone)]
 pub struct RunOfUpload {
     /// The number of the first ledger for its lines.
     pub first_ledger: u32,
     /// How often it was completed.
     pub generation: u32,
-    /// The ledger with the line that says that it is completed.
+    /// The ledger with the line that completes it.
     pub completed_in: Option<LedgerPath>,
 }
 
@@ -273,7 +273,7 @@ pub struct ExportShown {
     /// `intended`, `started`, `failed` or `completed`.
     pub state: String,
     pub job: Option<String>,
-    /// How the last job failed.
+    /// The last job's failure.
     pub error: Option<String>,
     pub intended_at: Option<WallTime>,
     /// When the platform had a job.
@@ -288,7 +288,7 @@ pub struct PartShown {
     /// Digest of its bytes.
     pub md5: Md5,
     pub etag: ETag,
-    /// The platform was told.
+    /// It was reported to the platform.
     pub reported: bool,
     pub accepted_at: WallTime,
 }
@@ -297,21 +297,21 @@ pub struct PartShown {
 pub struct Attempt {
     pub act: String,
     pub part: Option<u32>,
-    /// How it failed, for policy.
+    /// The kind of the failure.
     pub kind: String,
     pub status: Option<u16>,
     /// The platform's id of the request.
     pub request_id: Option<String>,
-    /// How it failed, for people.
+    /// The message, for people.
     pub message: String,
     pub at: WallTime,
-    /// When the upload went on.
+    /// When the upload continued.
     pub retry_at: Option<WallTime>,
 }
 
 impl Detail {
-    /// Returns the state of each part as one letter: `w` waits, `f` is in flight, `a` is accepted, `r` is
-    /// reported; a capital was sent again. It is empty where the parts are not known any more.
+    /// Returns the state of each part as one letter: `w` waits, `f` is in flight, `a` is accepted,
+    /// `r` is reported; a capital was sent again. Empty where the parts are not known any more.
     pub fn part_map(&self, live: &Live) -> String {
         if self.times.pruned_at.is_some() {
             return String::new();
@@ -371,7 +371,7 @@ impl UploadShown {
         }
     }
 
-    /// Counts parts that are there: all of a file that was there without being sent.
+    /// Counts the parts that have arrived: all of a file that was found there.
     pub fn there_count(&self) -> u32 {
         match self.word() {
             "completed" => self.part_count,
@@ -379,7 +379,7 @@ impl UploadShown {
         }
     }
 
-    /// Returns why it is where it is, when that needs a reason.
+    /// Returns the reason for its state, when it needs one.
     pub fn reason(&self) -> Option<Reason> {
         let waits = |code, text: &str| Some((Code::Wait(code), text.to_owned()));
         let said = match (&self.state.stage, self.state.hold) {

@@ -1,4 +1,4 @@
-//! What is read of targets and places: what was completed elsewhere, and whose a place is.
+//! Reads targets and places: what was completed elsewhere, and who holds a place.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,17 @@ use crate::store::{Error, rows};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
-/// A source that has a place.
+/// A source that holds a place.
 struct HeldPlace {
     holder: PlaceHolder,
-    /// What it has there, once that has its receipt.
+    /// Its version there, once that has its receipt.
     version: Option<EarlierVersion>,
     was_absent: bool,
 }
 
 impl Snapshot {
-    /// Returns whose a place is at any of `targets`: another source than `source`, with its newest
-    /// upload, and the earlier version of `source` itself.
+    /// Returns the holder of a place at any of `targets`: another source than `source`, with its
+    /// newest upload, and the earlier version of `source` itself.
     pub fn place_found(
         &self,
         targets: &[TargetId],
@@ -69,8 +69,8 @@ impl Snapshot {
         statement.query_map(key, read)?.collect()
     }
 
-    /// Lists the uploads that were completed at targets which their destinations no longer have, as
-    /// the daemon last ran.
+    /// Lists the uploads that were completed at former targets of their destinations, as of the
+    /// last run of the daemon.
     pub(super) fn read_former(&self) -> Result<Vec<FormerTarget>> {
         let sql = "SELECT t.destination, a.platform, a.base_url, a.container, t.completed_count \
             FROM target_tallies t LEFT JOIN targets a ON a.id = t.target_id \
@@ -100,7 +100,7 @@ impl Snapshot {
         Ok(found)
     }
 
-    /// Returns what the answers of targets have shown, for good, and since when that is known.
+    /// Returns the learned properties of targets, and since when they are known.
     pub fn learned(
         &self,
         of: &[TargetAddress],
@@ -120,14 +120,14 @@ impl Snapshot {
         learned.collect::<Result<_>>().map_err(|source| self.failed(source))
     }
 
-    /// Returns every target that was ever known.
+    /// Returns every target, past and present.
     pub fn targets(&self) -> std::result::Result<BTreeMap<TargetAddress, TargetId>, Error> {
         let known = crate::store::writer::targets::load(&self.connection);
         let known = known.map_err(|source| self.failed(source))?;
         Ok(known.into_iter().map(|(id, address)| (address, id)).collect())
     }
 
-    /// Returns where a target is.
+    /// Returns the address of a target.
     pub fn target_address(
         &self,
         target: TargetId,
@@ -141,7 +141,7 @@ impl Snapshot {
         found.map_err(|source| self.failed(source))
     }
 
-    /// Returns the ids of targets, of those that are known.
+    /// Returns the ids of targets, as far as they are known.
     pub fn target_ids(
         &self,
         addresses: &[TargetAddress],

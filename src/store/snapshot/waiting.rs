@@ -1,17 +1,17 @@
-//! What waits for longer than it should: uploads that are tried in vain, and runs that stay open.
+//! What waits for too long: uploads that keep failing, and runs that stay open.
 
 use rusqlite::Row;
 
 use super::{Result, Snapshot, Status, Tally, rows};
 use crate::model::{FailedAttempts, ParkReason, SourcePath, UploadId, WallTime};
 
-/// Uploads of one drop directory that are tried in vain at one destination for longer than `stuck_after`.
+/// Uploads of one drop directory that have failed at one destination for longer than `stuck_after`.
 #[derive(Debug, Clone)]
 pub struct StuckUploads {
     pub drop: String,
     pub destination: String,
     pub count: u64,
-    /// The one that is for longest, since when, and how it failed the last time.
+    /// The one that has failed for longest, since when, and its last failure.
     pub first: UploadId,
     pub since: WallTime,
     pub reason: Option<String>,
@@ -21,18 +21,18 @@ pub struct StuckUploads {
 #[derive(Debug, Clone)]
 pub struct ParkedUploads {
     pub drop: String,
-    /// None where they are files on their own.
+    /// `None` for files on their own.
     pub run: Option<SourcePath>,
     pub destination: String,
     pub reason: ParkReason,
     pub count: u64,
     /// The oldest of them.
     pub first: UploadId,
-    /// Why that one is, in full.
+    /// Why that one is parked, in full.
     pub detail: Option<String>,
 }
 
-/// A run that is open for longer than runs of its kind are.
+/// A run that has been open for longer than runs of its kind are.
 #[derive(Debug, Clone)]
 pub struct StaleRun {
     pub drop: String,
@@ -40,11 +40,11 @@ pub struct StaleRun {
     pub reason: Option<String>,
 }
 
-/// Kinds of parked uploads that are listed.
+/// Limit of listed groups of parked uploads.
 const PARKED_MAX: usize = 100;
 
 impl Snapshot {
-    /// Lists what is parked. Reads every open upload, unless nothing is.
+    /// Lists parked uploads. Reads every open upload, unless none is parked.
     pub(super) fn read_parked(&self, status: &Status) -> Result<Vec<ParkedUploads>> {
         let is_parked = |tally: &Tally| tally.state == "parked" && tally.upload_count > 0;
         if !status.counts.tallies.iter().any(is_parked) {
@@ -72,7 +72,7 @@ impl Snapshot {
         })
     }
 
-    /// Lists uploads that are stuck. What waits for its destination is not tried.
+    /// Lists stuck uploads. One that waits for its destination is not attempted, so it is not stuck.
     pub(super) fn read_stuck(&self, now: WallTime) -> Result<Vec<StuckUploads>> {
         let sql = format!(
             "SELECT u.drop_name, u.destination, count(*), u.id, \
@@ -95,7 +95,7 @@ impl Snapshot {
         })
     }
 
-    /// Lists runs that are stale, of drop directories that are configured.
+    /// Lists stale runs of configured drop directories.
     pub(super) fn read_stale(&self) -> Result<Vec<StaleRun>> {
         let sql = format!(
             "SELECT drop_name, run, runs.reason FROM runs INDEXED BY runs_stale \

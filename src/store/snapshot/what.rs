@@ -17,20 +17,20 @@ pub type NamedPath = (DirectoryName, SourcePath);
 /// Files by their path, each with its uploads, the newest first.
 pub type FileUploads = BTreeMap<NamedPath, Vec<UploadId>>;
 
-/// Everything that has a name of its own.
+/// All names.
 #[derive(Debug, Default)]
 pub struct KnownNames {
-    /// Drop directories, also those that were taken out of the configuration.
+    /// Drop directories, including those that were removed from the configuration.
     pub directories: Vec<DirectoryName>,
     pub destinations: Vec<DestinationName>,
     /// Runs, in the order of their paths.
     pub runs: Vec<NamedPath>,
-    /// Runs whose directories have another name now: that, and their own.
+    /// Renamed runs: the present name of the directory, and the run's own.
     pub renamed: Vec<(NamedPath, SourcePath)>,
 }
 
 impl Snapshot {
-    /// Returns what has a name of its own.
+    /// Returns all names.
     pub fn names(&self) -> std::result::Result<KnownNames, Error> {
         let read = || -> Result<KnownNames> {
             let directories = "SELECT drop_name FROM drop_health ORDER BY drop_name";
@@ -57,15 +57,15 @@ impl Snapshot {
         read().map_err(|source| self.failed(source))
     }
 
-    /// Returns the files of a path, at most one in each drop directory.
+    /// Returns the files with a path, at most one in each drop directory.
     pub fn files_at(&self, path: &SourcePath) -> std::result::Result<FileUploads, Error> {
         let sql = "SELECT drop_name, path, id FROM uploads WHERE path = ?1 ORDER BY id DESC";
         self.files(sql, &[path.as_bytes()], |_, _| true)
     }
 
-    /// Returns the files below a directory, in whichever drop directories have it.
+    /// Returns the files below a directory, in every drop directory that has it.
     pub fn files_below(&self, directory: &SourcePath) -> std::result::Result<FileUploads, Error> {
-        // The byte after a slash is a zero.
+        // `0` is the byte after the slash.
         let (from, to) =
             ([directory.as_bytes(), b"/"].concat(), [directory.as_bytes(), b"0"].concat());
         let sql = "SELECT drop_name, path, id FROM uploads WHERE path > ?1 AND path < ?2 \
@@ -73,7 +73,7 @@ impl Snapshot {
         self.files(sql, &[&from, &to], |_, _| true)
     }
 
-    /// Returns the files that a condition holds for. Reads the paths of all uploads.
+    /// Returns the files that satisfy a condition. Reads the paths of all uploads.
     pub fn files_where(
         &self,
         is_meant: impl Fn(&str, &[u8]) -> bool,
@@ -101,7 +101,7 @@ impl Snapshot {
         read().map_err(|source| self.failed(source))
     }
 
-    /// Returns the newest uploads of what is named, at most `limit`.
+    /// Returns the newest uploads in a scope, at most `limit`.
     pub fn uploads_of(
         &self,
         scope: &Scope,
@@ -119,7 +119,7 @@ impl Snapshot {
     }
 }
 
-/// Returns the condition on the rows of `uploads` that are meant, and its parameters.
+/// Returns the condition on the rows of `uploads` in a scope, and its parameters.
 pub(super) fn condition(scope: &Scope) -> (&'static str, Vec<Value>) {
     let text = |text: &str| Value::Text(text.to_owned());
     match scope {

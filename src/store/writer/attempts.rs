@@ -1,14 +1,14 @@
-//! What is written of a failed attempt.
+//! Writes failed attempts.
 
 use rusqlite::{Connection, named_params};
 
 use super::Result;
 use crate::model::{Fact, PartNumber, UploadId};
 
-/// Attempts kept of each upload.
+/// Attempts kept for each upload.
 const KEPT: u32 = 50;
 
-/// Writes and counts an attempt that failed, and forgets the oldest beyond those kept.
+/// Writes and counts a failed attempt, and removes the oldest beyond those kept.
 pub(super) fn write(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()> {
     let Fact::AttemptFailed { act, part, failure, retry_at, at, .. } = fact else {
         return Ok(());

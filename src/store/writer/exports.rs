@@ -1,4 +1,4 @@
-//! The columns that say how far the export of a file is.
+//! The columns of a file's export.
 
 use rusqlite::types::Value;
 

@@ -1,4 +1,4 @@
-//! What is written of files beside their uploads: which are ignored, which were touched.
+//! Writes rows of files besides their uploads: ignored and touched ones.
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
@@ -7,7 +7,7 @@ use super::record::drop_count;
 use crate::model::{DirectoryName, Fingerprint, IgnoreReason, SourcePath, UploadId, WallTime};
 use crate::store::rows::exact;
 
-/// Writes that a path is not uploaded, and why.
+/// Writes an ignored path with its reason.
 pub(super) fn ignore(
     connection: &Connection,
     drop: &DirectoryName,
@@ -31,8 +31,8 @@ pub(super) fn ignore_no_more(
     connection.prepare_cached(sql)?.execute((drop.as_str(), path.as_bytes())).map(drop_count)
 }
 
-/// Notes with an ignored path which upload sent its file under another name: what comes under that name does
-/// not replace what was sent.
+/// Records with an ignored path which upload sent its file under another name: a later file with
+/// that name does not replace what was sent.
 pub(super) fn note_move(
     connection: &Connection,
     drop: &DirectoryName,
@@ -50,7 +50,7 @@ pub(super) fn note_move(
     left.map_or(Ok(()), |left| note_absent(connection, drop, &left))
 }
 
-/// Notes that nothing was at a path: of what was sent from it, and from below it, no newer version comes.
+/// Records that a path was empty: later files at or below it are no newer versions of what was sent from it.
 pub(super) fn note_absent(
     connection: &Connection,
     drop: &DirectoryName,
@@ -59,7 +59,7 @@ pub(super) fn note_absent(
     let sql = "UPDATE uploads SET source_was_absent = 1 WHERE drop_name = ?1 \
         AND (path = ?2 OR (path > ?3 AND path < ?4)) \
         AND stage = 'receipted' AND source_was_absent = 0";
-    // What lies below begins with the path and a slash, whose next character is a zero.
+    // Paths below it begin with the path and a slash; `0` is the next character.
     let [first, last] = [b"/", b"0"].map(|end| [path.as_bytes(), end].concat());
     connection
         .prepare_cached(sql)?
@@ -67,15 +67,15 @@ pub(super) fn note_absent(
         .map(drop_count)
 }
 
-/// Gives the newest version that was sent of a file, at every destination, the inode and the times that it has
-/// by now. Older ones may have been another content of the same length.
+/// Sets the inode and times of the newest sent version of a file, at every destination. Older
+/// versions of the same length may have other content.
 pub(super) fn touch(
     connection: &Connection,
     drop: &DirectoryName,
     path: &SourcePath,
     seen: &Fingerprint,
 ) -> Result<()> {
-    // Its own newest upload, or the one of which a row says that it was moved.
+    // Its own newest upload, or the one it was moved from.
     let sql = "SELECT path, inode, mtime_ns, ctime_ns FROM uploads WHERE size_bytes = ?3 \
         AND id = ifnull((SELECT moved_upload FROM ignored WHERE drop_name = ?1 AND path = ?2), \
             (SELECT max(id) FROM uploads WHERE drop_name = ?1 AND path = ?2 AND sentinel = 0 \

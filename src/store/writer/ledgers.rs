@@ -1,4 +1,4 @@
-//! What is written of ledgers: how far each is known to be durable.
+//! Writes how far each ledger is known to be durable.
 
 use rusqlite::Connection;
 use rusqlite::types::Value;
@@ -8,7 +8,7 @@ use super::record::drop_count;
 use crate::model::{LedgerFinding, LedgerHead, LedgerPath, WrittenLine};
 use crate::store::rows::exact;
 
-/// The ledger that was written last: lines come many to a ledger, and all of a batch with one head.
+/// The ledger that was written last: one ledger gets many lines, and all lines of a batch have one head.
 #[derive(Debug)]
 pub(super) struct LastLedger {
     name: LedgerPath,
@@ -16,8 +16,8 @@ pub(super) struct LastLedger {
     head: LedgerHead,
 }
 
-/// Writes how far a ledger is durable by a line of it, and that another one is damaged. Returns the number
-/// of its row.
+/// Writes how far a ledger is durable, and that another one is damaged. Returns the number of its
+/// row.
 pub(super) fn note(
     connection: &Connection,
     written: &WrittenLine,
@@ -54,7 +54,7 @@ pub(super) fn write_found(connection: &Connection, found: &LedgerFinding) -> Res
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
-/// Returns the columns of an upload that say where its receipt is.
+/// Returns the columns of an upload with the position of its receipt.
 pub(super) fn columns(written: &WrittenLine, ledger: i64) -> Result<[(&'static str, Value); 4]> {
     let line = &written.line;
     Ok([

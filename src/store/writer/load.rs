@@ -1,4 +1,4 @@
-//! What a start reads first: everything that is in progress, but not what is merely queued or known.
+//! The first read of a start: everything in progress, without queued uploads and known files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use crate::store::rows::{self, IS_OPEN};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
-/// Reads everything that a start needs before it can send; the rest is [`Rest`]'s.
+/// Reads everything that a start needs before it can send; [`Rest`] reads the rest.
 ///
 /// [`Rest`]: crate::store::rest::Rest
 pub(super) fn load(connection: &Connection) -> Result<Loaded> {
@@ -47,7 +47,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
     Ok(Loaded { state, bandwidth, care: super::tend::load(connection)? })
 }
 
-/// Reads what belongs to some drop directories, uploads and files excepted.
+/// Reads the rows of some drop directories, without uploads and files.
 pub(in crate::store) fn of_drops(
     connection: &Connection,
     drops: &BTreeSet<DirectoryName>,
@@ -64,8 +64,8 @@ pub(in crate::store) fn of_drops(
 }
 
 /// Reads every unfinished upload that is more than queued: memory must know what was begun before
-/// anything begins. Their number is kept, so that the search ends with the last of them; what was
-/// begun is mostly older than what was not.
+/// anything begins. Their number is stored, so that the search ends with the last of them; begun
+/// uploads are mostly the oldest.
 fn uploads(connection: &Connection) -> Result<Vec<StoredUpload>> {
     let sql = format!(
         "SELECT * FROM uploads WHERE {IS_OPEN} AND state <> 'queued' ORDER BY id \
@@ -145,7 +145,7 @@ fn load_runs(connection: &Connection) -> Result<Vec<StoredRun>> {
     rows.into_iter().map(|row| with_words(row, connection)).collect()
 }
 
-/// Adds what a run's files say of it; the samples of its sheet are words named `samples`.
+/// Adds what a run's files say about it; the samples of its sheet are words named `samples`.
 fn with_words(row: RunRow, connection: &Connection) -> Result<StoredRun> {
     let sql = "SELECT word, value FROM run_words WHERE drop_name = ?1 AND run = ?2 \
         ORDER BY word, number";

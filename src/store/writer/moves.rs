@@ -1,12 +1,12 @@
-//! Facts about uploads, as they reach the rows.
+//! Applies facts about uploads to the rows.
 //!
-//! A transaction writes the state of each upload that it moves once, however many facts it brings: a small
-//! file's whole life may be one of them. Facts go through the law one by one all the same, and what lies
-//! in other tables, a part's checkpoint or a failed attempt, is written as it comes.
+//! A transaction writes the state of each changed upload once, however many facts it brings: a
+//! small file's whole life may be in one. Facts go through the law one by one all the same, and
+//! rows of other tables, such as a part's checkpoint or a failed attempt, are written at once.
 //!
-//! What was admitted or moved is remembered, within bounds, so that it is not read again. Facts are all
-//! that ever moves an upload's state, and all of them come by here: so what is remembered is what the
-//! rows say, until a transaction fails, and then nothing is written any more.
+//! Admitted and changed uploads are remembered, within limits, so that they are not read again.
+//! Only facts change an upload's state, and all of them pass here: so memory equals the rows until
+//! a transaction fails, after which nothing is written any more.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ use crate::model::{
     PartState, Stage, Supersession, UploadId, UploadState, WallTime, WrittenLine,
 };
 
-/// Counts as sent what was in flight when the last process ended: nothing is any more.
+/// Counts the bytes that were in flight when the last process ended as sent.
 pub(super) fn land(connection: &Connection) -> Result<()> {
     let sql = "UPDATE uploads SET bytes_in_flight = 0, \
         bytes_sent = min(bytes_sent, 9223372036854775807 - bytes_in_flight) + bytes_in_flight \
@@ -34,55 +34,55 @@ pub(super) fn land(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Uploads remembered between transactions: many more than are sent at once. They take a MiB.
+/// Limit of remembered uploads: many more than are sent at once. They take a MiB.
 const MOVED_MAX: usize = 2_048;
-/// Admitted uploads remembered until they move: what a scan finds before its first files are sent. They
-/// take half a MiB.
+/// Limit of remembered admissions without facts: as many as a scan finds before its first files are
+/// sent. They take half a MiB.
 const ADMITTED_MAX: usize = 16_384;
 
-/// What is known of uploads, and what the transaction has moved so far.
+/// Remembered uploads, and the changes of the transaction.
 #[derive(Debug, Default)]
 pub(super) struct Moves {
     uploads: BTreeMap<UploadId, Moved>,
-    /// Sizes of those that were admitted and that no fact has moved.
+    /// Sizes of admitted uploads without facts.
     admitted: BTreeMap<UploadId, ByteCount>,
     /// Those whose rows are behind.
     behind: Vec<UploadId>,
-    /// Those of which a record was refused, and that memory has not taken from their rows again.
+    /// Those with a refused record, which memory has not reloaded from their rows.
     refused: BTreeSet<UploadId>,
     ledger: Option<ledgers::LastLedger>,
 }
 
-/// An upload as the transaction has it.
+/// An upload within the transaction.
 #[derive(Debug)]
 struct Moved {
     state: UploadState,
     size: ByteCount,
     accepted_bytes: u64,
-    /// What its row says of its state.
+    /// Its state in its row.
     written: [Cell<'static>; 15],
-    /// Columns that belong to single facts that came, the last of each.
+    /// Columns of single facts, the last value of each.
     columns: Columns,
     is_behind: bool,
 }
 
 impl Moves {
-    /// Starts with the uploads of which a record was refused.
+    /// Starts with the uploads that had a record refused.
     pub(super) fn knowing(refused: BTreeSet<UploadId>) -> Self {
         Self { refused, ..Self::default() }
     }
 
-    /// Returns the uploads of which a record was refused.
+    /// Returns the uploads with a refused record.
     pub(super) fn refused(&self) -> BTreeSet<UploadId> {
         self.refused.clone()
     }
 
-    /// Notes that a record of an upload was refused.
+    /// Adds an upload with a refused record.
     pub(super) fn refuse(&mut self, id: UploadId) {
         self.refused.insert(id);
     }
 
-    /// Remembers no upload any more: their rows say what holds.
+    /// Drops all remembered uploads: their rows are authoritative.
     pub(super) fn forget(&mut self) {
         self.uploads.clear();
         self.admitted.clear();
@@ -90,8 +90,8 @@ impl Moves {
         self.ledger = None;
     }
 
-    /// Returns whether a fact follows from what was refused. The engine parks an upload that it has taken
-    /// from its row again, or ends it.
+    /// Returns whether a fact follows from a refused one. The engine parks or ends an upload after
+    /// it has reloaded it from its row.
     fn leaves_out(&mut self, id: UploadId, fact: &Fact) -> bool {
         if self.refused.is_empty() || !self.refused.contains(&id) {
             return false;
@@ -113,7 +113,7 @@ impl Moves {
         Ok(())
     }
 
-    /// Takes one fact. What the law forbids parks the upload instead.
+    /// Applies one fact. A forbidden one parks the upload instead.
     pub(super) fn take(
         &mut self,
         connection: &Connection,
@@ -164,7 +164,7 @@ impl Moves {
         Ok(written)
     }
 
-    /// Writes how far a ledger is durable by a line that is no upload's.
+    /// Writes how far a ledger is durable after a line that belongs to no upload.
     pub(super) fn appended(
         &mut self,
         connection: &Connection,
@@ -173,7 +173,7 @@ impl Moves {
         ledgers::note(connection, written, &mut self.ledger).map(|_| ())
     }
 
-    /// Writes the state of every upload that was moved, in the order of their rows.
+    /// Writes the state of every changed upload, in the order of their rows.
     pub(super) fn write(&mut self, connection: &Connection) -> Result<()> {
         self.behind.sort_unstable();
         for id in self.behind.drain(..) {
@@ -187,7 +187,7 @@ impl Moves {
         Ok(())
     }
 
-    /// Keeps for the next transaction what this one, which is durable, leaves behind.
+    /// Keeps what the next transaction needs, after this one is durable.
     pub(super) fn kept(mut self) -> Self {
         if self.uploads.len() > MOVED_MAX {
             self.uploads.clear();
@@ -206,7 +206,7 @@ impl Moved {
         Self::new(UploadState::admitted(None), size, 0)
     }
 
-    /// Writes what its row does not say.
+    /// Writes what its row lacks.
     fn write(&mut self, connection: &Connection, id: UploadId) -> Result<()> {
         let cells = rows::state_cells(&self.state, self.accepted_bytes);
         let own = self.columns.iter().map(|(column, value)| (*column, value.into()));
@@ -218,7 +218,7 @@ impl Moved {
         Ok(())
     }
 
-    /// Moves by a fact that the law allows, and writes what belongs to it alone.
+    /// Applies a fact that the law allows, and writes the columns of that fact.
     fn take(
         &mut self,
         connection: &Connection,
@@ -232,7 +232,7 @@ impl Moved {
         Ok(())
     }
 
-    /// How many bytes are accepted after a fact.
+    /// Returns the accepted bytes after a fact.
     fn accepted_after(&self, fact: &Fact) -> u64 {
         let bytes = self.accepted_bytes;
         match fact {
@@ -288,7 +288,7 @@ fn read(connection: &Connection, id: UploadId) -> Result<Option<Moved>> {
 
 type Judged = std::result::Result<(UploadState, Vec<(PartNumber, PartState)>), IllegalFact>;
 
-/// Applies the law to the upload and to every part the fact names, before anything is written.
+/// Applies the law to the upload and to every part of the fact, before anything is written.
 fn judge(connection: &Connection, id: UploadId, upload: &Moved, fact: &Fact) -> Result<Judged> {
     let next = match transition(&upload.state, fact) {
         Ok(next) => next,
@@ -348,7 +348,7 @@ fn write_part(
     Ok(())
 }
 
-/// Columns of what the platform told of a file that was verified; what it did not tell stays as it was.
+/// Columns of what the platform reported about a verified file; the others stay unchanged.
 fn found_columns(
     there: Option<&ContentMark>,
     etag: Option<&ETag>,
@@ -364,7 +364,7 @@ fn found_columns(
     Ok(columns)
 }
 
-/// Returns the columns of the earlier version that is replaced, and of the name that the newer file got by it.
+/// Returns the columns of the replaced earlier version, and of the newer file's new name.
 fn superseded_columns(
     by: Option<&Supersession>,
     name: Option<&String>,
@@ -373,8 +373,8 @@ fn superseded_columns(
     rows::superseding_columns(by).into_iter().chain(name).collect()
 }
 
-/// Returns the columns that belong to one fact alone: what is not in the state of its upload, nor in
-/// other tables.
+/// Returns the columns that belong to one fact alone: those in neither the upload's state nor other
+/// tables.
 fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
     let time = |column, at: WallTime| (column, Value::from(at.0));
     let text = |column, text: &str| (column, Value::from(text.to_owned()));
@@ -447,7 +447,7 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
     })
 }
 
-/// Writes what a fact says beside the row of its upload and those of the parts that it names.
+/// Writes a fact's rows other than those of its upload and parts.
 fn write_beside(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()> {
     match fact {
         Fact::RemoteGone | Fact::Retargeted { .. } => {

@@ -1,4 +1,4 @@
-//! What is written of notices, and what a start reads of them.
+//! Writes notices, and reads them at a start.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use crate::model::{
 };
 use crate::store::rows::{saturated, unsigned};
 
-/// What waits to be sent.
+/// The condition of unsent notices.
 const UNSENT: &str = "sent_at_ns IS NULL AND given_up_at_ns IS NULL";
-/// Notices that have ended are kept this long, for those who ask what was sent.
+/// Ended notices are kept this long, as a record of what was sent.
 const KEPT_NS: i64 = 30 * 24 * 3_600_000_000_000;
-/// A pause is shorter than this: what was sent before it begins none.
+/// A pause is shorter than this: older notices begin none.
 const LATEST_NS: i64 = 24 * 3_600_000_000_000;
 
 /// Writes a notice.
@@ -38,7 +38,7 @@ pub(super) fn write_notice(connection: &Connection, notice: &Notice) -> Result<(
     write_items(connection, notice.id, &notice.facts.items)
 }
 
-/// Adds files to a notice that was not tried yet.
+/// Adds files to a notice that was not attempted yet.
 pub(super) fn add_files(
     connection: &Connection,
     id: NoticeId,
@@ -56,7 +56,7 @@ pub(super) fn add_files(
     write_items(connection, id, items)
 }
 
-/// What a notice says but its list, which has rows of its own.
+/// The content of a notice without its list, which has rows of its own.
 fn facts_json(facts: &NoticeFacts) -> Value {
     let numbers = facts.numbers.iter().map(|(number, value)| (number.as_str(), *value));
     json!({
@@ -103,7 +103,7 @@ fn write_items(connection: &Connection, id: NoticeId, items: &[NoticeItem]) -> R
     })
 }
 
-/// Writes that a notice was not accepted, and when it is tried again.
+/// Writes that a notice was not accepted, and when it is retried.
 pub(super) fn delay(
     connection: &Connection,
     id: NoticeId,
@@ -118,7 +118,7 @@ pub(super) fn delay(
     connection.prepare_cached(sql)?.execute(row).map(has_row)
 }
 
-/// Writes that a notice is tried no more.
+/// Writes that a notice is given up.
 pub(super) fn give_up(
     connection: &Connection,
     id: NoticeId,
@@ -140,9 +140,9 @@ fn has_row(touched: usize) {
     debug_assert!(touched == 1, "a record of a notice that has no row");
 }
 
-/// Removes notices that ended long before the newest was made; but the last of each condition says whether
-/// people know of it, the last report which period was reported, and the last of all which ids were given
-/// out.
+/// Removes notices that ended long before the newest was made, except the last of each condition,
+/// which shows whether people know of it, the last report, which shows the reported period, and the
+/// last of all, which shows the used ids.
 pub(super) fn prune(connection: &Connection) -> Result<usize> {
     let sql = format!(
         "DELETE FROM notices WHERE NOT ({UNSENT}) \
@@ -155,7 +155,7 @@ pub(super) fn prune(connection: &Connection) -> Result<usize> {
     connection.execute(&sql, [])
 }
 
-/// The words of conditions, as a list.
+/// The words of conditions, as an SQL list.
 fn conditions() -> String {
     NoticeKind::CONDITIONS.map(|kind| format!("'{}'", kind.as_str())).join(", ")
 }
@@ -178,7 +178,7 @@ pub(super) fn load(connection: &Connection) -> Result<StoredNotices> {
     })
 }
 
-/// Reads the groups whose last notice of a condition does not say that it is over.
+/// Reads the groups whose last notice does not end their condition.
 fn load_standing(connection: &Connection) -> Result<Vec<NoticeGroup>> {
     let sql = format!(
         "SELECT group_key, is_over, max(id) FROM notices WHERE kind IN ({}) GROUP BY group_key",
@@ -192,7 +192,7 @@ fn load_standing(connection: &Connection) -> Result<Vec<NoticeGroup>> {
     rows.filter_map(Result::transpose).collect()
 }
 
-/// Reads when each group had its last notice; near the newest of all, for there is no clock here.
+/// Reads when each group had its last notice, close to the newest of all, because there is no clock here.
 fn load_latest(connection: &Connection) -> Result<Vec<(NoticeGroup, WallTime)>> {
     let sql = format!(
         "SELECT group_key, max(max(created_at_ns, ifnull(sent_at_ns, 0))) FROM notices \
@@ -223,7 +223,7 @@ fn read_items(connection: &Connection, id: NoticeId) -> Result<Vec<NoticeItem>> 
     rows.collect()
 }
 
-/// Reads a notice; one of a kind that this program does not know stays where it is.
+/// Reads a notice; one of a kind that this program does not know is left in place.
 fn read_unsent(connection: &Connection, row: &Row<'_>) -> Result<Option<UnsentNotice>> {
     let Some(kind) = NoticeKind::parse(row.get_ref("kind")?.as_str()?) else { return Ok(None) };
     let id = NoticeId(row.get("id")?);

@@ -1,4 +1,4 @@
-//! What is written of orders, and what a start reads of them.
+//! Writes orders, and reads them at a start.
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -70,7 +70,7 @@ fn read(row: &Row<'_>) -> Result<(Standing, Scope, WallTime)> {
     Ok((standing, scope, WallTime(row.get(4)?)))
 }
 
-/// Reads the rate that was ordered, if one was.
+/// Reads the ordered bandwidth, if there is one.
 pub(in crate::store) fn load_bandwidth(connection: &Connection) -> Result<Option<Option<u64>>> {
     let sql = "SELECT bytes_per_second FROM ordered_bandwidth";
     let rate = connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0)).optional()?;

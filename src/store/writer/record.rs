@@ -1,4 +1,4 @@
-//! One record to the rows that it makes or changes.
+//! Writes one record to its rows.
 //!
 //! The one match over all records: a new one does not compile until it is stored here.
 
@@ -135,7 +135,7 @@ fn write_destination_health(connection: &Connection, record: &Record) -> Result<
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
-/// How many rows a statement changed says nothing here.
+/// Ignores how many rows a statement changed.
 pub(super) fn drop_count(_: usize) {}
 
 fn open_run_end(

@@ -1,12 +1,12 @@
 //! Records that the database refuses for their own values.
 //!
-//! A number that no column holds, a row that breaks a rule: the transaction is written again, record by
-//! record, each within a savepoint. A record that is refused is rolled back to it, its upload is parked
-//! instead, and all others go on. What fails for any other reason, the disk above all, is not looked at
-//! here: it poisons the store.
+//! A number that does not fit a column, a row that breaks a rule: the transaction is written again,
+//! record by record, each within a savepoint. A refused record is rolled back, its upload is parked
+//! instead, and all others continue. Any other failure, above all of the disk, is not handled here:
+//! it poisons the store.
 //!
-//! Memory is ahead of the rows by what was refused. So facts about such an upload are left out until the
-//! engine has taken it from its row again, and says so with [`Fact::Parked`] for this very reason.
+//! Memory is ahead of the rows by the refused records. So facts about such an upload are left out until
+//! the engine has reloaded it from its row, and says so with [`Fact::Parked`] for this very reason.
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
@@ -19,39 +19,39 @@ use crate::model::{
 };
 use crate::store::rows;
 
-/// The largest part size of a row that stands for an admission which could not be stored.
+/// The largest part size of a row that replaces an admission which could not be stored.
 const PART_SIZE_MAX: u64 = 1 << 40;
 
-/// What became of the records of one transaction.
+/// The result of writing one transaction.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// What the law forbade; these uploads are parked.
+    /// Facts that the law forbade; their uploads are parked.
     pub illegal: Vec<IllegalFact>,
-    /// What could not be stored.
+    /// Records that could not be stored.
     pub refused: Vec<Refused>,
 }
 
 /// A record that was not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// In which of the batches it is.
+    /// The index of its batch.
     pub batch: usize,
-    /// About which upload it is, if about one.
+    /// Its upload, if it is about one.
     pub upload: Option<UploadId>,
-    /// What is in its place.
+    /// What was written instead.
     pub instead: Instead,
     /// Why it was not stored.
     pub why: String,
 }
 
-/// What stands in place of a record that was not stored.
+/// What was written instead of a refused record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Instead {
-    /// Its upload is parked, and this is its row.
+    /// Its upload is parked, with this row.
     Parked(Box<StoredUpload>),
-    /// Nothing; its upload, if there is one, has no row that can be read.
+    /// Nothing; its upload, if any, has no readable row.
     Nothing,
-    /// It follows from an earlier one that was refused.
+    /// It follows from an earlier refused record.
     LeftOut,
 }
 
@@ -61,11 +61,11 @@ pub(super) enum Written {
     AsItIs,
     /// The law forbade it; its upload is parked.
     Illegal(IllegalFact),
-    /// Not at all: it follows from what was refused before.
+    /// Not at all: it follows from an earlier refused record.
     LeftOut(UploadId),
 }
 
-/// Returns whether an error speaks of the values alone, and not of the disk or the database.
+/// Returns whether an error concerns the values alone, and not the disk or the database.
 pub(super) fn is_of_values(error: &rusqlite::Error) -> bool {
     use ErrorCode::{ConstraintViolation, ParameterOutOfRange, TooBig, TypeMismatch};
     if let Some(code) = error.sqlite_error_code() {
@@ -81,12 +81,12 @@ pub(super) fn is_of_values(error: &rusqlite::Error) -> bool {
 }
 
 impl Applied {
-    /// Returns whether every record was written as it is.
+    /// Returns whether every record was written unchanged.
     pub fn is_whole(&self) -> bool {
         self.illegal.is_empty() && self.refused.is_empty()
     }
 
-    /// Notes what became of a record of a batch.
+    /// Adds the result of a record of a batch.
     pub(super) fn note(&mut self, batch: usize, written: Written) {
         match written {
             Written::AsItIs => {}
@@ -127,7 +127,7 @@ impl Writer {
     }
 }
 
-/// Writes one record and the state that it leads to, or nothing of it.
+/// Writes one record and the resulting state, or nothing of it.
 fn write_one(
     transaction: &mut Transaction<'_>,
     record: &Record,
@@ -140,7 +140,7 @@ fn write_one(
     Ok(written)
 }
 
-/// Parks the upload of a record that was refused, where it is about one.
+/// Parks the upload of a refused record, if it is about one.
 fn refuse(
     transaction: &mut Transaction<'_>,
     record: &Record,
@@ -168,8 +168,7 @@ fn refuse(
     Ok(refused)
 }
 
-/// Writes a parked row in place of an admission that was refused; where that is refused too, its path is
-/// ignored.
+/// Writes a parked row instead of a refused admission; if that is refused too, its path is ignored.
 fn stand_in(
     transaction: &mut Transaction<'_>,
     admission: &Admission,
@@ -197,8 +196,8 @@ fn stand_in(
     Ok(Instead::Nothing)
 }
 
-/// Writes what stands in place of a record, and reads the row of its upload; nothing where that is
-/// refused as well.
+/// Writes the replacement of a record, and reads the row of its upload; nothing if that is refused
+/// as well.
 fn instead(
     transaction: &mut Transaction<'_>,
     id: UploadId,

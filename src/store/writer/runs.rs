@@ -1,4 +1,4 @@
-//! What is written of drops as runs, and of the disposal of their sources.
+//! Writes runs, and the disposal of their sources.
 
 use rusqlite::{Connection, named_params};
 
@@ -20,7 +20,7 @@ pub(super) fn intend_disposal(
     super::files::note_absent(connection, drop, run)
 }
 
-/// Writes that a source could not be disposed of, and when that is tried again.
+/// Writes that a source could not be disposed of, and when that is retried.
 pub(super) fn delay_disposal(
     connection: &Connection,
     drop: &DirectoryName,
@@ -94,7 +94,7 @@ pub(super) fn write_row(connection: &Connection, row: &RunRow) -> Result<()> {
     }
 }
 
-/// Writes what a run says of itself; its samples are words named `samples`.
+/// Writes what a run's files say about it; its samples are words named `samples`.
 pub(super) fn write_words(
     connection: &Connection,
     drop: &DirectoryName,

@@ -1,4 +1,4 @@
-//! What is written of targets and places, and what a start reads of them.
+//! Writes targets and places, and reads them at a start.
 
 use rusqlite::Connection;
 
@@ -21,7 +21,7 @@ pub(super) fn write_target(
     connection.prepare_cached(sql)?.execute((id.0, platform, base_url, container)).map(drop_count)
 }
 
-/// Writes which targets a destination has: its own first.
+/// Writes the targets of a destination: its own first.
 pub(super) fn write_in_force(
     connection: &Connection,
     destination: &DestinationName,
@@ -49,7 +49,7 @@ pub(super) fn write_resend(
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
-/// Writes which upload has the place that an upload is to have.
+/// Writes which upload holds the place that an upload waits for.
 pub(super) fn await_place(
     connection: &Connection,
     upload: UploadId,
@@ -60,8 +60,8 @@ pub(super) fn await_place(
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
-/// Writes whose a place is. What an upload made has taken the place of whatever was recorded there; what
-/// it found belongs to its source as well.
+/// Writes the holder of a place. A file that an upload made replaces everything recorded there; a
+/// file that it found belongs to its source as well.
 pub(super) fn hold_place(
     connection: &Connection,
     target: TargetId,
@@ -80,7 +80,7 @@ pub(super) fn hold_place(
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
-/// Writes a remote upload that is to be removed.
+/// Writes a remote upload to remove.
 pub(super) fn queue_cleanup(
     connection: &Connection,
     what: &OpenCleanup,
@@ -94,7 +94,7 @@ pub(super) fn queue_cleanup(
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
-/// Writes why one was not removed, and when it is tried again.
+/// Writes why one was not removed, and when that is retried.
 pub(super) fn delay_cleanup(
     connection: &Connection,
     what: &OpenCleanup,
@@ -113,7 +113,7 @@ pub(super) fn delay_cleanup(
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
-/// Writes that one is not there any more.
+/// Writes that one does not exist any more.
 pub(super) fn end_cleanup(connection: &Connection, what: &OpenCleanup) -> Result<()> {
     let sql = "UPDATE cleanups SET done = 1 \
         WHERE destination = ?1 AND target_id = ?2 AND remote_upload_id = ?3";
@@ -121,7 +121,7 @@ pub(super) fn end_cleanup(connection: &Connection, what: &OpenCleanup) -> Result
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
-/// Reads every target that was ever known.
+/// Reads every target, past and present.
 pub(in crate::store) fn load(connection: &Connection) -> Result<Vec<(TargetId, TargetAddress)>> {
     let sql = "SELECT id, platform, base_url, container FROM targets ORDER BY id";
     let mut statement = connection.prepare(sql)?;
@@ -151,8 +151,8 @@ pub(super) fn load_in_force(
     Ok(found)
 }
 
-/// Reads the remote uploads that are to be removed. One that was given up for another is kept as long as
-/// that is still to be begun.
+/// Reads the remote uploads to remove. One that was replaced by another is kept as long as that is
+/// still to be begun.
 pub(super) fn load_cleanups(connection: &Connection) -> Result<Vec<OpenCleanup>> {
     let sql = "SELECT cleanups.destination, cleanups.target_id, cleanups.remote_upload_id, uploads.id \
         FROM cleanups LEFT JOIN uploads ON uploads.id = after_upload \

@@ -1,7 +1,7 @@
-//! What the writer does for the database itself, when nothing else is to be written.
+//! The writer's maintenance of the database, when nothing else is to be written.
 //!
-//! Each call is short, so that a commit waits no longer for it than for another commit; a caller that
-//! wants more asks again. What fails here was of no consequence: nothing is poisoned by it.
+//! Each call is short, so that a commit waits for it no longer than for another commit; the caller
+//! asks again while work is left. Failures here do not poison the store.
 
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ use crate::store::rows::IS_ENDED;
 use crate::store::schema::BUSY_TIMEOUT;
 use crate::store::{Tend, Tended};
 
-/// Rows of parts removed in one transaction, or those of one upload if it has more.
+/// Limit of part rows removed in one transaction; those of one upload may be more.
 const PARTS_MAX: u64 = 2_000;
-/// Uploads looked at in one transaction.
+/// Uploads checked in one transaction.
 const UPLOADS_MAX: u32 = 200;
-/// Finished removals forgotten in one transaction.
+/// Finished clean-ups removed in one transaction.
 const CLEANUPS_MAX: u32 = 500;
-/// Pages given back to the file system in one transaction: a mebibyte.
+/// Pages returned to the file system in one transaction: a mebibyte.
 const PAGES: u32 = 256;
-/// Free pages that stay, for the rows that come next.
+/// Free pages to keep for new rows.
 const FREE_PAGES_KEPT: u32 = 1_024;
 
 impl Writer {
-    /// Does one piece of it.
+    /// Does one piece of maintenance.
     pub(super) fn tend(&mut self, tend: &Tend) -> Result<Tended> {
         match tend {
             Tend::Prune { ended_before, at } => self.prune(*ended_before, *at),
@@ -45,14 +45,13 @@ impl Writer {
         }
     }
 
-    /// Removes parts and failed attempts of the uploads that ended first, and removals at the far
-    /// side that are done.
+    /// Removes parts and failed attempts of the uploads that ended first, and finished clean-ups.
     fn prune(&mut self, ended_before: WallTime, at: WallTime) -> Result<Tended> {
         let behaviour = TransactionBehavior::Immediate;
         let transaction = self.connection.transaction_with_behavior(behaviour)?;
         let uploads = unpruned(&transaction, ended_before)?;
         for id in &uploads {
-            // The MD5 of an only part is that of the file, which lists of receipts go on to show.
+            // The MD5 of an only part is that of the file, which lists of receipts still need.
             let sql = "UPDATE uploads SET pruned_at_ns = ?2, whole_md5 = ifnull(whole_md5, \
                 CASE WHEN part_count = 1 THEN (SELECT md5 FROM parts WHERE upload_id = ?1) END) \
                 WHERE id = ?1";
@@ -72,7 +71,7 @@ impl Writer {
         Ok(if uploads.is_empty() && forgotten == 0 { Tended::Done } else { Tended::More })
     }
 
-    /// Gives pages back, in a file that was made to allow it; in another they are used again.
+    /// Returns pages, in a file created to allow it; otherwise they are reused.
     fn free_pages(&self) -> Result<Tended> {
         let number = |pragma: &str| -> Result<u32> {
             self.connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))
@@ -86,7 +85,7 @@ impl Writer {
         Ok(Tended::More)
     }
 
-    /// Folds the WAL into the database and cuts it, unless a reader holds it: then another time.
+    /// Checkpoints and truncates the WAL, unless a reader holds it: then later.
     fn fold_log(&self) -> Result<Tended> {
         self.connection.busy_timeout(Duration::ZERO)?;
         let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
@@ -103,7 +102,7 @@ fn unpruned_sql() -> String {
     )
 }
 
-/// Returns the uploads whose parts are to go next.
+/// Returns the uploads whose parts are removed next.
 fn unpruned(connection: &Connection, ended_before: WallTime) -> Result<Vec<i64>> {
     let mut statement = connection.prepare_cached(&unpruned_sql())?;
     let mut rows = statement.query([ended_before.0])?;
@@ -118,7 +117,7 @@ fn unpruned(connection: &Connection, ended_before: WallTime) -> Result<Vec<i64>>
     Ok(uploads)
 }
 
-/// Reads how the database is cared for.
+/// Reads the state of the maintenance.
 pub(in crate::store) fn load(connection: &Connection) -> Result<Cared> {
     let sql = "SELECT *, EXISTS (SELECT 1 FROM ledgers WHERE damage IS NOT NULL) \
         AS has_damaged_ledger FROM care";

@@ -1,4 +1,4 @@
-//! Rows of notices: which stay, and what comes back of them.
+//! Rows of notices: which are kept, and what is read back.
 
 use super::*;
 const DAY_NS: i64 = 24 * 3_600_000_000_000;
@@ -81,7 +81,7 @@ fn item(number: i64) -> NoticeItem {
     }
 }
 
-/// Everything that a notice may say.
+/// Every field of a notice.
 fn all_facts() -> NoticeFacts {
     let (reason, detail) = (Some("name-taken".to_owned()), Some("in full".to_owned()));
     let facts = NoticeFacts {
