@@ -1,13 +1,13 @@
 //! Platforms: vendors' APIs behind one trait, and the operations of that trait as data.
 //!
-//! [`call()`] and [`put()`] make an operation at a platform. [`Destination`] adds what is common to all
-//! platforms: how many API calls may be in flight, the span with the destination's name and the watch on
-//! the credential. Deadlines are by inactivity and live in [`http`]. A platform is its sequence of calls,
-//! and `wire` with the shapes and the pure functions from answer to result.
+//! [`call()`] and [`put()`] perform an operation at a platform. [`Destination`] adds what is common to all
+//! platforms: the limit of API calls in flight, the span with the destination's name, and the check for a
+//! replaced credential. Deadlines are by inactivity, in [`http`]. A platform module has its sequence of
+//! calls; its `wire` has the shapes of bodies and the pure functions from an answer to a result.
 //!
-//! *Promises*: every operation comes back with exactly one reply; a call that is dropped gives its
-//! permit back. *Never* retries: that is the engine's. Parts in flight need no permit, for the engine
-//! bounds them, and a report must never wait for a slow part.
+//! *Promises*: every operation returns exactly one reply; a dropped call releases its permit.
+//! *Never* retries: the engine does. Parts in flight need no permit, because the engine limits
+//! them, and a report must never wait for a slow part.
 //!
 //! At a crash: see the three lines of every operation in [`contract`].
 
@@ -48,9 +48,9 @@ use crate::model::{
     Traits, WallTime,
 };
 
-/// API calls under way at one destination: each may hold an answer of a few MiB.
+/// API calls in flight at one destination: each may hold an answer of a few MiB.
 const CALLS_MAX: usize = 8;
-/// A clock that is this much further from ours than was reported is worth a row, in nanoseconds.
+/// A clock difference must change by more than this to be recorded again, in nanoseconds.
 const CLOCK_NEWS_NS: u64 = 30_000_000_000;
 /// A configured target. Copies share permits.
 #[derive(Clone)]
@@ -61,17 +61,17 @@ struct Inner {
     platform: SharedPlatform,
     credential: Option<Arc<Credential>>,
     account: Option<Account>,
-    /// The version of the credential that the daemon was told of.
+    /// The version of the credential that the daemon knows.
     seen: Mutex<Option<Version>>,
-    /// How far the platform's clock was behind when that was last reported.
+    /// The platform's clock difference when it was last reported.
     clock_reported: AtomicI64,
     permits: Semaphore,
 }
 
-/// What destinations of one account share.
+/// Shared by the destinations of one account.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AccountAccess {
-    /// What they are let in with.
+    /// The credential.
     pub credential: Option<Arc<Credential>>,
     pub account: Option<Account>,
 }
@@ -83,7 +83,7 @@ impl std::fmt::Debug for Destination {
 }
 
 impl Destination {
-    /// Wraps a platform, with what it shares with other destinations.
+    /// Wraps a platform, with its share in the account.
     pub(crate) fn shared(
         name: DestinationName,
         platform: SharedPlatform,
@@ -102,7 +102,7 @@ impl Destination {
         }))
     }
 
-    /// Ends a pause that the platform asked of the account.
+    /// Ends a pause that the platform requested for the account.
     pub(crate) fn lift_pause(&self) {
         if let Some(account) = &self.0.account {
             account.lift_pause();
@@ -114,8 +114,8 @@ impl Destination {
         self.0.account.as_ref()?.paced(now)
     }
 
-    /// Returns by how much our clock is behind that of the platform, where that is another time than was
-    /// returned last.
+    /// Returns how far our clock is behind that of the platform, when that has changed since the
+    /// last report.
     pub(crate) fn clock_news(&self) -> Option<i64> {
         let behind_ns = self.0.account.as_ref()?.clock_behind_ns();
         let reported = self.0.clock_reported.load(Ordering::Relaxed);
@@ -131,13 +131,13 @@ impl Destination {
         &self.0.name
     }
 
-    /// Returns whether its credential was replaced since it was built or since this was asked last.
+    /// Returns whether its credential was replaced since the last call of this function.
     pub(crate) fn credential_has_changed(&self) -> bool {
         let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.credential.as_ref().is_some_and(|credential| credential.changed_since(&mut seen))
     }
 
-    /// Returns when its credential ends, where that can be told.
+    /// Returns when its credential expires, where that is known.
     pub(crate) fn credential_expires_at(&self) -> Option<WallTime> {
         self.0.credential.as_ref().and_then(|credential| credential.expires_at())
     }
@@ -152,7 +152,7 @@ impl Destination {
         self.0.platform.news()
     }
 
-    /// Goes by what earlier answers have shown.
+    /// Applies what earlier answers have shown.
     pub(crate) fn know(&self, what: impl IntoIterator<Item = Learned>) {
         what.into_iter().for_each(|what| self.0.platform.know(what));
     }
@@ -167,8 +167,8 @@ impl Destination {
         self.0.platform.check_rights().instrument(self.span()).await
     }
 
-    /// Makes a call. Reading a file back may take as long as sending it did, so it keeps no other call
-    /// waiting.
+    /// Performs a call. Reading a file back may take as long as sending it did, so it needs no
+    /// permit.
     pub(crate) async fn call(&self, call: &Call) -> Result<Reply, Failure> {
         let _permit = match call {
             Call::ReadBack { .. } => None,
@@ -203,7 +203,7 @@ impl Destination {
     }
 }
 
-/// Makes a call at a platform.
+/// Performs a call at a platform.
 pub async fn call(platform: &dyn Platform, call: &Call) -> Result<Reply, Failure> {
     let exports = || {
         let none = || Failure::new(FailureKind::BadRequest, "the platform has no exports");
@@ -285,7 +285,7 @@ mod tests {
     use crate::platform::contract::Answer;
     use crate::platform::credential::CredentialSource;
 
-    /// Answers slowly, and counts how many calls are under way at once.
+    /// Answers slowly, and counts the calls in flight.
     #[derive(Default)]
     struct Slow {
         under_way: AtomicUsize,

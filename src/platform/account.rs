@@ -1,5 +1,5 @@
-//! What all destinations of one account share: the call budget, and the platform's clock; and how a
-//! client reaches its platform.
+//! State that all destinations of one account share: the call budget and the platform's clock; and
+//! a client's link to its platform.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,24 +10,24 @@ use super::http::{Http, Response, TimeSource};
 use crate::limiter::{Announcement, CallBudget};
 use crate::model::{Failure, FailureKind, LivePause, Now, WallTime};
 
-/// A budget with no call left is asked again this often, for more may have been announced since.
+/// An exhausted budget is checked again at this interval, because the platform may have announced more calls.
 const BUDGET_NAP_MAX: Duration = Duration::from_secs(30);
-/// What is left of a pause is waited for, up to this. A longer one is a failure, so that it is shown with
-/// its end and holds up nothing else.
+/// The rest of a pause is waited for up to this long. A longer one is a failure, so that it is
+/// shown with its end and delays nothing else.
 const PAUSE_WAITED_MAX: Duration = Duration::from_secs(5);
-/// Machines of one account come back from a pause this far apart, beyond one second.
+/// Machines of one account resume after a pause this far apart, beyond one second.
 const JITTER_MAX_MS: i64 = 4000;
 
-/// A difference between a platform's clock and ours that is learned at once.
+/// A larger difference between a platform's clock and ours is not accepted at once.
 const SKEW_MAX: Duration = Duration::from_hours(24);
-/// Dates that a platform's clock can show: 2020 to 2100.
+/// Dates that a platform's clock may show: 2020 to 2100.
 const YEARS: std::ops::Range<WallTime> =
     WallTime(1_577_836_800_000_000_000)..WallTime(4_102_444_800_000_000_000);
 
-/// How far a platform's clock may be behind when something is judged to be newer than an intent.
+/// Tolerance for a platform's clock when something is judged to be newer than an intent.
 pub(super) const CLOCK_SLACK: Duration = Duration::from_mins(5);
 
-/// What a client reaches its platform by. Copies share it.
+/// A client's connection to its platform. Copies share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     pub(super) http: Http,
@@ -37,7 +37,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Takes connections, and what an account is let in with.
+    /// Builds it from the connections and the account's credential.
     pub(crate) fn new(
         http: Http,
         credential: Arc<Credential>,
@@ -61,17 +61,17 @@ struct AccountState {
     budget: CallBudget,
     /// Calls that wait for their turn.
     waiting_count: u32,
-    /// The platform's clock minus ours, nanoseconds, as its answers say.
+    /// The platform's clock minus ours in nanoseconds, from its answers.
     clock_offset_ns: i64,
-    /// By how much signatures are dated otherwise than by our clock: as it was when one was refused for
-    /// its time.
+    /// Offset of the time in signatures from our clock, set when a signature was refused for its
+    /// time.
     signing_offset_ns: i64,
-    /// What an answer said of it that is not believed yet.
+    /// An offset in an answer that is not yet believed.
     doubted_offset_ns: Option<i64>,
 }
 
 impl Account {
-    /// Starts with a fixed rate, or with what is documented of Seven Bridges until it is announced.
+    /// Starts with a fixed rate, or with Seven Bridges' documented limit until another one is announced.
     pub(crate) fn new(calls_per_second: Option<f64>, time: impl Into<TimeSource>) -> Self {
         let time = time.into();
         let budget = CallBudget::new(calls_per_second, time.now().monotonic);
@@ -100,7 +100,7 @@ impl Account {
     /// Waits until a call may be made, and counts it.
     ///
     /// # Errors
-    /// `Throttled` when the platform paused the account's calls, also at another destination of it.
+    /// `Throttled` when the platform paused the account's calls, also through another destination.
     pub(super) async fn wait_for_budget(&self) -> Result<(), Failure> {
         loop {
             let now = self.time.now().monotonic;
@@ -115,7 +115,7 @@ impl Account {
         }
     }
 
-    /// Returns what calls wait for, and until when one may be made; none while none waits.
+    /// Returns why calls wait, and until when one may be made; `None` while none waits.
     pub(super) fn paced(&self, now: Now) -> Option<LivePause> {
         self.with(|shared| {
             let free_at = shared.budget.free_at(now.monotonic);
@@ -132,17 +132,17 @@ impl Account {
         })
     }
 
-    /// Ends a pause that the platform asked for: an operator wants calls to be made.
+    /// Ends a pause that the platform requested, on an operator's order.
     pub(crate) fn lift_pause(&self) {
         let now = self.time.now().monotonic;
         self.with(|shared| shared.budget.lift(now));
     }
 
-    /// Learns from an answer how far the platform's clock is from ours.
+    /// Learns the platform's clock difference from an answer.
     ///
-    /// A day of difference is a time zone or a battery. One that is further from what is known counts
-    /// only when two answers in turn agree on it, and a date outside of [`YEARS`] never: a portal or one
-    /// broken server does not shift signatures.
+    /// Up to a day of difference may be a time zone or a flat battery, and is accepted. A larger
+    /// jump counts only when two answers in a row agree, and a date outside of [`YEARS`] never: a
+    /// portal or one broken server must not shift signatures.
     pub(super) fn learn_clock(&self, response: &Response) {
         let Some(date) = response.header("date").and_then(parse_date) else { return };
         if !YEARS.contains(&date) {
@@ -161,14 +161,14 @@ impl Account {
         });
     }
 
-    /// Returns the platform's clock minus ours, in nanoseconds, as its answers say.
+    /// Returns the platform's clock minus ours in nanoseconds, from its answers.
     pub(super) fn clock_behind_ns(&self) -> i64 {
         self.with(|shared| shared.clock_offset_ns)
     }
 
-    /// Dates signatures by the platform's clock from here on: a request was refused that was dated `signed`
-    /// otherwise than by our clock. Returns by how much that was wrong; `None` where it is no more than a
-    /// signature may be off.
+    /// Signs with the platform's time from here on: a request was refused whose signature had the
+    /// offset `signed` from our clock. Returns the correction; `None` if it is within the tolerance
+    /// of signatures.
     pub(super) fn correct_signing(&self, signed: i64) -> Option<i64> {
         self.with(|shared| {
             let by = shared.clock_offset_ns.saturating_sub(signed);
@@ -180,19 +180,19 @@ impl Account {
         })
     }
 
-    /// Returns by how much signatures are dated otherwise than by our clock, once a refusal has shown that
-    /// it is wrong.
+    /// Returns the offset of the time in signatures, after a refusal has shown that our clock is
+    /// wrong.
     pub(super) fn signing_offset(&self) -> i64 {
         self.with(|shared| shared.signing_offset_ns)
     }
 
-    /// Takes what a platform announces of its limits.
+    /// Applies a platform's announcement of its limits.
     pub(super) fn announced(&self, said: Announcement) {
         let now = self.time.now().monotonic;
         self.with(|shared| shared.budget.announced(said, now));
     }
 
-    /// Pauses all calls: the platform refused one and asked for that.
+    /// Pauses all calls: the platform refused one and requested that.
     pub(super) fn refused(&self, pause: Duration) {
         let now = self.time.now();
         let jitter = 1000 + (now.wall.0 / 1000).rem_euclid(JITTER_MAX_MS);
@@ -200,24 +200,24 @@ impl Account {
         self.with(|shared| shared.budget.refused(pause, jitter, now.monotonic));
     }
 
-    /// Returns the platform's time, as far as its answers told.
+    /// Returns the platform's time, as far as it is known.
     pub(super) fn platform_time(&self) -> WallTime {
         self.to_platform_time(self.time.now().wall)
     }
 
-    /// Returns whether what the platform's clock says of something is not before a time by ours, with
-    /// room for a platform that is behind what its answers told.
+    /// Returns whether a time by the platform's clock is not before a time by ours, with the
+    /// tolerance for a platform that is behind its reported time.
     pub(super) fn is_since(&self, theirs: WallTime, ours: WallTime) -> bool {
         theirs.after(CLOCK_SLACK) >= self.to_platform_time(ours)
     }
 
-    /// Returns what the platform's clock showed at a time by ours.
+    /// Returns the platform's time for a time by our clock.
     pub(super) fn to_platform_time(&self, ours: WallTime) -> WallTime {
         WallTime(ours.0.saturating_add(self.clock_behind_ns()))
     }
 }
 
-/// A call that waits for its turn, as long as it does.
+/// A call that waits for its turn.
 struct WaitingCall<'a>(&'a Account);
 
 impl<'a> WaitingCall<'a> {

@@ -1,8 +1,8 @@
-//! What any answer over HTTP means, whichever server gave it: pure functions.
+//! The meaning of an HTTP answer from any server: pure functions.
 //!
-//! An answer that the platform itself did not write is judged with care: a gateway, a filter or a
-//! captive portal answers with a page, also with status 200. Texts from outside are cut and cleaned,
-//! and never hold what may be secret.
+//! Answers that the platform itself did not write need care: a gateway, a filter or a captive
+//! portal answers with a page, also with status 200. Texts from outside are cut and cleaned, and
+//! never contain possible secrets.
 
 use std::time::Duration;
 
@@ -14,24 +14,24 @@ use crate::model::failure::PAUSE_MAX;
 use crate::model::{ETag, Failure, FailureKind, Shown, Stored, WallTime};
 use crate::telemetry::scrub;
 
-/// Vendor messages are cut here.
+/// Limit of a vendor's message.
 const MESSAGE_MAX: usize = 300;
-/// Of a longer text from outside, only that many bytes are looked at.
+/// Of a longer text from outside, only this many bytes are read.
 const WINDOW: usize = 64 * 1024;
-/// No secret is longer: of a text that was cut, that many bytes at its end may be half of one.
+/// No secret is longer: at the end of a cut text, this many bytes may be part of one.
 const SECRET_MAX: usize = 8 * 1024;
-/// A storage's error says what it has to say in its first bytes.
+/// A storage's error is complete within its first bytes.
 pub(super) const STORAGE_BODY_MAX: usize = 4096;
 
 /// Parses the body of a call that succeeded.
 ///
 /// # Errors
-/// `BadAnswer` when it is not what the call answers with, such as a portal's page, or too much.
+/// `BadAnswer` when the body does not match the call, such as a portal's page, or is too long.
 pub(super) fn parse<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, Failure> {
     parse_bounded(response, bounded::PIECES_MAX)
 }
 
-/// Parses a list that may be long, into items that keep little of it.
+/// Parses a list that may be long, into items that keep only a part of it.
 pub(super) fn parse_list<T: serde::de::DeserializeOwned>(
     response: &Response,
 ) -> Result<T, Failure> {
@@ -50,7 +50,7 @@ fn parse_bounded<T: serde::de::DeserializeOwned>(
         return Err(bad("more than any answer holds"));
     }
     serde_json::from_slice(&response.body).map_err(|error| {
-        // The parser's own text may quote the body, and a body may hold a signed address.
+        // The parser's own message may quote the body, which may contain a signed address.
         bad(match error.classify() {
             serde_json::error::Category::Eof if response.body.is_empty() => "nothing",
             serde_json::error::Category::Eof => "half of an answer",
@@ -60,12 +60,12 @@ fn parse_bounded<T: serde::de::DeserializeOwned>(
     })
 }
 
-/// Reads the body of an error, where it is one of ours and no flood.
+/// Parses the body of an error, if it has the platform's form and an acceptable size.
 pub(super) fn parse_error<T: serde::de::DeserializeOwned>(body: &[u8]) -> Option<T> {
     bounded::check(body, bounded::PIECES_MAX).then(|| serde_json::from_slice(body).ok())?
 }
 
-/// Tells an answer from that of somebody else: a portal answers with 200 too.
+/// Refuses a page of something else than the platform: a portal answers with 200 too.
 ///
 /// # Errors
 /// `BadAnswer` when it is a web page.
@@ -79,18 +79,18 @@ pub(super) fn page(response: &Response) -> Failure {
     answered(response, FailureKind::BadAnswer, message.to_owned())
 }
 
-/// Makes the failure of an answer that says something strange.
+/// Builds the failure of an answer with unexpected content.
 pub(super) fn bad(what: &str) -> Failure {
     Failure::new(FailureKind::BadAnswer, format!("the platform answered with {what}"))
 }
 
-/// Returns whether a body is neither JSON nor empty: somebody else than the platform wrote it.
+/// Returns whether a body is neither JSON nor empty, so that the platform did not write it.
 pub(super) fn is_foreign(body: &[u8]) -> bool {
     let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
     !is_json && !body.trim_ascii().is_empty()
 }
 
-/// Says to people that a call was refused, and what was said to it.
+/// Describes a refused call with the refusal's message.
 pub(super) fn refusal(response: &Response, status: u16, noun: &str, said: &str) -> String {
     match status {
         300..=399 => format!(
@@ -102,7 +102,7 @@ pub(super) fn refusal(response: &Response, status: u16, noun: &str, said: &str) 
     }
 }
 
-/// Returns the storage's word for the bytes it took.
+/// Returns the storage's identifier of the received bytes.
 ///
 /// # Errors
 /// `PartRejected` when there is none.
@@ -115,21 +115,21 @@ pub(super) fn stored(response: &Response) -> Result<Stored, Failure> {
     Ok(stored)
 }
 
-/// Returns what a storage's answer says of the bytes it has; the ETag is empty where it gives none.
+/// Returns what a storage's answer says about its bytes; the ETag is empty where it gives none.
 pub(super) fn told(response: &Response) -> Stored {
     let etag = ETag::from_header(response.header("etag").unwrap_or_default());
     Stored { is_keyed: is_keyed(response), ..etag.into() }
 }
 
-/// Returns whether a storage says that it encrypts with a key of KMS or of the customer: then its ETags
-/// are no digests.
+/// Returns whether a storage reports encryption with a key of KMS or of the customer: then its
+/// ETags are no digests.
 pub(super) fn is_keyed(response: &Response) -> bool {
     let encryption = |end: &str| response.header(&format!("x-amz-server-side-encryption{end}"));
     encryption("-customer-algorithm").is_some()
         || encryption("").unwrap_or_default().starts_with("aws:kms")
 }
 
-/// Turns failures of these kinds into nothing.
+/// Turns failures of these kinds into `None`.
 pub(super) fn unless<T>(
     kinds: &[FailureKind],
     answer: Result<T, Failure>,
@@ -145,14 +145,14 @@ pub(super) fn is_page(body: &[u8]) -> bool {
     body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<')
 }
 
-/// Names the host of a redirect; the rest of the address may be secret.
+/// Returns the host of a redirect; the rest of the address may be secret.
 fn redirect_host(response: &Response) -> String {
     let url = response.header("location").and_then(|text| reqwest::Url::parse(text).ok());
     let host = url.as_ref().and_then(|url| url.host_str());
     host.map_or_else(String::new, |host| format!(", to {}", clip(host)))
 }
 
-/// Makes the failure of a refusal that has none of the platform's marks.
+/// Builds the failure of a refusal without the platform's marks.
 pub(super) fn of_another(failure: Failure) -> Failure {
     let message = format!("{}, without an id: another server answers", failure.message);
     Failure { kind: FailureKind::BadAnswer, message, ..failure }
@@ -162,7 +162,7 @@ pub(super) fn answered(response: &Response, kind: FailureKind, message: String) 
     Failure { kind, message, status: Some(response.status), request_id: response.request_id() }
 }
 
-/// Returns how long a platform asks us to wait, up to [`PAUSE_MAX`]. What cannot be read asks for nothing.
+/// Returns the pause that a platform requests, up to [`PAUSE_MAX`]; `None` if it cannot be parsed.
 pub(super) fn retry_after(response: &Response, now: WallTime) -> Option<Duration> {
     let text = response.header("retry-after")?.trim();
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -175,9 +175,9 @@ pub(super) fn retry_after(response: &Response, now: WallTime) -> Option<Duration
     Some(pause.min(PAUSE_MAX))
 }
 
-/// Returns what an answer means that asks for patience; `None` for one that does not.
+/// Returns the failure kind of an answer that asks to wait; `None` for any other.
 ///
-/// Without a pause it is about the one request: a time-out, or one request too many.
+/// Without a pause it concerns one request: a time-out, or one request too many.
 pub(super) fn patience(status: u16, pause: Option<Duration>) -> Option<FailureKind> {
     match (status, pause) {
         (408 | 425 | 429 | 503, Some(_)) | (429, None) => {
@@ -192,7 +192,7 @@ pub(super) fn parse_date(text: &str) -> Option<WallTime> {
     wall_time(jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?)
 }
 
-/// Parses a time as bodies hold it.
+/// Parses a time in a body.
 pub(super) fn parse_time(text: &str) -> Option<WallTime> {
     wall_time(text.trim().parse().ok()?)
 }
@@ -201,10 +201,10 @@ fn wall_time(time: jiff::Timestamp) -> Option<WallTime> {
     i64::try_from(time.as_nanosecond()).ok().map(WallTime)
 }
 
-/// Turns a storage's answer that is no success into a failure.
+/// Turns a storage's failed answer into a failure.
 ///
-/// The rules are those of S3. Nothing of the body is shown but its `<Code>`, for bodies of storages
-/// repeat what was signed.
+/// The rules are those of S3. Only `<Code>` of the body is shown, because storages repeat the
+/// signed text in bodies.
 pub(super) fn classify_storage(response: &Response) -> Failure {
     let body = &response.body[..response.body.len().min(STORAGE_BODY_MAX)];
     let body = String::from_utf8_lossy(body);
@@ -215,8 +215,8 @@ pub(super) fn classify_storage(response: &Response) -> Failure {
         (400, Some("EntityTooSmall" | "InvalidPart")) => FailureKind::BadRequest,
         (407, _) => FailureKind::Unreachable,
         (429 | 408 | 500..=599, _) => FailureKind::ServerFault,
-        // An address that expired or is not accepted, a body that arrived late or damaged: the next
-        // attempt gets another address and sends the bytes again.
+        // An expired or refused address, a late or damaged body: the next attempt gets another
+        // address and sends the bytes again.
         (400..=499, _) => FailureKind::PartRejected,
         _ => FailureKind::BadAnswer,
     };
@@ -238,7 +238,7 @@ fn storage_code(body: &str) -> Option<&str> {
     is_word.then_some(code)
 }
 
-/// Returns all texts that a JSON value holds, for people.
+/// Returns all texts in a JSON value, for people.
 pub(super) fn texts(value: &Value) -> String {
     fn collect<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
         match value {
@@ -264,8 +264,8 @@ pub(super) fn texts(value: &Value) -> String {
     clip(&joined)
 }
 
-/// Makes a text from outside fit to be shown: without secrets of ours that it repeats, which are looked
-/// for before a cut could leave half of one; with everything escaped that is no plain sign; cut.
+/// Cleans a text from outside for display: removes our secrets before a cut could leave half of
+/// one, escapes unusual characters, and cuts it.
 pub(super) fn clip(text: &str) -> String {
     let window = start_of(text, WINDOW);
     let scrubbed = scrub(window);

@@ -1,13 +1,13 @@
-//! The conversation with a platform whose API speaks JSON: below one address, with one token.
+//! A client for platforms with a JSON API: one base address, one token.
 //!
-//! Owns the base address, and how a call is addressed, budgeted, authorised and sent. What an answer
-//! means is the platform's to say: a pure function, handed in.
+//! Owns the base address, and how a call is addressed, budgeted, authorised and sent. The platform
+//! module passes in a pure function that judges answers.
 //!
-//! *Promises*: the token goes below the base URL alone; one that is refused is read again before it
-//! is used again; the platform's clock is learned from every answer, so that a workstation whose
-//! clock is wrong still judges times rightly. *Never* retries, and sleeps only for the call budget.
+//! *Promises*: the token is sent below the base URL only; a refused one is read again before it is
+//! used again; the platform's clock is learned from every answer, so that a workstation with a
+//! wrong clock still judges times correctly. *Never* retries, and sleeps only for the call budget.
 //!
-//! At a crash nothing is lost that is not learned again.
+//! A crash loses only what is learned again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,21 +21,20 @@ use super::contract::PartBody;
 use super::http::{Request, Response, base_url, header_map};
 use crate::model::{Failure, FailureKind, WallTime};
 
-/// One platform's API, as one account is let in.
+/// The API of one platform, with one account.
 #[derive(Debug)]
 pub(super) struct Api {
-    /// Its connections are also for what is sent elsewhere, such as to a storage: without the token.
+    /// Its connections also serve other hosts, such as a storage, without the token.
     pub(super) link: Link,
     pub(super) base: Url,
     token_header: String,
     token_prefix: String,
-    /// Its good answers carry ids.
+    /// Its successful answers carry request ids.
     gives_ids: AtomicBool,
 }
 
 impl Api {
-    /// Takes the address to which paths are added, and the header that carries the token behind a
-    /// prefix.
+    /// Builds it from the base address, and the header that carries the token after a prefix.
     pub(super) fn new(
         address: &str,
         token_header: &str,
@@ -50,8 +49,8 @@ impl Api {
         Ok(Self { link, base, token_header, token_prefix, gives_ids })
     }
 
-    /// Returns an address below the base; whatever means something in an address is escaped.
-    /// Segments without a character are left out.
+    /// Returns an address below the base, with reserved characters escaped. Empty segments are left
+    /// out.
     pub(super) fn url<'a>(
         &self,
         segments: impl IntoIterator<Item = &'a str>,
@@ -64,7 +63,7 @@ impl Api {
             .extend(segments.into_iter().filter(|segment| !segment.is_empty()));
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
-            // A plus sign of a value is escaped by then: these are spaces.
+            // A plus sign in a value is escaped already: these are spaces.
             let plain = url.query().map(|query| query.replace('+', "%20"));
             url.set_query(plain.as_deref());
         }
@@ -74,8 +73,8 @@ impl Api {
     /// Waits for the budget and makes one call.
     ///
     /// # Errors
-    /// When there is no token or no answer, or the account's calls are paused; an answer of any status
-    /// is none.
+    /// When there is no token or no answer, or the account's calls are paused; an answer of any
+    /// status is no error.
     pub(super) async fn send(
         &self,
         method: Method,
@@ -92,9 +91,9 @@ impl Api {
         Ok(response)
     }
 
-    /// Returns whether an answer that something is refused or not there has none of the platform's marks: a
-    /// balancer that has no API behind it for the moment, or a filter, gave it. `has_form` tells whether its
-    /// body is an error in the platform's form.
+    /// Returns whether a refusal or "not found" lacks the platform's marks, so that a balancer
+    /// without a working API behind it, or a filter, sent it. `has_form` says whether its body is
+    /// an error in the platform's form.
     pub(super) fn is_of_another(&self, response: &Response, has_form: bool) -> bool {
         matches!(response.status, 403 | 404 | 410)
             && !has_form
@@ -102,7 +101,7 @@ impl Api {
             && self.gives_ids.load(Ordering::Relaxed)
     }
 
-    /// Sends the bytes of a part, which is not budgeted.
+    /// Sends the bytes of a part, outside of the budget.
     pub(super) async fn send_part(
         &self,
         method: Method,
@@ -116,8 +115,8 @@ impl Api {
         Ok(response)
     }
 
-    /// Judges an answer at the platform's time, and learns from its failure: a refused token is
-    /// forgotten, and a pause that is asked for is made.
+    /// Judges an answer with the platform's time, and acts on its failure: a refused token is
+    /// dropped, and a requested pause is applied.
     pub(super) fn judged<T>(
         &self,
         judge: impl FnOnce(WallTime) -> Result<T, Failure>,
@@ -133,7 +132,7 @@ impl Api {
         answer
     }
 
-    /// Has the token read again before it is used again.
+    /// Drops the token, so that it is read again.
     pub(super) fn forget_token(&self) {
         self.link.credential.forget();
     }
@@ -150,14 +149,14 @@ impl Api {
     }
 }
 
-/// Returns the header lines of a call that is answered in JSON, and holds some or not.
+/// Returns the header lines of a call with a JSON answer, with or without a body.
 pub(super) fn json_headers(has_content: bool) -> HeaderMap {
     let json = HeaderValue::from_static("application/json");
     let content_type = has_content.then(|| (CONTENT_TYPE, json.clone()));
     [(ACCEPT, json)].into_iter().chain(content_type).collect()
 }
 
-/// Writes a body.
+/// Serializes a body.
 pub(super) fn json(body: &impl Serialize) -> Result<Bytes, Failure> {
     serde_json::to_vec(body).map(Bytes::from).map_err(|error| {
         Failure::new(FailureKind::LocalFault, format!("the request cannot be written: {error}"))

@@ -1,20 +1,20 @@
-//! Keys as the tools of AWS find them: profiles and what those name, the environment, the role of a
-//! machine or a container, a web identity.
+//! Access keys as the tools of AWS find them: profiles and their references, the environment, the
+//! role of a machine or a container, a web identity.
 //!
-//! Owns the keys of one such credential, and their renewal: they are fetched at their first use, and again
-//! before they end, so also in the middle of an upload, whose requests are signed one by one. `recipe`
-//! reads the files and the environment and says, without asking anybody, how keys are had; `fetch` does
-//! it.
+//! Owns the keys of one such credential, and their renewal: they are fetched at their first use,
+//! and again before they expire, also during an upload, whose requests are signed one by one.
+//! `recipe` reads the files and the environment and decides, without any request, how to get keys;
+//! `fetch` gets them.
 //!
-//! *Promises*: requests go by the same client as all others, so by its proxy and its certificates; a
-//! service of the machine's own host is asked without a proxy; keys that are still valid are used for as
-//! long as others cannot be fetched; secrets reach no text. *Never* asks a person anything: what needs a
+//! *Promises*: requests use the same client as all others, with its proxy and certificates; a
+//! service of the machine's own host is called without a proxy; valid keys stay in use while others
+//! cannot be fetched; secrets appear in no text. *Never* prompts a person: a source that needs a
 //! code or a browser is refused with its cure.
 //!
-//! An own module, for the crates that were looked at do not fit: `reqsign-aws-v4` knows neither
-//! `role_arn` nor `source_profile` nor `sso_session`, splits a `credential_process` at blanks, takes a
-//! file that cannot be read for one that is not there, and signs by the clock of the machine alone;
-//! `aws-config` brings a hundred crates and a client of its own. At a crash nothing is lost.
+//! A module of our own, because the existing crates do not fit: `reqsign-aws-v4` lacks `role_arn`,
+//! `source_profile` and `sso_session`, splits a `credential_process` at blanks, treats an
+//! unreadable file as a missing one, and signs by the machine's clock alone; `aws-config` brings a
+//! hundred crates and its own HTTP client. A crash loses nothing.
 
 mod fetch;
 mod recipe;
@@ -32,23 +32,23 @@ use super::credential::{AwsSource, KeySource, Keys, Version, version_of};
 use super::http::{Http, TimeSource};
 use crate::model::{Failure, FailureKind, Monotonic, WallTime};
 
-/// Others are fetched this long before keys end, or after two thirds of their life where that is sooner.
+/// Keys are renewed this long before they expire, or after two thirds of their life if that is sooner.
 const AHEAD: Duration = Duration::from_mins(5);
-/// Keys are fetched no more often than this, whatever is said of them or whatever the clock shows.
+/// Minimum interval of fetching keys, whatever their expiry or the clock says.
 const PAUSE_MIN: Duration = Duration::from_secs(5);
 
-/// Reads a variable of the environment.
+/// Reads an environment variable.
 pub(crate) type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// Keys, and until when.
+/// Keys with their expiry.
 #[derive(Debug, Clone)]
 struct Lease {
     keys: Keys,
-    /// `None` for keys that do not end.
+    /// `None` for keys that do not expire.
     ends_at: Option<WallTime>,
 }
 
-/// What is remembered of the last fetch.
+/// The last fetch.
 #[derive(Debug)]
 struct Held {
     lease: Lease,
@@ -62,7 +62,7 @@ pub(crate) struct AwsKeys {
     source: AwsSource,
     http: Http,
     time: TimeSource,
-    /// Where keys are given out when nothing else says it.
+    /// The default region for services that issue keys.
     region: String,
     environment: Variables,
     held: Mutex<Option<Held>>,
@@ -109,7 +109,7 @@ impl AwsKeys {
                 Ok(keys)
             }
             Err(failure) => match held.as_mut() {
-                // They may do: the next request after a pause tries again.
+                // They may still work: the first request after the pause tries again.
                 Some(known)
                     if known.lease.ends_at.is_none_or(|end| now.wall < end) && !was_refused =>
                 {
@@ -133,7 +133,7 @@ impl AwsKeys {
         Failure::new(FailureKind::Unauthorized, message)
     }
 
-    /// Does what a recipe says; a role is assumed with the keys of another.
+    /// Follows a recipe; a role is assumed with other keys.
     fn follow<'a>(&'a self, recipe: &'a Recipe) -> BoxFuture<'a, Result<Lease, Failure>> {
         async move {
             match recipe {
@@ -168,7 +168,7 @@ impl KeySource for AwsKeys {
     }
 }
 
-/// Says how keys would be had, asking nobody.
+/// Describes how keys would be obtained, without any request.
 ///
 /// # Errors
 /// Why there are none.

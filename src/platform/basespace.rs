@@ -1,19 +1,19 @@
 //! Illumina BaseSpace, v1pre3: files of AppResults, one region, one token.
 //!
-//! Owns the conversation with the platform: how a request is addressed, sent and judged. The
-//! sequence of calls is in `files` (files of parts), `singles` (files sent in one call), `places`
-//! (projects and AppResults) and `listing` (which files are there); `wire` has the shapes, `answers`
-//! the table of errors.
+//! Owns the protocol with the platform: how a request is addressed, sent and judged. The sequence
+//! of calls is in `files` (files of parts), `singles` (files sent in one call), `places` (projects
+//! and AppResults) and `listing` (existing files); `wire` has the shapes, `answers` the table of
+//! errors.
 //!
-//! The rules that shape this: an id that is not there looks like one that is forbidden, so a refused
-//! upload is looked at again, and the token too, before it counts as gone; a pending file is shown in
-//! no list, so an initiate whose answer was lost leaves an invisible orphan; a file sent in one call
-//! cannot be sent again blindly, so its path is looked up first; AppResults have no unique names, so
-//! one is made only after none was found; files are added only while the AppResult is Running, and
-//! never replaced.
+//! The vendor's rules behind the design: a missing id looks like a forbidden one, so a refused
+//! upload is checked again, and the token too, before it counts as gone; lists show no pending
+//! file, so an initiate with a lost answer leaves an invisible orphan; a file sent in one call
+//! cannot be sent again blindly, so its path is looked up first; AppResults have no unique names,
+//! so one is created only after none was found; files are added only while the AppResult is
+//! Running, and never replaced.
 //!
-//! *Promises*: two files of one path are never completed by this client, as far as lists show what
-//! is there. *Never* retries, never follows a redirect.
+//! *Promises*: this client never completes two files with one path, as far as lists show the
+//! existing ones. *Never* retries, never follows a redirect.
 //!
 //! At a crash: see the three lines of every operation in [`super::contract`].
 
@@ -49,7 +49,7 @@ use crate::model::{
     RemotePart, RemoteUpload, RemoteUploadId, Replaces, Stored, Target, Traits, WallTime,
 };
 
-/// Sizes that are valid by every reading of the vendor's "5MB" and "25MB".
+/// Sizes that are valid by every interpretation of the vendor's "5MB" and "25MB".
 pub(crate) const TRAITS: Traits = Traits {
     limits: PartLimits {
         size_min: ByteCount(5_242_880),
@@ -70,10 +70,10 @@ pub(crate) const TRAITS: Traits = Traits {
     etags: ETagLaw::Md5s,
 };
 
-/// Putting ten thousand parts together takes its time.
+/// The platform takes long to put ten thousand parts together.
 const COMPLETE_PATIENCE: Patience =
     Patience { silence: Duration::from_mins(5), in_all: COMPLETE_LIMIT };
-/// What every file is said to be.
+/// The content type of every file.
 const CONTENT_TYPE: &str = "application/octet-stream";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub enum BaseSpacePlace {
     /// Into the AppResult with this id.
     AppResult(String),
     /// Into an AppResult named after the first folder, in the project with this id (decimal digits)
-    /// or name. Both are made when missing, but for a project that is named by its id.
+    /// or name. Both are created when missing, except a project given by its id.
     Project(String),
 }
 
@@ -117,7 +117,7 @@ impl<'a> BaseSpaceRequest<'a> {
         Self { call, method: Method::GET, path, query: Vec::new(), content: None }
     }
 
-    /// Without content, but for what the query says.
+    /// Without a body, except for the query.
     fn post(call: BaseSpaceCall, path: impl Into<String>) -> Self {
         let content = Some((CONTENT_TYPE, Bytes::new()));
         Self { method: Method::POST, content, ..Self::get(call, path) }
@@ -153,7 +153,7 @@ impl BaseSpace {
         let patience = (ask.call == BaseSpaceCall::Complete).then_some(COMPLETE_PATIENCE);
         let body = ask.content.map(|(kind, body)| {
             headers.insert("content-type", HeaderValue::from_static(kind));
-            // A post without a length is refused by some servers, also one without content.
+            // Some servers refuse a POST without a length, also one without a body.
             headers.insert("content-length", HeaderValue::from(body.len()));
             body
         });
@@ -162,7 +162,7 @@ impl BaseSpace {
         self.judge(ask.call, response)
     }
 
-    /// Makes one call and takes its answer out of the envelope.
+    /// Makes one call and returns the content of its envelope.
     async fn ask<T: DeserializeOwned>(&self, ask: BaseSpaceRequest<'_>) -> Result<T, Failure> {
         wire::response(&self.call(ask).await?)
     }

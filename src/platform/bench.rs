@@ -1,4 +1,4 @@
-//! What the tests of all clients start from: a way to reach a stub, and what is asked of a platform.
+//! The common base of all clients' tests: a link to a stub, and requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(super) struct Bench<P> {
 }
 
 impl<P> Bench<P> {
-    /// Method and path of every request, without what all have in common.
+    /// Method and path of every request, without the common prefix.
     pub(super) fn lines(&self, root: &str) -> Vec<String> {
         self.stub.lines().iter().map(|line| line.replace(root, "")).collect()
     }
@@ -53,7 +53,7 @@ pub(super) fn link(
     (Link::new(http, credential, account, time), file)
 }
 
-/// A clock that stands still.
+/// A clock that does not move.
 pub(super) fn frozen(wall: WallTime) -> TimeSource {
     TimeSource::new(move || Now { monotonic: Monotonic(Duration::ZERO), wall })
 }
@@ -79,7 +79,7 @@ pub(super) fn remote(begun: &BeginRequest, id: &str) -> RemoteUpload {
     begun.remote(RemoteUploadId::new(id)).expect("few parts")
 }
 
-/// Asks for a file of that many bytes, in parts of that many.
+/// A request for a file of that length, in parts of that length.
 pub(super) fn request(target: Target, size: u64, part_size: u64) -> BeginRequest {
     let part_size = PartSize::new(part_size).expect("not zero");
     let (size, description) = (ByteCount(size), Description::default());
@@ -102,8 +102,8 @@ pub(super) fn body(bytes: &'static [u8]) -> PartBody {
     PartBody { length: ByteCount(bytes.len() as u64), md5, chunks }
 }
 
-/// What a far side may write to fill the memory: lists of many small pieces, and of fewer with long
-/// texts, at the bounds and beyond them.
+/// Answers that a server may send to fill the memory: lists of many small pieces, and of fewer with
+/// long texts, at the limits and beyond them.
 pub(super) fn floods(bytes_max: usize) -> impl Iterator<Item = String> {
     let pieces = ["{}", "0", "{\"a\":0}", "{\"a\":{\"b\":\"\"}}"];
     let counts = [4_600, 8_000, 10_500, 32_000, 80_000];
@@ -129,8 +129,8 @@ fn listed(piece: &str, count: usize, bytes_max: usize) -> String {
     list
 }
 
-/// Returns by how many MiB the memory of a process grows that does nothing but this, which is the test
-/// of this name: it runs itself in a process of its own, where it returns nothing.
+/// Returns by how many MiB the memory of a process grows that only runs `act`, in the test with
+/// this name: the test runs itself in a child process, where this returns `None`.
 pub(super) fn peak_mib(test: &str, act: impl FnOnce()) -> Option<u64> {
     const CHILD: &str = "DROPFERRY_TEST_MEASURES";
     let memory = |what: &str| -> u64 {
@@ -142,7 +142,7 @@ pub(super) fn peak_mib(test: &str, act: impl FnOnce()) -> Option<u64> {
         std::fs::write("/proc/self/clear_refs", "5").expect("the peak begins anew");
         let (before, program) = (memory("VmRSS:"), memory("RssFile:"));
         act();
-        // Pages of the program itself that were read in meanwhile are no part of an answer.
+        // Pages of the program that were loaded meanwhile do not belong to the answer.
         let read_in = memory("RssFile:").saturating_sub(program);
         println!("\npeak={}", memory("VmHWM:").saturating_sub(before + read_in));
         return None;

@@ -1,8 +1,8 @@
-//! What an answer's JSON may cost: bounds for its reader.
+//! Limits of an answer's JSON, against excessive memory.
 //!
-//! A few megabytes of `[{},{},…]` become hundreds of megabytes of values. So the pieces of a document
-//! are counted before it is read ([`check`]), a list has a length ([`list`]), a value of which the
-//! shape is not known is small or nothing ([`Small`]), and numbers that cannot be are refused.
+//! A few megabytes of `[{},{},…]` become hundreds of megabytes of values. So the pieces of a
+//! document are counted before it is parsed ([`check`]), a list has a maximum length ([`list`]), a
+//! value of unknown shape is small or null ([`Small`]), and impossible numbers are refused.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,16 +13,16 @@ use serde_json::{Map, Value};
 
 use crate::model::ByteCount;
 
-/// Pieces of an answer that becomes values of any shape, a few hundred bytes each at worst.
+/// Pieces of an answer that becomes values of any shape, each a few hundred bytes at worst.
 pub(super) const PIECES_MAX: usize = 32 * 1024;
 /// Pieces of a list whose items keep little: ten thousand parts with a few header lines each.
 pub(super) const LIST_PIECES_MAX: usize = 256 * 1024;
-/// Items of any list: more than a platform gives on one page, and as many as an upload has parts.
+/// Items of any list: more than a platform returns in one page, and as many as an upload has parts.
 const ITEMS_MAX: usize = 10_000;
-/// Pieces of a value whose shape is not known: platforms take a thousand keys of metadata.
+/// Pieces of a value of unknown shape: platforms accept a thousand keys of metadata.
 const SMALL_MAX: usize = 4 * 1024;
 
-/// Returns whether a document has at most that many pieces: keys, and beginnings and ends of items.
+/// Returns whether a document has at most that many pieces: keys, and starts and ends of items.
 pub(super) fn check(document: &[u8], pieces_max: usize) -> bool {
     let (mut count, mut in_text, mut is_escaped) = (0, false, false);
     for byte in document {
@@ -65,7 +65,7 @@ where
     deserializer.deserialize_seq(List(PhantomData))
 }
 
-/// Reads the length of a file or a part, where there is one that can be.
+/// Parses the length of a file or a part; `None` for an impossible one.
 pub(super) fn file_size<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<u64>, D::Error> {
@@ -76,7 +76,7 @@ pub(super) fn file_size<'de, D: Deserializer<'de>>(
     }
 }
 
-/// Takes a value of the wished type, and counts anything else as absent.
+/// Parses a value of the wanted type; anything else counts as absent.
 pub(super) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -84,7 +84,7 @@ pub(super) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     Ok(serde_json::from_value(value).ok())
 }
 
-/// A value of any shape; one of more than [`SMALL_MAX`] pieces is null.
+/// A value of any shape; one with more than [`SMALL_MAX`] pieces is null.
 #[derive(Debug, Default)]
 pub(super) struct Small(pub(super) Value);
 
@@ -96,7 +96,7 @@ impl<'de> Deserialize<'de> for Small {
     }
 }
 
-/// Builds a value while there are pieces left, and reads over the rest.
+/// Builds a value while pieces are left, and skips the rest.
 struct Counted<'a>(&'a mut usize);
 
 impl<'de> serde::de::DeserializeSeed<'de> for Counted<'_> {

@@ -1,17 +1,17 @@
-//! Credentials: read from where they are kept, read again when that changes, never shown.
+//! Credentials: read from their source, read again when that changes, never displayed.
 //!
-//! Owns the current token of one credential. A token file that is replaced is picked up by itself:
-//! its identity is compared at every use, which costs one `stat`, far less than the call the token is
-//! for. After the platform refused a token it is read again in any case ([`Credential::forget`]),
-//! for a file system with coarse times can hide a change.
+//! Owns the current token of one credential. A replaced token file is detected: its identity is
+//! compared at every use, which costs one `stat`, far less than the call that needs the token.
+//! After the platform refused a token it is read again in any case ([`Credential::forget`]),
+//! because coarse file times can hide a change.
 //!
-//! *Promises*: the text of a token reaches only the header it is sent in; errors and `Debug` name
-//! the place, never the content. At each read the file must be one, which no other user may read; what
-//! is none, such as a pipe, is not waited for.
+//! *Promises*: the text of a token goes only into the header that carries it; errors and `Debug`
+//! name the source, never the content. At each read the source must be a regular file that no other
+//! user may read; reading a pipe or the like never blocks.
 //!
 //! Every destination keeps its own [`Version`] of what it has seen, so that each of several that
-//! share a credential learns of a change. Keys that a service gives out for a while are a [`KeySource`]'s to
-//! fetch and to renew. At a crash nothing is lost: the file is the truth.
+//! share a credential learns of a change. A [`KeySource`] fetches and renews temporary keys. A
+//! crash loses nothing: the file is authoritative.
 
 use std::fmt;
 use std::io;
@@ -25,23 +25,23 @@ use super::secret::read_secret_bytes;
 use super::shape::{text_of, token_of};
 use crate::model::{Failure, FailureKind, WallTime};
 
-/// Keys under which tools write when temporary keys end.
+/// Names under which tools write the expiry of temporary keys.
 const ENDS: [&str; 3] = ["x_security_token_expires", "aws_expiration", "expiration"];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialSource {
-    /// A file that holds the token alone.
+    /// A file with only the token.
     File(PathBuf),
-    /// A file that systemd hands over. Who may read it is systemd's to say: it lets the service's user in
-    /// by an ACL, whose mask shows as bits of a group.
+    /// A file from systemd, which decides who may read it: it grants access to the service's user
+    /// by an ACL, whose mask shows as group bits.
     Given(PathBuf),
     /// An INI file of the vendor's own tools.
     Profile { file: PathBuf, section: String, key: &'static str },
-    /// Where the tools of AWS find keys.
+    /// The sources of AWS's tools.
     Aws(AwsSource),
 }
 
-/// The files that the tools of AWS keep, and where of all that they look at keys come from.
+/// The files of AWS's tools, and the one source to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AwsSource {
     /// `~/.aws/config`
@@ -53,15 +53,15 @@ pub struct AwsSource {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyOrigin {
-    /// A profile in those files, and whatever it names.
+    /// A profile in those files, with its references.
     Profile(String),
-    /// Variables that hold the keys.
+    /// Environment variables with the keys.
     Environment,
-    /// The machine or the container: its role.
+    /// The role of the machine or the container.
     Instance,
-    /// A token in a file, for which keys are given out.
+    /// A token in a file, which is exchanged for keys.
     WebIdentity,
-    /// The first of all that has any.
+    /// The first of all sources that has keys.
     Chain,
 }
 
@@ -77,17 +77,17 @@ impl fmt::Display for AwsSource {
     }
 }
 
-/// Fetches keys, and fetches others before they end.
+/// Fetches keys, and renews them before they expire.
 pub(crate) trait KeySource: fmt::Debug + Send + Sync {
-    /// Returns keys that are valid for a while.
+    /// Returns keys that are valid for some time.
     fn keys(&self) -> BoxFuture<'_, Result<Keys, Failure>>;
 
-    /// Makes the next use fetch others: these were refused.
+    /// The keys were refused: the next use fetches others.
     fn forget(&self);
 }
 
 impl CredentialSource {
-    /// Returns the place of a systemd credential below `$CREDENTIALS_DIRECTORY`; `None` when the
+    /// Returns the path of a systemd credential below `$CREDENTIALS_DIRECTORY`; `None` when the
     /// name could lead out of it.
     pub fn systemd(directory: &Path, name: &str) -> Option<Self> {
         let is_plain = !name.is_empty() && !name.contains('/') && name != "." && name != "..";
@@ -100,7 +100,7 @@ impl CredentialSource {
         Self::Profile { file, section: section.into(), key: "auth_token" }
     }
 
-    /// Returns the file that holds the secret, where one does.
+    /// Returns the file with the secret, where it is in a file.
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::File(file) | Self::Given(file) | Self::Profile { file, .. } => Some(file),
@@ -111,7 +111,7 @@ impl CredentialSource {
         }
     }
 
-    /// Returns the files of which another version may hold another secret.
+    /// Returns the files whose change may change the secret.
     fn files(&self) -> Vec<&Path> {
         match self {
             Self::File(file) | Self::Given(file) | Self::Profile { file, .. } => {
@@ -148,7 +148,7 @@ impl fmt::Display for CredentialSource {
 pub(crate) struct Token(String);
 
 impl Token {
-    /// Returns the secret, for the header it is sent in.
+    /// Returns the secret, for its header.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -160,7 +160,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A pair of keys, as AWS gives them out.
+/// A pair of keys of AWS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Keys {
     access_key: String,
@@ -169,19 +169,19 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Takes keys, and keeps what of them is secret out of everything that is said.
+    /// Builds a pair, and registers its secrets for removal from all output.
     pub(crate) fn new(access_key: String, secret: String, session: Option<String>) -> Self {
         crate::telemetry::register_secret(&secret);
         session.iter().for_each(|session| crate::telemetry::register_secret(session));
         Self { access_key, secret: Token(secret), session: session.map(Token) }
     }
 
-    /// Returns the half that is no secret.
+    /// Returns the public half.
     pub(crate) fn access_key(&self) -> &str {
         &self.access_key
     }
 
-    /// Returns the secret half, to sign with.
+    /// Returns the secret half, for signing.
     pub(crate) fn secret(&self) -> &str {
         self.secret.reveal()
     }
@@ -192,7 +192,7 @@ impl Keys {
     }
 }
 
-/// Tells one version of a credential's file from another.
+/// Identifies a version of a credential's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Version {
     device: u64,
@@ -202,10 +202,10 @@ pub(crate) struct Version {
     mtime_ns: i64,
 }
 
-/// What was read last, and of which version of the file.
+/// The last read value, with its version of the file.
 type Cache<T> = Mutex<Option<(Version, T)>>;
 
-/// A credential and what was read of it last, as a token or as keys.
+/// A credential and its last read value, as a token or as keys.
 #[derive(Debug)]
 pub(crate) struct Credential {
     source: CredentialSource,
@@ -215,20 +215,20 @@ pub(crate) struct Credential {
 }
 
 impl Credential {
-    /// Names a credential; it is read at its first use.
+    /// Builds a credential; it is read at its first use.
     pub(crate) fn new(source: CredentialSource) -> Self {
         Self { source, token: Mutex::default(), keys: Mutex::default(), fetches: None }
     }
 
-    /// Names one whose keys are fetched.
+    /// Builds one whose keys are fetched.
     pub(crate) fn fetched(source: CredentialSource, keys: Arc<dyn KeySource>) -> Self {
         Self { fetches: Some(keys), ..Self::new(source) }
     }
 
-    /// Returns the token, read again when its file is another than before.
+    /// Returns the token, read again when its file has changed.
     ///
     /// # Errors
-    /// `Unauthorized` when there is none: the destination halts until there is.
+    /// `Unauthorized` when there is none: the destination halts until there is one.
     pub(crate) fn token(&self) -> Result<Token, Failure> {
         self.fresh(&self.token, |text| self.token_in(text))
     }
@@ -236,7 +236,7 @@ impl Credential {
     /// Returns a pair of keys, fetched or as [`Self::stored_keys`].
     ///
     /// # Errors
-    /// `Unauthorized` when there is none: the destination halts until there is.
+    /// `Unauthorized` when there is none: the destination halts until there is one.
     pub(crate) async fn keys(&self) -> Result<Keys, Failure> {
         match &self.fetches {
             Some(source) => source.keys().await,
@@ -244,7 +244,7 @@ impl Credential {
         }
     }
 
-    /// Returns a pair of keys of an AWS credentials file, read again when it is another than before.
+    /// Returns a pair of keys of an AWS credentials file, read again when it has changed.
     ///
     /// # Errors
     /// As [`Self::keys`].
@@ -269,19 +269,19 @@ impl Credential {
         Ok(secret)
     }
 
-    /// Forgets what was read, so that the next use reads it again: the platform refused it.
+    /// Drops the read value, so that the next use reads it again: the platform refused it.
     pub(crate) fn forget(&self) {
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.fetches.iter().for_each(|source| source.forget());
     }
 
-    /// Returns which version of the file is there; `None` when there is none.
+    /// Returns the present version of the file; `None` when there is none.
     pub(crate) fn version(&self) -> Option<Version> {
         self.stat().ok()
     }
 
-    /// Returns whether a version of the file is there that is not `seen`, and keeps it there.
+    /// Returns whether the file has another version than `seen`, and updates that.
     pub(crate) fn changed_since(&self, seen: &mut Option<Version>) -> bool {
         let version = self.version();
         let has_changed = version.is_some() && version != *seen;
@@ -289,8 +289,8 @@ impl Credential {
         has_changed
     }
 
-    /// Returns when it ends, where it says so itself: as a JSON web token does, or where the tool that
-    /// fetched temporary keys wrote it beside them.
+    /// Returns when it expires, where it says so itself: in a JSON web token, or where the tool
+    /// that fetched temporary keys wrote it beside them.
     pub(crate) fn expires_at(&self) -> Option<WallTime> {
         let text = self.text().ok()?;
         let section = self.source.section();
@@ -298,7 +298,7 @@ impl Credential {
         beside.next().or_else(|| end_of_web_token(self.token().ok()?.reveal()))
     }
 
-    /// Returns the version of the file; of several, of the one that was written last.
+    /// Returns the version of the file; of several, that of the last written one.
     fn stat(&self) -> io::Result<Version> {
         let files = self.source.files();
         let newest = files.iter().filter_map(|file| version_of(file).ok());
@@ -344,7 +344,7 @@ impl Credential {
     }
 }
 
-/// Returns which version of a file is there.
+/// Returns the present version of a file.
 pub(super) fn version_of(file: &Path) -> io::Result<Version> {
     let stat = rustix::fs::stat(file)?;
     Ok(Version {
@@ -356,7 +356,7 @@ pub(super) fn version_of(file: &Path) -> io::Result<Version> {
     })
 }
 
-/// Says what an INI file lacks. A section that is not there is not named: the secret itself may have
+/// Describes what an INI file lacks. A missing section is not named: the secret itself may have
 /// been written in its place.
 fn missing(text: &str, section: &str, key: &str) -> String {
     let heading = format!("[{section}]");
@@ -366,7 +366,7 @@ fn missing(text: &str, section: &str, key: &str) -> String {
     }
 }
 
-/// Returns the value of a key in a section of an INI file; lines before any section belong to all.
+/// Returns the value of a key in a section of an INI file; lines before any section apply to all.
 pub(crate) fn ini_value<'a>(text: &'a str, section: &str, key: &str) -> Option<&'a str> {
     let mut is_here = true;
     for line in text.lines().map(str::trim) {
@@ -439,7 +439,7 @@ mod tests {
             let (_directory, file) = token_file(content);
             Credential::new(CredentialSource::File(file)).expires_at()
         };
-        // {"alg":"none"} . {"exp":1800000000} . nothing that is looked at
+        // {"alg":"none"} . {"exp":1800000000} . an ignored signature
         let web = end(b"eyJhbGciOiJub25lIn0.eyJleHAiOjE4MDAwMDAwMDB9.c2ln");
         assert_eq!(web, Some(WallTime(1_800_000_000_000_000_000)));
         let keys = end(b"[default]\naws_session_token = x\nexpiration = 2027-01-15T08:00:00Z\n");

@@ -1,9 +1,9 @@
-//! DER, as far as certificates are read by hand.
+//! A minimal parser of DER, for certificates.
 
 /// The tag of a sequence.
 pub(super) const SEQUENCE: u8 = 0x30;
 
-/// Takes one element off the front: its tag, its content, and what follows.
+/// Splits off the first element: its tag, its content, and the rest.
 pub(super) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = der.split_first()?;
     let (first, rest) = rest.split_first()?;
@@ -19,16 +19,16 @@ pub(super) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((*tag, content, rest))
 }
 
-/// Takes one element of a kind, and returns its content and what follows.
+/// Splits off an element of a kind, and returns its content and the rest.
 pub(super) fn expect(der: &[u8], kind: u8) -> Option<(&[u8], &[u8])> {
     element(der).filter(|(tag, _, _)| *tag == kind).map(|(_, content, rest)| (content, rest))
 }
 
-/// Returns what of a certificate begins with its issuer: validity, subject and key follow.
+/// Returns the part of a certificate from its issuer on: validity, subject and key follow.
 pub(super) fn from_issuer(certificate: &[u8]) -> Option<&[u8]> {
     let (whole, _) = expect(certificate, SEQUENCE)?;
     let (signed, _) = expect(whole, SEQUENCE)?;
-    // The version, which may be left out, the serial number, the algorithm.
+    // The optional version, the serial number, the algorithm.
     let (tag, _, after) = element(signed)?;
     let rest = if tag == 0xA0 { element(after)?.2 } else { after };
     Some(expect(rest, SEQUENCE)?.1)
@@ -42,6 +42,6 @@ pub(super) fn public_key(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     let (key, _) = expect(rest, SEQUENCE)?;
     let (algorithm, rest) = expect(key, SEQUENCE)?;
     let (bits, _) = expect(rest, 3)?;
-    // The first byte counts bits that are left over: none in a key.
+    // The first byte is the number of unused bits: none in a key.
     bits.split_first().filter(|(unused, _)| **unused == 0).map(|(_, key)| (algorithm, key))
 }

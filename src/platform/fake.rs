@@ -1,7 +1,7 @@
 //! A platform in memory: behaves like Seven Bridges, strictly, and keeps a ledger.
 //!
-//! For the simulation and the conformance list. It survives the daemon's crashes, for it is the far
-//! side. Its futures need no runtime: they wait for nothing but the bytes of a part.
+//! For the simulation and the conformance tests. As the remote side, it survives crashes of the
+//! daemon. Its futures need no runtime: they wait only for the bytes of a part.
 
 mod exports;
 mod stored;
@@ -24,7 +24,7 @@ use crate::model::{
     RemoteUploadId, Stored, Target, Traits, WallTime,
 };
 
-/// How far its clock may be behind the one that asks.
+/// How far its clock may be behind the client's.
 const CLOCK_SLACK: Duration = Duration::from_mins(5);
 
 /// The platform; copies are handles to the same one.
@@ -39,16 +39,16 @@ pub struct FakeState {
     pub files: BTreeMap<String, FakeFile>,
     /// Uploads in progress by id.
     pub uploads: BTreeMap<String, FakeUpload>,
-    /// Bytes received, also again.
+    /// Bytes received, including repeated ones.
     pub bytes_received: u64,
-    /// Bytes received beyond the first whole arrival of each part.
+    /// Bytes received beyond the first complete arrival of each part.
     pub bytes_received_again: u64,
-    /// Bytes received for each upload of whoever sends, by its token, and the length of its file: its
-    /// uploads here may be several.
+    /// Bytes received for each upload of the sender, by its token, and the length of its file: it
+    /// may have several uploads here.
     received: BTreeMap<String, (u64, u64)>,
     pub calls: BTreeMap<&'static str, u64>,
     pub now: WallTimeOrZero,
-    /// Drops that were finished, with how many files were there then.
+    /// Finished runs, with their numbers of files at that time.
     pub finished: Vec<(String, usize)>,
     /// Export jobs, the oldest first.
     pub jobs: Vec<FakeJob>,
@@ -56,36 +56,36 @@ pub struct FakeState {
     counter: u64,
 }
 
-/// How it differs from a platform that does everything right.
+/// Deviations from a platform without faults.
 #[derive(Debug, Clone, Default)]
 pub struct FakeFaults {
     /// It does not answer.
     pub is_down: bool,
-    /// It does not take the credential.
+    /// It refuses the credential.
     pub is_revoked: bool,
-    /// Files of this name are refused so.
+    /// Files with this name are refused with this kind.
     pub refused: Option<(&'static str, FailureKind)>,
-    /// Its ETags are not MD5s, and it says so.
+    /// Its ETags are not MD5s, and it reports that.
     pub is_opaque: bool,
-    /// Its ETags are not MD5s, and others each time; it does not say so.
+    /// Its ETags are not MD5s, and differ each time; it does not report that.
     pub is_unlike: bool,
-    /// So many of the next parts and files are stored with another byte than was sent.
+    /// This many of the next parts and files are stored with a wrong byte.
     pub damages: u32,
     /// It gives no ETags.
     pub is_silent: bool,
-    /// It cannot say which parts it has.
+    /// It cannot list its parts.
     pub lists_no_parts: bool,
-    /// How the next jobs end, by how their location ends.
+    /// The results of the next jobs, by the end of their location.
     pub bad_jobs: Vec<(String, FailureKind)>,
-    /// The part size it settles on, whatever is wished.
+    /// The part size it chooses, whatever is wished.
     pub part_size: Option<PartSize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FakeJob {
-    /// What it was asked to do.
+    /// The requested item.
     pub item: ExportItem,
-    /// Questions until it ends.
+    /// Polls until it ends.
     pub questions_left: u32,
     pub end: Option<FailureKind>,
 }
@@ -115,14 +115,14 @@ pub struct FakeFile {
     pub bytes: Vec<u8>,
     pub description: Description,
     created_at: WallTime,
-    /// Of the request that made it.
+    /// Of the request that created it.
     token: Option<String>,
     etag: ETag,
 }
 
 #[derive(Debug, Clone)]
 pub struct FakeUpload {
-    /// Its place in the order of all that was begun.
+    /// Its position in the order of all begins.
     serial: u64,
     request: BeginRequest,
     remote: RemoteUpload,
@@ -143,12 +143,12 @@ impl Fake {
         Self { traits, state: Arc::default() }
     }
 
-    /// Returns another platform that holds the same, for a run that goes another way from here.
+    /// Returns another platform with the same content, for a run that takes another course from here.
     pub fn twin(&self) -> Self {
         Self { traits: self.traits, state: Arc::new(Mutex::new(self.state().clone())) }
     }
 
-    /// Returns everything it holds, to look at or to change.
+    /// Returns its whole state, to read or to change.
     pub fn state(&self) -> MutexGuard<'_, FakeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -266,7 +266,7 @@ impl Fake {
         Ok(shown)
     }
 
-    /// Takes all bytes of a part, or says why they end early.
+    /// Receives all bytes of a part, or returns why they end early.
     async fn arrive(&self, body: PartBody) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut chunks = body.chunks;

@@ -1,16 +1,16 @@
 //! Gjirafa VP: files of one project, sent as multipart uploads.
 //!
-//! Owns the calls that there are. Their sequence is in `uploads`, signed addresses are in `addresses`,
-//! shapes and their meaning in `wire`.
+//! Owns the calls. Their sequence is in `uploads`, signed addresses are in `addresses`, shapes and
+//! their meaning in `wire`.
 //!
-//! The rules that shape this: the key of an upload is its only name, and nothing can be looked up, so
-//! a begin whose answer is lost leaves an upload that no one can name, never completed; a complete
-//! always says `allowPartialComplete: false`, and only after a listing showed every part whole, for
-//! otherwise a file with holes would pass as finished; what became of a complete whose answer is lost
+//! The vendor's rules behind the design: the key of an upload is its only name, and nothing can be looked up,
+//! so a begin with a lost answer leaves an upload that nobody can name and that is never completed; a
+//! complete always says `allowPartialComplete: false`, and only after a listing showed every part complete,
+//! because otherwise a file with gaps would count as finished; the outcome of a complete with a lost answer
 //! may stay unknown, and then nothing is begun again. There are no folders and no metadata.
 //!
-//! *Promises*: the key goes to the base URL's host alone, never to the storage; a signed address is
-//! sent as it was given, without any header but the length. *Never* retries, never follows a redirect.
+//! *Promises*: the key is sent only to the base URL's host, never to the storage; a signed address
+//! is used unchanged, with no header but the length. *Never* retries, never follows a redirect.
 //!
 //! At a crash: see the three lines of every operation in [`super::contract`].
 
@@ -30,14 +30,14 @@ use super::http::Request;
 use super::s3;
 use crate::model::{ByteCount, Describes, ETagLaw, Failure, PartLimits, Replaces, Traits};
 
-/// A listing of more parts may be cut off without a word.
+/// A listing of more parts may be truncated without notice.
 const PART_COUNT_MAX: u32 = 1000;
 
-/// The longest answer that gives addresses: those of a thousand parts, each with a token of a few
+/// The longest answer with addresses: those of a thousand parts, each with a token of a few
 /// kilobytes in it.
 const ADDRESSES_MAX: usize = 6 * 1024 * 1024;
 
-/// The rules of the storage behind it, which is of the S3 kind; the vendor publishes none.
+/// The rules of the storage behind it, which is S3-like; the vendor publishes none.
 pub(crate) const TRAITS: Traits = Traits {
     limits: PartLimits {
         count_max: PART_COUNT_MAX,
@@ -58,16 +58,16 @@ pub(crate) const TRAITS: Traits = Traits {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The API's address, to which `/api/projects/…` is added.
+    /// The API's address, to which `/api/projects/…` is appended.
     pub base_url: String,
     pub project: String,
-    /// The header that carries the key.
+    /// The header with the key.
     pub auth_header: String,
-    /// What is before the key, such as `"Bearer "`.
+    /// The text before the key, such as `"Bearer "`.
     pub auth_prefix: String,
 }
 
-/// Which call is made; with the request key where the address names it.
+/// The call; with the request key where it is in the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GjirafaCall<'a> {
     Begin,
@@ -80,7 +80,7 @@ enum GjirafaCall<'a> {
 }
 
 impl<'a> GjirafaCall<'a> {
-    /// Returns the method, the segments below `uploads`, and what to say of it to people.
+    /// Returns the method, the segments below `uploads`, and the name for people.
     fn shape(self) -> (Method, Vec<&'a str>, &'static str) {
         let (get, post, put) = (Method::GET, Method::POST, Method::PUT);
         match self {
@@ -95,7 +95,7 @@ impl<'a> GjirafaCall<'a> {
     }
 }
 
-/// The client. It prints nothing of itself, for it holds signed addresses.
+/// The client. It has no `Debug` output, because it holds signed addresses.
 pub(crate) struct GjirafaVp {
     api: Api,
     project: String,
@@ -111,7 +111,7 @@ impl GjirafaVp {
         Ok(Self { api, project, addresses })
     }
 
-    /// Makes one call, and reads what its envelope holds.
+    /// Makes one call, and returns the content of its envelope.
     async fn call<T: DeserializeOwned>(
         &self,
         call: GjirafaCall<'_>,

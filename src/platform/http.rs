@@ -1,17 +1,17 @@
-//! The only user of the HTTP client: requests out, answers in, by inactivity time-outs.
+//! The only user of the HTTP client: requests, answers, inactivity time-outs.
 //!
-//! Owns the connections. *Promises*: an answer is bounded, its header lines, its body and its time; a
-//! part's body is streamed with its exact length and never held, and its last piece leaves only after
-//! the source has said that all is well, so a source that fails at its end never makes an accepted
-//! part; a request that moves no byte for the inactivity time-out fails as `TimedOut`, a body that
-//! moves a byte now and then may take as long as it takes; redirects are not followed, for a captive
-//! portal would lead a token elsewhere; what is on this machine is never asked of a proxy; no error
-//! text carries a URL. What a platform prescribes for a part is checked in `http/prescribed.rs`.
+//! Owns the connections. *Promises*: an answer is limited in its header lines, body and time; a
+//! part's body is streamed with its exact length and never held, and its last piece is sent only
+//! after the source has confirmed its version, so a source that fails at its end never makes an
+//! accepted part; a request that moves no byte for the inactivity time-out fails as `TimedOut`,
+//! while a body that keeps moving has no time limit; redirects are not followed, because a captive
+//! portal would lead a token elsewhere; this machine is never reached through a proxy; no error
+//! text contains a URL. The rules of a platform for a part are checked in `http/prescribed.rs`.
 //!
-//! *Never* retries, and never decides what a status means: that is each platform's `wire`.
+//! *Never* retries, and never decides what a status means: that is in each platform's `wire`.
 //!
-//! At a crash the far side sees a connection that breaks; what was true there is each operation's
-//! matter, see [`super::contract`].
+//! At a crash the server sees a broken connection; [`super::contract`] says what that means for
+//! each operation.
 
 use std::fmt;
 use std::future::Future;
@@ -47,48 +47,48 @@ mod prescribed;
 mod private;
 mod time;
 
-/// Answers longer than this are not read: ten thousand listed parts take about one MB.
+/// Limit of an answer's length: ten thousand listed parts take about one MB.
 pub(super) const ANSWER_MAX: usize = 3 * 1024 * 1024;
 /// Answers of platforms and storages have about twenty header lines.
 const HEADER_COUNT_MAX: usize = 64;
-/// Names and values of all header lines together: servers themselves take no more from a client.
+/// Names and values of all header lines together: servers accept no more from a client either.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// A connection must be established within this time.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
-/// An answer is whole this long after the request was sent: the longest, a page of a list, takes
-/// seconds on a slow line.
+/// An answer must be complete this long after the request was sent: the longest, a page of a list,
+/// takes seconds on a slow line.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
-/// An answer that trickles is given up after this many inactivity time-outs, where that is sooner.
+/// A trickling answer is cancelled after this many inactivity time-outs, if that is sooner.
 const TRICKLE_MAX: u32 = 20;
-/// A storage that puts a file together may send a sign of life now and then, but not for ever:
-/// afterwards it is asked what became of the file.
+/// Limit while a storage puts a file together and sends signs of life: afterwards the outcome is
+/// asked for.
 pub(super) const COMPLETE_LIMIT: Duration = Duration::from_mins(30);
-/// Looks at whether something moved, in one inactivity time-out.
+/// Checks for movement in one inactivity time-out.
 const LOOKS: u32 = 8;
-/// Idle connections kept for each host: as many as parts are ever going to one.
+/// Idle connections kept for each host: as many as parts may be in flight to one.
 const IDLE_MAX: usize = 32;
-/// Idle connections are dropped before the usual minute after which storages drop them.
+/// Idle connections are closed before storages do so, usually after a minute.
 const IDLE_LIMIT: Duration = Duration::from_secs(50);
-/// Request ids are cut here.
+/// Limit of a request id's length.
 const REQUEST_ID_MAX: usize = 120;
 
-/// How to reach the network.
+/// The network settings.
 #[derive(Clone)]
 pub struct Settings {
     /// A proxy, instead of the usual environment variables.
     pub proxy: Option<String>,
-    /// A file with user and password for it.
+    /// A file with the proxy's user and password.
     pub proxy_credential: Option<PathBuf>,
-    /// What is asked without it, instead of the usual environment variable.
+    /// Hosts to reach without it, instead of the usual environment variable.
     pub no_proxy: Option<String>,
-    /// Certificates to trust besides the system's.
+    /// Certificates to trust besides those of the system.
     pub ca_file: Option<PathBuf>,
     /// A request that moves nothing for this long fails.
     pub inactivity_timeout: Duration,
 }
 
 impl fmt::Debug for Settings {
-    /// Leaves the proxy's address out, for it may hold a password.
+    /// Omits the proxy's address, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("proxy", &self.proxy.as_ref().map(|_| "[redacted]"))
@@ -104,7 +104,7 @@ impl fmt::Debug for Settings {
 #[derive(Clone)]
 pub(crate) struct Http {
     outside: Client,
-    /// For this machine: no proxy.
+    /// For this machine, without a proxy.
     inside: Client,
     proxies: Arc<Proxies>,
     inactivity_timeout: Duration,
@@ -123,30 +123,30 @@ impl fmt::Debug for Http {
 /// A request without its address.
 #[derive(Debug, Default)]
 pub(crate) struct Request {
-    /// Header lines; values that are secret must be marked so.
+    /// Header lines; secret values must be marked as sensitive.
     pub headers: HeaderMap,
     pub body: Option<Bytes>,
-    /// The answer takes long to make.
+    /// The answer may take long.
     pub patience: Option<Patience>,
-    /// The answer may be so long, where it may be longer than others.
+    /// Limit of the answer's length, where it may be longer than usual.
     pub answer_max: Option<usize>,
 }
 
-/// How long a call may take that takes longer than others.
+/// Time limits of a call that takes longer than usual.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
-    /// Nothing may come for this long.
+    /// Longest time without a byte.
     pub silence: Duration,
-    /// The answer is whole within this time.
+    /// Time to the complete answer.
     pub in_all: Duration,
 }
 
-/// What one exchange may take.
+/// Time limits of one exchange.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// Nothing moves for this long.
+    /// Longest time without movement.
     silence: Duration,
-    /// As long again once the body has left: a proxy that took it may be passing it on.
+    /// Additional time after the body was sent: a proxy that accepted it may be passing it on.
     passing_on: Duration,
     /// From the end of the request's body to the end of the answer.
     answer: Duration,
@@ -167,7 +167,7 @@ impl Response {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// Returns the far side's id of the request, bounded: the platform's or the storage's.
+    /// Returns the server's request id, with limited length: the platform's or the storage's.
     pub(crate) fn request_id(&self) -> Option<String> {
         self.raw_request_id().map(|id| scrub(id).chars().take(REQUEST_ID_MAX).collect())
     }
@@ -185,9 +185,9 @@ impl Http {
     /// Builds the client.
     ///
     /// # Errors
-    /// When the proxy is no URL, or the certificates cannot be read; says which.
+    /// When the proxy is no URL, or the certificates cannot be read; names which.
     pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
-        // A second installation finds the first one in place, which is as good.
+        // A second installation fails because the first is in place, which is fine.
         drop(rustls::crypto::ring::default_provider().install_default());
         register_proxies(settings.proxy.as_deref());
         let tls = settings.ca_file.as_deref().map(|file| {
@@ -225,7 +225,7 @@ impl Http {
         Ok(Self { outside, inside, proxies, inactivity_timeout, hosts, time: None })
     }
 
-    /// Makes trace lines say how long an answer took.
+    /// Adds the answer's duration to trace lines.
     #[must_use]
     pub(crate) fn with_time(self, time: TimeSource) -> Self {
         Self { time: Some(time), ..self }
@@ -261,10 +261,10 @@ impl Http {
         Limits { silence, passing_on: Duration::ZERO, answer, answer_bytes: ANSWER_MAX }
     }
 
-    /// Sends a part and reads the answer. The headers go as they are; the length is the body's.
+    /// Sends a part and reads the answer. The headers are sent unchanged; the length is the body's.
     ///
     /// # Errors
-    /// As [`Self::send`]; and what made the stream of bytes end early, when that was it.
+    /// As [`Self::send`]; and the failure of the byte stream, if that ended the request.
     pub(crate) async fn send_part(
         &self,
         method: Method,
@@ -280,7 +280,7 @@ impl Http {
         let progress = if is_empty { Progress::sent() } else { Progress::default() };
         let outgoing = self.client(&url).request(method, url).headers(headers);
         let outgoing = if is_empty {
-            // Nothing would ask the stream of an empty part how it ended.
+            // Nothing else would read how the stream of an empty part ended.
             while let Some(chunk) = body.chunks.next().await {
                 body::expect_empty(chunk)?;
             }
@@ -335,7 +335,7 @@ impl Http {
         match &answer {
             Ok(answer) => {
                 let status = answer.status;
-                // Worked out only where it is logged.
+                // Computed only where it is logged.
                 tracing::trace!(
                     path = %place,
                     status,
@@ -352,7 +352,7 @@ impl Http {
     }
 }
 
-/// Where a request goes, without what may be secret: no query, no user, no fragment.
+/// The address of a request without possible secrets: no query, no user, no fragment.
 struct RequestPlace {
     method: Method,
     host: String,
@@ -370,10 +370,10 @@ pub(crate) fn is_header_name(text: &str) -> bool {
     HeaderName::from_bytes(text.as_bytes()).is_ok()
 }
 
-/// Builds a header map; a value that is not sendable is left out of the error's text.
+/// Builds a header map; an unsendable value is left out of the error's text.
 ///
 /// # Errors
-/// `BadAnswer`, for such headers come from a platform.
+/// `BadAnswer`, because such headers come from a platform.
 pub(crate) fn header_map<'a>(
     lines: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<HeaderMap, Failure> {
@@ -390,8 +390,8 @@ pub(crate) fn header_map<'a>(
     Ok(map)
 }
 
-/// Lets a request run for as long as something moves within the limits; it may be found an eighth later
-/// that nothing did.
+/// Runs a request for as long as something moves within the limits; a stall may be noticed an
+/// eighth later.
 async fn within(
     limits: Limits,
     host: &str,
@@ -462,7 +462,7 @@ async fn receive(
             return bad("the answer is longer than any that is expected", response.request_id());
         }
         if length > body.capacity() {
-            // Doubled, as a vector does by itself, but never beyond the bound.
+            // Doubled, as a vector does by itself, but never beyond the limit.
             body.reserve_exact((2 * body.capacity()).clamp(length, body_max) - body.len());
         }
         body.extend_from_slice(&chunk);

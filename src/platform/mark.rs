@@ -1,9 +1,9 @@
-//! What an ETag proves of a file's content: pure functions, for every storage of the S3 kind.
+//! The digest in an ETag of a file, for every S3-like storage: pure functions.
 
 use crate::model::{ByteCount, ContentMark, ETag, Md5, PartSize};
 
-/// Returns what a file's ETag proves of its content: for parts of that size where it was put
-/// together from many, for the whole where it is its MD5.
+/// Returns the digest in a file's ETag: over parts of that size where it was put together from
+/// many, over the whole where it is its MD5.
 pub(super) fn of_etag(etag: &ETag, size: ByteCount, part_size: Option<u64>) -> Option<ContentMark> {
     let Some((digest, count)) = etag.as_str().split_once('-') else {
         use md5::{Digest, Md5 as Hasher};

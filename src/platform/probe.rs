@@ -1,12 +1,11 @@
-//! One look at an address without a credential: what is between here and there.
+//! Checks the connection to an address, without a credential.
 //!
-//! Owns the question, step by step: the name, the connection, the certificate, the answer. It tells
-//! the first step that fails, so that an operator knows whom to ask. *Promises*: no token and no key is
-//! sent; a certificate that is not trusted is only read for its issuer, on a connection on which
-//! nothing else is ever said. *Never* judges a status: a platform may answer its bare address as it
-//! likes.
+//! Owns the steps: the name, the connection, the certificate, the answer. It reports the first step
+//! that fails, so that an operator knows whom to ask. *Promises*: no token and no key is sent; of
+//! an untrusted certificate only the issuer is read, on a connection that carries nothing else.
+//! *Never* judges a status: a platform may answer its bare address as it likes.
 //!
-//! `doctor` calls it. At a crash there is nothing to lose.
+//! `doctor` calls it. A crash loses nothing.
 
 mod certificate;
 
@@ -18,40 +17,40 @@ use super::answer::parse_date;
 use super::http::{Http, Proxies, Request, Settings, TimeSource};
 use crate::model::{Failure, FailureKind, WallTime};
 
-/// What one look showed.
+/// The result of one check.
 #[derive(Debug)]
 pub(crate) struct Probe {
     pub host: String,
     /// Requests to it go by a proxy.
     pub by_proxy: bool,
-    /// What came back, or what is in the way.
+    /// The answer, or the obstacle.
     pub answer: Result<Answered, Obstacle>,
 }
 
-/// What an answer, of any status, shows.
+/// What an answer shows, whatever its status.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Answered {
     pub took: Duration,
-    /// How far the far side's clock is ahead of ours, in seconds, where it says its time.
+    /// How far the server's clock is ahead of ours, in seconds, where it sends its time.
     pub clock_ahead_s: Option<i64>,
 }
 
-/// The first thing in the way.
+/// The first obstacle.
 #[derive(Debug)]
 pub(crate) enum Obstacle {
     Name(String),
     Certificate {
         why: String,
-        /// Who issued the topmost certificate that was shown, where that is known.
+        /// The issuer of the topmost certificate, where it can be read.
         issuer: Option<String>,
     },
-    /// The proxy wants to know who asks, or lets nothing through.
+    /// The proxy requires a login, or refuses.
     Proxy(String),
     /// Anything else: no connection, or no answer.
     Connection(Failure),
 }
 
-/// Asks an address for anything at all.
+/// Sends a request to an address.
 pub(crate) async fn probe(
     settings: &Settings,
     url: Url,
@@ -107,7 +106,7 @@ async fn ask(http: &Http, url: &Url, time: &TimeSource) -> Result<Answered, Obst
     })
 }
 
-/// How far a clock that showed `date` somewhere between two moments is ahead of ours, in seconds. It
+/// Returns how far a clock that showed `date` between two moments is ahead of ours, in seconds. It
 /// shows whole seconds.
 fn ahead(date: WallTime, before: WallTime, after: WallTime) -> i64 {
     let second = 1_000_000_000;

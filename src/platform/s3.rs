@@ -1,20 +1,20 @@
 //! S3: any compatible endpoint, one bucket, one set of keys.
 //!
-//! Owns the conversation with the storage: how a request is addressed, signed, sent and judged. The
-//! sequence of calls is in `uploads` (multipart) and `objects` (what exists, and files of one part);
-//! `address` makes keys and addresses, `wire` reads and writes XML, `answers` knows the error codes.
+//! Owns the protocol with the storage: how a request is addressed, signed, sent and judged. The sequence
+//! of calls is in `uploads` (multipart) and `objects` (existing objects, and files of one part);
+//! `address` builds keys and addresses, `wire` reads and writes XML, `answers` has the error codes.
 //!
-//! The rules that shape this: a file of one part is one `PutObject`, so it can leave no orphan; a
-//! complete may answer 200 and carry an error; repeated, it may answer that the upload is gone, so
-//! the object is asked for before anything is begun again; the ETag of a multipart object is the MD5
-//! of the MD5s of its parts, from which sameness is proved without leaving a mark; with keys of KMS
-//! or of the customer an ETag says nothing. Requests are signed in their header, each for itself, so
-//! that keys can be replaced at any time; the body is not part of the signature, but its MD5 is.
+//! The rules behind the design: a file of one part is one `PutObject`, so it leaves no orphan; a
+//! complete may answer 200 and carry an error; repeated, it may answer that the upload is gone, so the
+//! object is looked up before anything is begun again; the ETag of a multipart object is the MD5 of the
+//! MD5s of its parts, which proves equality without storing a digest; with keys of KMS or of the
+//! customer an ETag proves nothing. Requests are signed in their headers, each separately, so that keys
+//! can be replaced at any time; the body is not part of the signature, but its MD5 is.
 //!
-//! *Promises*: an object that somebody else put there is not overwritten where the storage knows
-//! conditions, unless the operator wants it; signatures are dated by the storage's clock once a refusal
-//! has shown that ours is off; header lines that the storage does not know are left out. *Never*
-//! retries, never follows a redirect.
+//! *Promises*: another writer's object is not overwritten where the storage supports conditional
+//! requests, unless the operator wants it; after a refusal for a wrong time, signatures use the
+//! storage's time; header lines that the storage does not support are left out. *Never* retries,
+//! never follows a redirect.
 //!
 //! At a crash: see the three lines of every operation in [`super::contract`].
 
@@ -59,7 +59,7 @@ use crate::model::{
 
 const MIB: u64 = 1024 * 1024;
 
-/// What AWS documents and compatible storages keep to.
+/// The limits that AWS documents and compatible storages share.
 pub const TRAITS: Traits = Traits {
     limits: PartLimits {
         size_min: ByteCount(5 * MIB),
@@ -92,21 +92,21 @@ pub struct Settings {
     pub bucket: String,
     /// The bucket is in the path, not in the host name.
     pub path_style: bool,
-    /// The operator takes it that bytes go in the clear.
+    /// The operator accepts plain HTTP.
     pub allow_plain_http: bool,
-    /// What each object is made with besides.
+    /// Additional settings of each object.
     pub object: ObjectSettings,
-    /// Whoever asks pays for it.
+    /// The requester pays.
     pub requester_pays: bool,
-    /// Keys that the storage keeps objects under, where asked for.
+    /// Server-side encryption, where requested.
     pub encryption: Encryption,
     pub checks: CheckSettings,
 }
 
-/// What an object is made with, where that is not left to the bucket.
+/// Settings of an object that are not left to the bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ObjectSettings {
-    /// Such as `STANDARD_IA`; which there are is the storage's to say.
+    /// Such as `STANDARD_IA`; the storage defines the classes.
     pub storage_class: Option<String>,
     /// Such as `bucket-owner-full-control`.
     pub acl: Option<String>,
@@ -117,11 +117,11 @@ pub struct ObjectSettings {
 pub enum Encryption {
     #[default]
     Bucket,
-    /// By the storage's own key.
+    /// With the storage's own key.
     Storage,
-    /// By the key service, with this key or its default one.
+    /// With the key service, with this key or its default one.
     Kms(Option<String>),
-    /// By a key of ours, 32 bytes in a file, which the storage does not keep.
+    /// With a key of ours, 32 bytes in a file, which the storage does not keep.
     Customer(std::path::PathBuf),
 }
 
@@ -135,7 +135,7 @@ pub(crate) struct S3 {
     link: Link,
     names: Names,
     options: Options,
-    /// Its answers carry ids: what carries none is somebody else's.
+    /// Its answers carry request ids: one without comes from something else.
     gives_ids: AtomicBool,
 }
 
@@ -147,7 +147,7 @@ struct S3Request<'a> {
     /// Signed and sent.
     headers: Vec<(String, String)>,
     body: Option<Bytes>,
-    /// By how much its signature is dated otherwise than by our clock.
+    /// The offset of the signature's time from our clock.
     dated: i64,
 }
 
@@ -253,7 +253,7 @@ impl S3 {
         }
     }
 
-    /// Returns whether a 404 is that of a balancer that has no storage behind it for the moment.
+    /// Returns whether a 404 comes from a balancer without a working storage behind it.
     fn is_of_another(&self, response: &Response) -> bool {
         response.status == 404
             && self.gives_ids.load(Ordering::Relaxed)
@@ -261,8 +261,8 @@ impl S3 {
             && wire::error(&response.body).is_none()
     }
 
-    /// Where the clocks differ by more than a signature may, a refusal may be for that: the next attempt
-    /// is signed by the storage's clock. A look has no body that could say it.
+    /// When the clocks differ by more than signatures tolerate, a refusal may be due to that: the next
+    /// attempt is signed with the storage's time. The answer to a HEAD has no body that could say so.
     fn of_its_time(&self, failure: Failure, dated: i64) -> Failure {
         if !matches!(failure.status, Some(400 | 401 | 403)) {
             return failure;
@@ -294,18 +294,18 @@ impl S3 {
         let signing = Signing { service: "s3", region, keys: &keys, at };
         let lines = signing.lines(method, &url, lines, UNSIGNED);
         let lines = lines.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        // They are ours: what cannot be sent now cannot be sent later either.
+        // They are ours: an unsendable one will never be sendable.
         let map = header_map(lines).map_err(|_| {
             Failure::new(FailureKind::BadRequest, "a header of the request cannot be sent")
         })?;
         Ok((url, map))
     }
 
-    /// Returns the condition that nothing may be overwritten but the file that is to be replaced, where it is
-    /// wanted and understood.
+    /// Returns the condition that nothing but the file to be replaced may be overwritten, where it
+    /// is wanted and supported.
     fn condition(&self, begun: &BeginRequest) -> Vec<(String, String)> {
         match &begun.replaces {
-            // It has none by which it could be named, and was looked at just before.
+            // It has no ETag to name, and was checked just before.
             Some(etag) if etag.as_str().is_empty() => Vec::new(),
             Some(etag) => vec![("if-match".to_owned(), format!("\"{etag}\""))],
             None if begun.overwrite => Vec::new(),

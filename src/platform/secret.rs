@@ -1,25 +1,25 @@
-//! Files that hold a secret: small, read by nobody else.
+//! Files with a secret: small, and readable by no other user.
 
 use std::io::{self, Read};
 use std::path::Path;
 
-/// A file longer than this holds no secret: a wrong path must not fill the memory.
+/// A longer file contains no secret: a wrong path must not fill the memory.
 const FILE_MAX: u64 = 64 * 1024;
 
-/// Reads a small file as text, which no other user may read where it is private; the error of a file that
-/// is not text does not quote it.
+/// Reads a small file as text; a private one must not be readable by other users. The error of a
+/// file that is not text does not quote it.
 pub(crate) fn read_secret(file: &Path, is_private: bool) -> io::Result<String> {
     let bytes = read_secret_bytes(file, is_private)?;
     String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-/// Reads a small file that holds a secret. What is no file is not waited for.
+/// Reads a small file with a secret. Only a regular file is accepted, without waiting.
 ///
 /// # Errors
-/// When it cannot be read, is no file, is too long, or may be read by others where it is private.
+/// When it cannot be read, is no file, is too long, or is private and readable by others.
 pub(crate) fn read_secret_bytes(file: &Path, is_private: bool) -> io::Result<Vec<u8>> {
     use rustix::fs::{FileType, Mode, OFlags};
-    // A pipe without a writer would be waited for.
+    // Opening a pipe without a writer would wait.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let opened = rustix::fs::open(file, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&opened)?;

@@ -1,15 +1,16 @@
 //! Seven Bridges, CAVATICA, CGC and BDC: API v2, one project, one credential.
 //!
-//! Owns what is this vendor's own in a call: its headers, its limits, its judgement. What is said in it is in `uploads` (an upload from begin to complete), `files` (files, metadata, access),
-//! `folders` and `exports` (to attached volumes); shapes are in `wire`, the meaning of refusals in `answers`.
+//! Owns the vendor's specifics of a call: headers, limits, judgement. The calls are in `uploads`
+//! (an upload from begin to complete), `files` (files, metadata, access), `folders` and `exports`
+//! (to attached volumes); shapes are in `wire`, the meaning of refusals in `answers`.
 //!
-//! The vendor's rules that shape this: the platform settles the part size, so the one in the answer
-//! counts; signed addresses are fetched just before use and never kept; bytes go to a storage host
-//! with exactly the headers told, never with our token; parts are reported in batches, for calls are
-//! rationed per account (1000 in five minutes); a lost upload is a 404.
+//! The vendor's rules behind the design: the platform chooses the part size, so the one in the
+//! answer counts; signed addresses are fetched just before use and never kept; bytes are sent to a
+//! storage host with exactly the given headers, never with our token; parts are reported in
+//! batches, because calls are limited per account (1000 in five minutes); a lost upload is a 404.
 //!
-//! *Promises*: those of [`super::api`], and that nothing is kept but the ids of folders. *Never*
-//! retries. What a [`Failure`] leads to is the engine's.
+//! *Promises*: those of [`super::api`], and that only the ids of folders are kept. *Never* retries:
+//! the engine decides what a [`Failure`] leads to.
 //!
 //! At a crash: see the three lines of every operation in [`super::contract`].
 
@@ -47,7 +48,7 @@ use wire::FolderPlace;
 
 const MIB: u64 = 1024 * 1024;
 
-/// What the vendor's documents and clients agree on.
+/// The limits that the vendor's documentation and clients agree on.
 pub(crate) const TRAITS: Traits = Traits {
     limits: PartLimits {
         size_min: ByteCount(5 * MIB),
@@ -68,13 +69,13 @@ pub(crate) const TRAITS: Traits = Traits {
     etags: ETagLaw::Mostly { reads_back: false },
 };
 
-/// Header lines that the platform's own answers have.
+/// Header lines of the platform's own answers.
 const MARKS: [&str; 2] = ["x-request-id", "x-ratelimit-limit"];
 const UNMARKED: &str = "an answer with nothing in it that the platform did not make: is a proxy or a portal in \
     between?";
-/// Pages of a list read at most: no one has ten thousand uploads or jobs in progress.
+/// Limit of pages of a list: nobody has ten thousand uploads or jobs in progress.
 const PAGES_MAX: usize = 100;
-/// Putting ten thousand parts together takes its time.
+/// The platform takes long to put ten thousand parts together.
 const COMPLETE_PATIENCE: Patience =
     Patience { silence: Duration::from_mins(5), in_all: COMPLETE_LIMIT };
 
@@ -91,7 +92,7 @@ pub(crate) struct SevenBridges {
     api: Api,
     project: String,
     folders: Folders,
-    /// Its answers have marks: what has none is somebody else's.
+    /// Its answers have marks: one without comes from something else.
     gives_marks: AtomicBool,
 }
 
@@ -107,7 +108,7 @@ impl SevenBridges {
         self.api.url(path.split('/'), query)
     }
 
-    /// Waits for the budget, makes one call, and learns from the answer's headers.
+    /// Waits for the budget, makes one call, and applies the answer's headers.
     async fn call(
         &self,
         call: SevenBridgesCall,
@@ -115,7 +116,7 @@ impl SevenBridges {
         url: Url,
         body: Option<Bytes>,
     ) -> Result<Response, Failure> {
-        // The vendor marks the content type as required also where there is no content.
+        // The vendor requires the content type also without a body.
         let mut headers = json_headers(true);
         let patience = match call {
             SevenBridgesCall::Complete => Some(COMPLETE_PATIENCE),
@@ -123,7 +124,7 @@ impl SevenBridges {
             SevenBridgesCall::General | SevenBridgesCall::Begin | SevenBridgesCall::Upload => None,
         };
         if call == SevenBridgesCall::Export {
-            // Asked for by the documents of some of the vendor's platforms, harmless at the others.
+            // Required by the documentation of some of the vendor's platforms, harmless at the others.
             headers.insert("x-sbg-advance-access", HeaderValue::from_static("advance"));
         }
         let request = Request { headers, body, patience, answer_max: None };
@@ -131,7 +132,7 @@ impl SevenBridges {
         self.learn(&response);
         let is_marked = self.is_marked(&response);
         self.api.judged(|now| match response.status {
-            // Reports are answered with nothing; a proxy or a portal answers so to anything.
+            // Reports have an empty answer; a proxy or a portal may answer anything like that.
             200..=204 if !is_marked && response.body.is_empty() => {
                 Err(answered(&response, FailureKind::BadAnswer, UNMARKED.to_owned()))
             }
@@ -159,7 +160,7 @@ impl SevenBridges {
         self.call(call, Method::GET, self.url(path, query)?, None).await
     }
 
-    /// Returns whether an answer has the platform's marks, or may be its own without.
+    /// Returns whether an answer has the platform's marks, or may be its own without them.
     fn is_marked(&self, response: &Response) -> bool {
         let has_some = MARKS.iter().any(|name| response.header(name).is_some());
         if has_some {
@@ -168,7 +169,7 @@ impl SevenBridges {
         has_some || !self.gives_marks.load(Ordering::Relaxed)
     }
 
-    /// Takes from an answer what it says of the platform's limits.
+    /// Applies an answer's information about the platform's limits.
     fn learn(&self, response: &Response) {
         let account = &self.api.link.account;
         let theirs = account.platform_time();

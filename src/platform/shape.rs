@@ -1,6 +1,6 @@
-//! Whether a secret is written as one: what people save or paste is often a little more than that.
+//! Checks the form of a secret: people often save or paste a little more than the secret.
 //!
-//! *Promises*: what is said names the mistake, and quotes nothing of the text.
+//! *Promises*: messages name the mistake, and quote nothing of the text.
 
 const UTF16: &str = "it is UTF-16: save it as UTF-8";
 const QUOTES: [char; 8] =
@@ -9,7 +9,7 @@ const QUOTES: [char; 8] =
 /// Returns the text of a file or of a paste.
 ///
 /// # Errors
-/// In which encoding it is, or that it is no text.
+/// Its encoding, or that it is no text.
 pub(crate) fn text_of(bytes: &[u8]) -> Result<&str, &'static str> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Err(UTF16),
@@ -21,7 +21,7 @@ pub(crate) fn text_of(bytes: &[u8]) -> Result<&str, &'static str> {
     }
 }
 
-/// Returns the token that a text holds.
+/// Returns the token in a text.
 ///
 /// # Errors
 /// What is wrong with it.

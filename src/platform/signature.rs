@@ -1,8 +1,8 @@
-//! Signature Version 4 of AWS, in header lines.
+//! AWS Signature Version 4, in header lines.
 //!
 //! Pure. Header lines, and not the query: policies may forbid a signature in an address
-//! (`s3:authType`), and an address stands in the logs of proxies. A request is signed just before it is
-//! sent, by the keys and the time of that moment.
+//! (`s3:authType`), and proxies log addresses. A request is signed just before it is sent, with the
+//! keys and the time of that moment.
 
 use hmac::{Hmac, KeyInit, Mac};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -12,24 +12,24 @@ use sha2::{Digest, Sha256};
 use super::credential::Keys;
 use crate::model::{Hex, WallTime};
 
-/// Stands for the digest of a body that is not part of the signature: TLS and the MD5 in a signed header
-/// line guard it.
+/// Replaces the digest of a body that is not part of the signature: TLS and the MD5 in a signed
+/// header line protect it.
 pub(super) const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
-/// What a signature is made with.
+/// The inputs of a signature.
 #[derive(Debug)]
 pub(super) struct Signing<'a> {
-    /// As in the name of its host: `s3`, `sts`.
+    /// As in its host name: `s3`, `sts`.
     pub(super) service: &'a str,
     pub(super) region: &'a str,
     pub(super) keys: &'a Keys,
-    /// The time at the far side.
+    /// The server's time.
     pub(super) at: WallTime,
 }
 
 impl Signing<'_> {
-    /// Returns the header lines of a request together with those that sign it. Names are in lower case;
-    /// the path and the query of the address are those of [`escaped`] and [`query`].
+    /// Returns the header lines of a request together with the signature's. Names are in lower
+    /// case; the path and the query of the address are those of [`escaped`] and [`query`].
     pub(super) fn lines(
         &self,
         method: &Method,
@@ -45,7 +45,7 @@ impl Signing<'_> {
         if let Some(session) = self.keys.session() {
             add("x-amz-security-token", session);
         }
-        // It is written by the client; here it stands to be signed.
+        // The client writes it; here it is signed.
         add("host", &host(url));
         lines.sort();
         let names: Vec<_> = lines.iter().map(|(name, _)| name.as_str()).collect();
@@ -77,15 +77,15 @@ impl Signing<'_> {
     }
 }
 
-/// Returns a digest as it is signed.
+/// Returns a digest in the form for signing.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     Hex(&Sha256::digest(bytes)).to_string()
 }
 
-/// What is signed as it is.
+/// Characters that are not escaped for signing.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Escapes every byte that may mean something in an address.
+/// Escapes every byte with a meaning in an address.
 pub(super) fn escaped(text: &str, keeps_slashes: bool) -> String {
     const PATH: &AsciiSet = &PLAIN.remove(b'/');
     utf8_percent_encode(text, if keeps_slashes { PATH } else { PLAIN }).to_string()
@@ -114,7 +114,7 @@ fn hmac(key: &[u8], text: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// The example of a `GET` in the vendor's documents on signatures in the header.
+    /// The documentation's example of a `GET` signed in its headers.
     #[test]
     fn a_request_is_signed_as_the_vendor_shows() {
         let keys = Keys::new(

@@ -1,5 +1,5 @@
-//! Asks for keys: the token service, the portal of SSO, the machine's and the container's own services, a
-//! program.
+//! Fetches keys: from the token service, the SSO portal, the services of the machine and the
+//! container, or a program.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -21,16 +21,16 @@ use crate::platform::s3::text_in;
 use crate::platform::secret::read_secret;
 use crate::platform::signature::{Signing, query, sha256};
 
-/// A program that prints keys may ask a server far away; longer it is held to be stuck.
+/// Time limit of a program that prints keys: it may ask a distant server.
 const PROCESS_LIMIT: Duration = Duration::from_mins(1);
-/// Keys are shorter by far.
+/// Printed keys are much shorter.
 const PROCESS_OUTPUT_MAX: u64 = 64 * 1024;
-/// A service on the machine's own host answers at once, or there is none.
+/// A service on the machine's own host answers at once, or does not exist.
 const HOST_LIMIT: Duration = Duration::from_secs(5);
-/// Logins that are looked through for the one of a portal.
+/// Limit of the cached logins that are searched for one portal.
 const LOGINS_MAX: usize = 256;
 
-/// Keys as programs and the host's services write them.
+/// Keys as programs and the host's services print them.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct PrintedKeys {
@@ -64,7 +64,7 @@ struct PortalKeys {
     expiration: i64,
 }
 
-/// What the tools of AWS keep of a login.
+/// A login in the cache of AWS's tools.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Login {
@@ -74,8 +74,7 @@ struct Login {
 }
 
 impl AwsKeys {
-    /// Assumes a role with other keys. Where the service says that the time is wrong, its own time is
-    /// taken.
+    /// Assumes a role with other keys. If the service refuses the time, its own time is used.
     pub(super) async fn assume(&self, role: &AwsRole, keys: &Keys) -> Result<Lease, Failure> {
         let (url, region) = self.token_service(role)?;
         let form = form("AssumeRole", role, None);
@@ -101,7 +100,7 @@ impl AwsKeys {
         }
     }
 
-    /// Assumes a role with the token in a file, which others renew.
+    /// Assumes a role with the token in a file, which another program renews.
     pub(super) async fn assume_by_token(
         &self,
         role: &AwsRole,
@@ -120,7 +119,7 @@ impl AwsKeys {
         self.given(&answer, &role.arn)
     }
 
-    /// Returns where roles are assumed, and in which region that is.
+    /// Returns the service that assumes roles, and its region.
     fn token_service(&self, role: &AwsRole) -> Result<(Url, String), Failure> {
         let variable = |name: &str| (self.environment)(name).filter(|value| !value.is_empty());
         let region = role.region.clone();
@@ -136,7 +135,7 @@ impl AwsKeys {
         base_url(text, false).map_err(|failure| self.unusable(&failure.message))
     }
 
-    /// Takes what the token service gave.
+    /// Parses the token service's answer.
     fn given(&self, answer: &Response, role: &str) -> Result<Lease, Failure> {
         let of = |name: &str| text_in(&answer.body, name);
         let ends_at = of("Expiration").as_deref().and_then(parse_time);
@@ -148,7 +147,7 @@ impl AwsKeys {
         Err(self.refused(answer, &format!("role {role} is refused: {code} {message}")))
     }
 
-    /// Asks the portal for the keys of a role, with what the person got who logged in.
+    /// Gets the keys of a role from the portal, with the token of a login.
     pub(super) async fn sso(&self, sso: &Sso) -> Result<Lease, Failure> {
         let again = || format!("run: aws sso login --profile {}", sso.profile);
         let now = self.time.now().wall;
@@ -156,7 +155,7 @@ impl AwsKeys {
         let ours =
             logins.filter(|login| login.start_url.as_deref() == Some(sso.start_url.as_str()));
         let dated = ours.filter_map(|login| {
-            // Older tools write the name of the zone.
+            // Older tools write the time zone's name.
             let end = parse_time(&login.expires_at?.replace("UTC", "Z"))?;
             Some((end, login.access_token?))
         });
@@ -190,7 +189,7 @@ impl AwsKeys {
         Ok(Lease { keys, ends_at })
     }
 
-    /// Runs a program that prints keys, as the tools of AWS do: by a shell.
+    /// Runs a program that prints keys, through a shell as the tools of AWS do.
     pub(super) async fn run(&self, command: &str) -> Result<Lease, Failure> {
         let failed = |why: String| self.unusable(&format!("credential_process {why}"));
         let mut child = Command::new("sh")
@@ -219,13 +218,13 @@ impl AwsKeys {
             return Err(failed(format!("ended with {status}")));
         }
         let written = serde_json::from_slice::<PrintedKeys>(&text);
-        // The parser's own text may quote what is secret.
+        // The parser's own message may quote a secret.
         written
             .map(PrintedKeys::lease)
             .map_err(|_| failed("printed something else than keys".into()))
     }
 
-    /// Asks the service of a container for the keys of its role.
+    /// Gets the keys of a container's role from its service.
     pub(super) async fn container(&self) -> Result<Lease, Failure> {
         let variable = |name: &str| (self.environment)(name).filter(|value| !value.is_empty());
         let relative = variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
@@ -248,7 +247,7 @@ impl AwsKeys {
         self.written(&answer, "the container's service")
     }
 
-    /// Asks the service of a machine for the keys of its role: first for a token, which only the machine
+    /// Gets the keys of a machine's role from its service: first a token, which only the machine
     /// itself gets.
     pub(super) async fn instance(&self) -> Result<Lease, Failure> {
         let variable = |name: &str| (self.environment)(name).filter(|value| !value.is_empty());
@@ -293,7 +292,7 @@ impl AwsKeys {
         read.map_err(|failure| self.unusable(&format!("{who}: {}", failure.message)))
     }
 
-    /// Parses the address of a service of the host: nothing goes in the clear but to the host itself.
+    /// Parses the address of a service of the host: plain HTTP goes only to the host itself.
     fn host_address(&self, text: &str) -> Result<Url, Failure> {
         let url = base_url(text, true).map_err(|failure| self.unusable(&failure.message))?;
         match url.scheme() == "https" || is_own_host(&url) {
@@ -351,12 +350,12 @@ fn form(action: &str, role: &AwsRole, token: Option<&str>) -> String {
     query(pairs.into_iter().filter_map(|(name, value)| Some((name, value?))))
 }
 
-/// The domain of AWS's services in a region.
+/// Returns the domain of AWS's services in a region.
 fn domain(region: &str) -> &'static str {
     if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" }
 }
 
-/// Reads the logins that the tools of AWS keep.
+/// Reads the cached logins of AWS's tools.
 fn logins(cache: &Path) -> Vec<Login> {
     let Ok(entries) = std::fs::read_dir(cache) else { return Vec::new() };
     let files = entries.filter_map(|entry| Some(entry.ok()?.path())).take(LOGINS_MAX);

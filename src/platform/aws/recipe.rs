@@ -1,4 +1,4 @@
-//! How keys are had, by the files of AWS's tools and the environment.
+//! How to get keys, from the files of AWS's tools and the environment.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::platform::credential::{AwsSource, KeyOrigin, ini_value};
 use crate::platform::secret::read_secret;
 
-/// Profiles that may name one another in a row.
+/// Limit of profiles that refer to one another in a chain.
 const DEPTH_MAX: usize = 8;
 
-/// One way to keys.
+/// One way to get keys.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Recipe {
     Keys {
@@ -17,18 +17,18 @@ pub(super) enum Recipe {
         secret: String,
         session: Option<String>,
     },
-    /// A role that is assumed with other keys.
+    /// A role, assumed with other keys.
     Role {
         role: AwsRole,
         from: Box<Recipe>,
     },
-    /// A role that is assumed with a token.
+    /// A role, assumed with a token.
     WebIdentity {
         role: AwsRole,
         token_file: PathBuf,
     },
     Sso(Sso),
-    /// A program that prints them.
+    /// A program that prints keys.
     Process(String),
     Container,
     Instance,
@@ -40,18 +40,18 @@ pub(super) struct AwsRole {
     pub(super) session_name: String,
     pub(super) external_id: Option<String>,
     pub(super) duration_s: Option<u32>,
-    /// Where it is assumed, where that is said.
+    /// The region in which to assume it, where one is given.
     pub(super) region: Option<String>,
 }
 
-/// A role that a person who has logged in may have.
+/// A role that a logged-in person may use.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sso {
     pub(super) start_url: String,
     pub(super) region: String,
     pub(super) account: String,
     pub(super) role: String,
-    /// Where the tools of AWS keep what they got when the person logged in.
+    /// The login cache of AWS's tools.
     pub(super) cache: PathBuf,
     pub(super) profile: String,
 }
@@ -72,7 +72,7 @@ impl fmt::Display for Recipe {
 
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Reads how keys of a source are had.
+/// Decides how to get the keys of a source.
 ///
 /// # Errors
 /// Why there are none, with the cure.
@@ -143,7 +143,7 @@ fn session_name(given: Option<String>) -> String {
     given.unwrap_or_else(|| "dropferry".to_owned())
 }
 
-/// The two files, as text.
+/// The contents of both files.
 struct AwsFiles<'a> {
     source: &'a AwsSource,
     environment: Lookup<'a>,
@@ -165,7 +165,7 @@ impl<'a> AwsFiles<'a> {
         let (config, credentials) =
             (self.source.config.display(), self.source.credentials.display());
         match self.is_there(name) {
-            // A section that is not there is not named: a secret may have been written in its place.
+            // A missing section is not named: a secret may have been written in its place.
             false => format!("neither {credentials} nor {config} has a profile of that name"),
             true => format!(
                 "profile {name:?} in {credentials} and {config} has no aws_access_key_id with \
@@ -181,7 +181,7 @@ impl<'a> AwsFiles<'a> {
             || (name == "default" && has(&self.config, "[default]".to_owned()))
     }
 
-    /// Returns a value of a profile. What stands in `credentials` goes before.
+    /// Returns a value of a profile. `credentials` takes precedence.
     fn value(&self, profile: &str, key: &str) -> Option<String> {
         let in_config = || {
             let section = format!("profile {profile}");
@@ -192,7 +192,7 @@ impl<'a> AwsFiles<'a> {
         value_in(&self.credentials, profile, key).or_else(in_config)
     }
 
-    /// Returns how the keys of a profile are had; `None` for one that says nothing of keys.
+    /// Returns how to get the keys of a profile; `None` for one without keys.
     fn recipe(&self, profile: &str, depth: usize) -> Result<Option<Recipe>, String> {
         if depth == 0 {
             return Err("the profiles that source_profile names go in circles".to_owned());
@@ -236,7 +236,7 @@ impl<'a> AwsFiles<'a> {
             return Ok(Recipe::WebIdentity { role, token_file: token_file.into() });
         }
         let from = match (of("source_profile"), of("credential_source").as_deref()) {
-            // A profile may name itself, for the keys that stand in it.
+            // A profile may refer to itself, for the keys in it.
             (Some(source), None) if source == profile => self.keys(profile),
             (Some(source), None) => {
                 let found = self.recipe(&source, depth - 1)?;
@@ -282,7 +282,7 @@ impl<'a> AwsFiles<'a> {
     }
 }
 
-/// Returns a value that is not empty, without the remark behind it.
+/// Returns a non-empty value, without the comment after it.
 fn value_in(text: &str, section: &str, key: &str) -> Option<String> {
     let value = ini_value(text, section, key)?;
     let end = [" #", " ;", "\t#", "\t;"].iter().filter_map(|mark| value.find(mark)).min();

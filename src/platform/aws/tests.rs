@@ -12,7 +12,7 @@ use crate::platform::http::stub::{Reply, Seen, Stub};
 /// 2026-11-21T00:00:00Z
 const START: i64 = 1_795_219_200_000_000_000;
 
-/// A home with the files of AWS's tools, an environment, and a clock that is moved by hand.
+/// A home directory with the files of AWS's tools, an environment, and a manual clock.
 struct Home {
     directory: tempfile::TempDir,
     variables: Arc<Lock<BTreeMap<String, String>>>,
@@ -93,7 +93,7 @@ fn of(seen: &Seen) -> String {
     String::from_utf8(seen.body.clone()).expect("text")
 }
 
-/// What the token service gives, numbered, for a quarter of an hour.
+/// The token service's answer, numbered, valid for a quarter of an hour.
 fn given(number: usize, ends: &str) -> String {
     format!(
         "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>\

@@ -1,15 +1,15 @@
-//! What an answer of BaseSpace means: pure functions, one table.
+//! The meaning of BaseSpace's answers: pure functions, one table.
 //!
 //! The HTTP status decides, unless an envelope says otherwise: a call may answer 200 and carry an
-//! error, which counts by its code. Whatever the platform itself did not write (a gateway's page) is
-//! never taken for its word.
+//! error, which counts by its code. An answer that the platform itself did not write (a gateway's
+//! page) never counts as its own.
 
 use super::wire::{self, Complaint};
 use crate::model::{Failure, FailureKind, WallTime};
 use crate::platform::answer::{self, answered, clip, is_page, not_a_page, patience, retry_after};
 use crate::platform::http::Response;
 
-/// Which call an answer belongs to, as far as its meaning depends on it.
+/// The call of an answer, as far as the answer's meaning depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BaseSpaceCall {
     /// Anything about the account, projects and AppResults.
@@ -26,7 +26,7 @@ pub(super) enum BaseSpaceCall {
 }
 
 impl BaseSpaceCall {
-    /// Says it to people.
+    /// Returns its name for people.
     fn noun(self) -> &'static str {
         match self {
             Self::General => "the call",
@@ -40,7 +40,7 @@ impl BaseSpaceCall {
     }
 }
 
-/// Returns the failure that an answer is; `None` when it is a success.
+/// Returns the failure of an answer; `None` when it is a success.
 pub(super) fn refusal(call: BaseSpaceCall, response: &Response, now: WallTime) -> Option<Failure> {
     let said = wire::said(&response.body);
     let is_success = (200..300).contains(&response.status);
@@ -53,7 +53,7 @@ pub(super) fn refusal(call: BaseSpaceCall, response: &Response, now: WallTime) -
     Some(Failure { status: Some(status), ..answered(response, kind, message) })
 }
 
-/// Returns the status that an answer should have had: its code knows better.
+/// Returns the status that the answer's code stands for.
 fn status_of(status: u16, said: &Complaint) -> u16 {
     let code = said.code.as_deref().unwrap_or("");
     let is_success = (200..300).contains(&status);
@@ -106,14 +106,14 @@ fn kind_of(
         401 => FailureKind::Unauthorized,
         407 => FailureKind::Unreachable,
         402 | 507 => FailureKind::Quota,
-        // Large parts are never sent: it is a proxy that calls one too large, and may not again.
+        // We never send large parts: a proxy refused it as too large, and may accept it later.
         413 | 500..=599 => FailureKind::ServerFault,
         400..=499 if said.is_foreign => FailureKind::BadAnswer,
         403 => FailureKind::Forbidden,
-        // The vendor's own has a body: a balancer has no API behind it for the moment.
+        // The vendor's own 404 has a body: this is a balancer without a working API behind it.
         404 if response.body.trim_ascii().is_empty() => FailureKind::BadAnswer,
         404 | 410 => FailureKind::NotFound,
-        // The upload's state is asked for before anything follows from it.
+        // The state of the upload is looked up before anything follows from this.
         409 => FailureKind::ServerFault,
         400 if call == BaseSpaceCall::Part || names_digest() => FailureKind::PartRejected,
         400 if call == BaseSpaceCall::Complete => FailureKind::CompleteRefused,
@@ -122,7 +122,7 @@ fn kind_of(
     }
 }
 
-/// Returns whether what was named is not there, or not ours: the vendor does not tell which.
+/// Returns whether the object is missing or not ours: the vendor does not distinguish these.
 pub(super) fn is_missing(failure: &Failure) -> bool {
     matches!(
         (failure.status, failure.kind),
@@ -130,7 +130,7 @@ pub(super) fn is_missing(failure: &Failure) -> bool {
     )
 }
 
-/// Returns whether the platform itself says that something stands against a call.
+/// Returns whether the platform itself reports a conflict.
 pub(super) fn is_conflict(failure: &Failure) -> bool {
     failure.status == Some(409) && failure.kind == FailureKind::ServerFault
 }

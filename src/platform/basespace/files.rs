@@ -1,8 +1,8 @@
-//! Files of parts, from initiate to complete or abort; and what is there.
+//! Files of parts, from initiate to complete or abort; and existing files.
 //!
-//! Owns the sequence of calls for each operation; see [`crate::platform::contract`] for what is true
-//! when an answer is lost. The id of an upload is the id of its file, or, for a file that goes in one
-//! call, that of its AppResult (see `singles`).
+//! Owns the sequence of calls for each operation; see [`crate::platform::contract`] for the state
+//! after a lost answer. The id of an upload is the id of its file, or, for a file that is sent in
+//! one call, that of its AppResult (see `singles`).
 
 use reqwest::Method;
 
@@ -19,7 +19,7 @@ use crate::model::{
 use crate::platform::answer::bad;
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
 
-/// Pages of parts read at most: ten thousand parts are ten of them.
+/// Limit of pages of parts: ten thousand parts are ten pages.
 const PAGES_MAX: usize = 20;
 
 impl BaseSpace {
@@ -30,7 +30,7 @@ impl BaseSpace {
             return Ok(None);
         };
         match self.standing(&app_result, &goal).await {
-            // An AppResult that is gone holds nothing; another may have taken its place.
+            // A missing AppResult has no files; another one may have replaced it.
             Err(failure) if is_missing(&failure) && self.places.forget(&goal.app_result) => {
                 match self.app_result(&goal.app_result, MissingAppResult::Leave).await? {
                     Some(app_result) => self.standing(&app_result, &goal).await,
@@ -41,7 +41,7 @@ impl BaseSpace {
         }
     }
 
-    /// Returns the file at a path, looked at, not only listed.
+    /// Returns the file at a path, looked up by id, not only listed.
     async fn standing(&self, app_result: &str, goal: &Goal) -> Result<Option<RemoteFile>, Failure> {
         let doubt = self.posts.doubt(app_result, &goal.path);
         for known in self.look_up(app_result, &goal.path, doubt).await? {
@@ -110,7 +110,7 @@ impl BaseSpace {
         }
     }
 
-    /// Judges a conflict: is it that the path is taken?
+    /// Returns whether a conflict means that the path is taken.
     async fn conflict(&self, app_result: &str, goal: &Goal, failure: Failure) -> Failure {
         match self.standing(app_result, goal).await {
             Ok(Some(_)) => Failure { kind: FailureKind::NameTaken, ..failure },
@@ -119,7 +119,7 @@ impl BaseSpace {
         }
     }
 
-    /// Pending files are usually shown in no list: then there is nothing to find.
+    /// Lists usually show no pending files: then there is nothing to find.
     pub(super) async fn find_pending(
         &self,
         request: &BeginRequest,
@@ -140,7 +140,7 @@ impl BaseSpace {
         let mut found = match self.list_files(&app_result, Some(since)).await {
             Err(failure) if is_missing(&failure) => {
                 return match self.refused_in(&goal, &app_result, failure).await {
-                    // With its AppResult, whatever was begun in it is gone.
+                    // When its AppResult is gone, everything begun in it is too.
                     gone if gone.kind == FailureKind::UploadGone => Ok(Vec::new()),
                     other => Err(other),
                 };
@@ -177,10 +177,10 @@ impl BaseSpace {
         check_part(&part, request.part, length).map(Stored::from)
     }
 
-    /// Looks at a file by its id, which must be one of ours.
+    /// Looks up a file by its id, which must be one of ours.
     ///
     /// # Errors
-    /// `UploadGone` when a good token is not shown it.
+    /// `UploadGone` when a valid token cannot see it.
     async fn file(&self, id: &str) -> Result<wire::BaseSpaceFile, Failure> {
         let looked =
             self.ask(BaseSpaceRequest::get(BaseSpaceCall::Look, format!("files/{id}"))).await;
@@ -198,8 +198,8 @@ impl BaseSpace {
         }
     }
 
-    /// Judges a refusal about an upload by looking at its file, for ids that are not there look
-    /// like ids that are forbidden.
+    /// Judges a refusal about an upload by looking up its file, because missing ids look like
+    /// forbidden ones.
     async fn judge_upload(&self, id: &str, failure: Failure) -> Failure {
         if !is_missing(&failure) && !is_conflict(&failure) {
             return failure;
@@ -229,7 +229,7 @@ impl BaseSpace {
             }
         }
         match self.parts_of(id).await {
-            // No document says that parts can be listed.
+            // Listing parts is not documented.
             Err(failure)
                 if matches!(failure.kind, FailureKind::NotFound | FailureKind::BadAnswer) =>
             {
@@ -278,7 +278,7 @@ impl BaseSpace {
         self.completed(request, &file)
     }
 
-    /// A complete that is refused may be one that had its effect before.
+    /// A refused complete may have had its effect before.
     async fn after_refusal(
         &self,
         request: &CompleteRequest,
@@ -337,7 +337,7 @@ impl BaseSpace {
         match file.status() {
             UploadStatus::Complete => Ok(match self.completed(request, &file) {
                 Ok(file) => Completion::Done(file),
-                // It has ended with too few bytes, and takes no more.
+                // It has ended with too few bytes, and accepts no more.
                 Err(_) => Completion::Gone,
             }),
             UploadStatus::Pending => Ok(Completion::Pending),
@@ -380,7 +380,7 @@ impl BaseSpace {
     }
 }
 
-/// Judges the platform's word for a part: its digest is the engine's to compare.
+/// Checks the platform's answer to a part; the engine compares the digest.
 fn check_part(
     part: &wire::BaseSpacePart,
     number: PartNumber,

@@ -1,12 +1,12 @@
-//! Which files are in an AppResult: listed, remembered, kept up to date.
+//! The files of an AppResult: listed, cached, kept up to date.
 //!
-//! Owns a memory of paths, so that a run folder of a hundred thousand small files is not listed for
-//! each of them: an AppResult is listed whole once in a while, then only from its newest file back to
-//! what the last look must have shown; and what this client completes is noted. What is remembered
-//! may have been removed since, so a file that is found is looked at before it counts.
+//! Owns a cache of paths, so that a run folder of a hundred thousand small files is not listed for
+//! each of them: an AppResult is listed completely once in a while, then only from its newest file
+//! back to what the last list must have shown; files that this client completes are added. A cached
+//! file may have been removed since, so it is looked up before it counts.
 //!
-//! A path is matched here, never by the platform, whose filters are not documented. At a crash the
-//! memory is lost, which costs a list for each AppResult.
+//! Paths are compared here, never by the platform, whose filters are not documented. A crash loses
+//! the cache, which costs a list for each AppResult.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -18,22 +18,22 @@ use crate::model::{ByteCount, ETag, Failure, Monotonic, RemoteFile, RemoteFileId
 use crate::platform::account::CLOCK_SLACK;
 use crate::platform::answer::bad;
 
-/// AppResults whose files are remembered.
+/// Limit of AppResults whose files are cached.
 const LISTINGS_MAX: usize = 8;
-/// A whole list is as good as new for so long, with what came after it.
+/// How long a complete list is valid, with the newer files added to it.
 const WHOLE_FOR: Duration = Duration::from_hours(1);
-/// What came after is asked for at most this often.
+/// Minimum interval of asking for newer files.
 const FRESH_FOR: Duration = Duration::from_mins(1);
-/// What this client completed may be missing from lists for so long.
+/// How long lists may miss a file that this client completed.
 const LAG_MAX: Duration = Duration::from_mins(10);
 const PAGE_LIMIT: &str = "1000";
 /// A million files: more than an AppResult ever has.
 const PAGES_MAX: usize = 1000;
 
-/// A digest of a path, which is shorter.
+/// A digest of a path, which is shorter than the path.
 type ListedPath = [u8; 16];
 
-/// A file that was listed or made.
+/// A file that was listed or created.
 #[derive(Debug, Clone)]
 pub(super) struct ListedFile {
     pub(super) id: String,
@@ -55,7 +55,7 @@ impl ListedFile {
         }
     }
 
-    /// Returns it in words that fit every platform.
+    /// Returns it as a remote file.
     pub(super) fn remote(&self, name: &str) -> RemoteFile {
         let mark = self.size.zip(self.etag.as_ref());
         RemoteFile {
@@ -71,19 +71,19 @@ impl ListedFile {
     }
 }
 
-/// A moment by both clocks: ours that never goes back, and the platform's.
+/// A moment by both clocks: our monotonic one, and the platform's.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
     pub(super) monotonic: Monotonic,
     pub(super) theirs: WallTime,
 }
 
-/// Something may have been made that no list before has shown.
+/// A file may exist that no earlier list has shown.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ListingDoubt {
-    /// Not before this, by the platform's clock.
+    /// Created at this time at the earliest, by the platform's clock.
     pub(super) from: WallTime,
-    /// Not after this; `None` when it may still be in progress.
+    /// Created at this time at the latest; `None` while the request may still be in progress.
     pub(super) until: Option<Monotonic>,
 }
 
@@ -92,7 +92,7 @@ pub(super) struct ListingDoubt {
 struct FolderListing {
     files: HashMap<ListedPath, Vec<ListedFile>>,
     whole_at: Option<Moment>,
-    /// When the newest of it was asked for.
+    /// When its newest files were last requested.
     fresh_at: Option<Moment>,
     used_at: Option<Monotonic>,
 }
@@ -112,7 +112,7 @@ impl FolderListing {
         }
     }
 
-    /// Forgets everything but what was completed lately.
+    /// Drops everything except recently completed files.
     fn clear(&mut self, now: Monotonic) {
         let is_new = |file: &ListedFile| file.noted_at.is_some_and(|at| now.since(at) < LAG_MAX);
         self.files.retain(|_, files| {
@@ -122,21 +122,21 @@ impl FolderListing {
     }
 }
 
-/// How far a list must reach.
+/// How far back a list must reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ListingReach {
     /// No list is needed.
     None,
-    /// From the newest back to this time.
+    /// From the newest file back to this time.
     Since(WallTime),
     Whole,
 }
 
-/// The files of the AppResults that are in use.
+/// The files of the AppResults in use.
 #[derive(Debug, Default)]
 pub(super) struct Listings {
     known: Mutex<HashMap<String, FolderListing>>,
-    /// One upload at a time lists: the others find what it found.
+    /// One upload at a time lists: the others use its result.
     listing: tokio::sync::Mutex<()>,
 }
 
@@ -178,7 +178,7 @@ impl Listings {
     }
 }
 
-/// Allows for the difference of clocks.
+/// Subtracts the tolerance for clock differences.
 pub(super) fn before(at: WallTime) -> WallTime {
     let slack = i64::try_from(CLOCK_SLACK.as_nanos()).unwrap_or(i64::MAX);
     WallTime(at.0.saturating_sub(slack))
@@ -197,12 +197,12 @@ impl BaseSpace {
         }
     }
 
-    /// Returns the complete files of that path that are remembered.
+    /// Returns the complete files with that path in the cache.
     pub(super) fn remembered(&self, app_result: &str, path: &str) -> Vec<ListedFile> {
         self.listings.with(app_result, self.moment().monotonic, |listing| listing.get(path))
     }
 
-    /// Returns the complete files of that path, none of which a list after the doubt fails to show.
+    /// Returns the complete files with that path, from a list that covers the doubt.
     pub(super) async fn look_up(
         &self,
         app_result: &str,
@@ -240,7 +240,7 @@ impl BaseSpace {
         app_result: &str,
         since: Option<WallTime>,
     ) -> Result<Vec<wire::BaseSpaceFile>, Failure> {
-        // What is added while all are listed comes after what was listed.
+        // Files that are added while all are listed come at the end.
         let direction = if since.is_some() { "Desc" } else { "Asc" };
         let is_older = |file: &wire::BaseSpaceFile| {
             since.zip(file.created_at()).is_some_and(|(since, created)| created < since)
@@ -268,14 +268,14 @@ impl BaseSpace {
         Err(bad("a list of files without end"))
     }
 
-    /// Notes a file that this client completed.
+    /// Adds a file that this client completed.
     pub(super) fn note(&self, app_result: &str, path: &str, file: &wire::BaseSpaceFile) {
         let now = self.moment().monotonic;
         let known = ListedFile::new(file, Some(now));
         self.listings.with(app_result, now, |listing| listing.put(path, known));
     }
 
-    /// Forgets a file that is not there any more.
+    /// Removes a file that does not exist any more.
     pub(super) fn forget_file(&self, app_result: &str, path: &str, id: &str) {
         self.listings.with(app_result, self.moment().monotonic, |listing| {
             if let Some(files) = listing.files.get_mut(&digest(path)) {

@@ -1,9 +1,9 @@
-//! Projects and AppResults: found, made when missing, remembered.
+//! Projects and AppResults: found, created when missing, cached.
 //!
-//! Owns a memory of ids, which is a cache and nothing more: an id that turns out to be gone is
-//! forgotten, and looked for again. AppResults have no unique names, so one is made only right after
-//! a list showed none, and by one upload at a time; one that was made when its answer was lost is
-//! found by the next attempt. At a crash the memory is lost, which costs a call for each AppResult.
+//! Owns a cache of ids, and nothing more: an id that turns out to be gone is dropped and looked up
+//! again. AppResults have no unique names, so one is created only right after a list showed none,
+//! and by one upload at a time; one that was created by a request with a lost answer is found by
+//! the next attempt. A crash loses the cache, which costs a call for each AppResult.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,27 +16,27 @@ use super::{BaseSpace, BaseSpacePlace, BaseSpaceRequest, wire};
 use crate::model::{Failure, FailureKind, Monotonic, Target};
 use crate::platform::answer;
 
-/// AppResults remembered at most: a drop directory makes one for every run, for years.
+/// Limit of cached AppResults: a drop directory needs one for every run, for years.
 const REMEMBERED_MAX: usize = 10_000;
-/// For so long an AppResult that was not there is not looked for again.
+/// How long a missing AppResult is not looked up again.
 const MISSING_FOR: Duration = Duration::from_secs(10);
-/// Items of one page: they are long.
+/// Items of one page, which are long.
 const PAGE_LIMIT: usize = 200;
-/// Pages read at most.
+/// Limit of pages.
 const PAGES_MAX: usize = 1000;
-/// What an AppSession says at its end.
+/// The closing text of an AppSession.
 const FINISHED: &str = "all files of the drop are there";
-/// What AppResults of ours say of themselves.
+/// The description of AppResults that we create.
 const DESCRIPTION: &str = "files uploaded by dropferry";
 
-/// What to do about an AppResult that is not there.
+/// What to do about a missing AppResult.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MissingAppResult {
     Make,
     Leave,
 }
 
-/// Where a file shall be, in this platform's words.
+/// The location of a file at this platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Goal {
     /// Name of the AppResult; empty where it is given by its id.
@@ -44,14 +44,14 @@ pub(super) struct Goal {
     /// Folders in it, joined.
     pub(super) directory: String,
     pub(super) name: String,
-    /// Both together.
+    /// Directory and name.
     pub(super) path: String,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct PlaceIds {
     memory: Mutex<Memory>,
-    /// One upload at a time looks and makes: the others find what it made.
+    /// One upload at a time looks up and creates: the others use its result.
     making: tokio::sync::Mutex<()>,
 }
 
@@ -67,7 +67,7 @@ impl PlaceIds {
         act(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Returns the AppResult that is remembered.
+    /// Returns the cached AppResult.
     pub(super) fn known(&self, name: &str) -> Option<String> {
         self.with(|memory| memory.app_results.get(name).cloned())
     }
@@ -94,7 +94,7 @@ impl PlaceIds {
         self.with(|memory| memory.missing.get(name).is_some_and(is_new))
     }
 
-    /// Forgets an AppResult. Returns whether it was remembered.
+    /// Drops an AppResult. Returns whether it was cached.
     pub(super) fn forget(&self, name: &str) -> bool {
         self.with(|memory| memory.app_results.remove(name).is_some())
     }
@@ -105,10 +105,10 @@ impl PlaceIds {
 }
 
 impl BaseSpace {
-    /// Returns where a file shall be.
+    /// Returns the location of a target.
     ///
     /// # Errors
-    /// `BadRequest` for names that cannot be.
+    /// `BadRequest` for impossible names.
     pub(super) fn goal(&self, target: &Target) -> Result<Goal, Failure> {
         let bad = |message: String| Failure::new(FailureKind::BadRequest, message);
         if let Some(name) = target.names().find(|name| name.is_empty() || name.contains('/')) {
@@ -127,7 +127,7 @@ impl BaseSpace {
         Ok(Goal { app_result, directory, name, path })
     }
 
-    /// Returns the AppResult of that name, which takes files.
+    /// Returns the AppResult with that name, which accepts files.
     pub(super) async fn app_result(
         &self,
         name: &str,
@@ -170,8 +170,8 @@ impl BaseSpace {
         Ok(found.id)
     }
 
-    /// Looks for an AppResult; when what is remembered of the project leads nowhere, once more
-    /// without memory.
+    /// Looks up an AppResult; if the cached ids of the project are invalid, once more without the
+    /// cache.
     async fn app_result_in_project(
         &self,
         name: &str,
@@ -231,7 +231,7 @@ impl BaseSpace {
         let project: wire::BaseSpaceProject = match (found, lacking) {
             (Some(found), _) => found,
             (None, MissingAppResult::Leave) => return Ok(None),
-            // The vendor answers with the one that exists: this can be repeated.
+            // The vendor returns an existing one, so this may be repeated.
             (None, MissingAppResult::Make) => {
                 let named = wire::Named { name: wanted, description: "" };
                 self.ask(BaseSpaceRequest::post(BaseSpaceCall::General, "projects").json(&named)?)
@@ -242,7 +242,7 @@ impl BaseSpace {
         Ok(Some(project.id))
     }
 
-    /// Pages through a list until an item is the one that is looked for.
+    /// Pages through a list until the wanted item is found.
     async fn find_in_list<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -270,8 +270,8 @@ impl BaseSpace {
         Err(answer::bad("a list without end"))
     }
 
-    /// Brings the AppSession of an AppResult that we made to its good end; the AppResult takes no
-    /// files from then on. None that is running is none to be ended.
+    /// Completes the AppSession of an AppResult that we created, which accepts no files from then
+    /// on. Does nothing if no session is running.
     pub(super) async fn finish_app_result(&self, name: &str) -> Result<(), Failure> {
         if let BaseSpacePlace::AppResult(_) = &self.place {
             return Ok(());
@@ -290,7 +290,7 @@ impl BaseSpace {
         }
     }
 
-    /// Asks whether the token is good: what is refused to a good one is not there.
+    /// Checks the token: an object that is refused to a valid token does not exist.
     pub(super) async fn check_token(&self) -> Result<(), Failure> {
         self.owner().await.map(drop)
     }
@@ -302,8 +302,8 @@ impl BaseSpace {
         Ok(user.name.as_deref().map(answer::clip))
     }
 
-    /// Judges what was refused in an AppResult: `UploadGone` when that is the AppResult's end, so
-    /// that another one is looked for.
+    /// Judges a refusal in an AppResult: `UploadGone` when the AppResult has ended, so that another
+    /// one is looked up.
     pub(super) async fn refused_in(&self, goal: &Goal, id: &str, failure: Failure) -> Failure {
         if !is_missing(&failure) {
             return failure;
@@ -325,7 +325,7 @@ impl BaseSpace {
         }
     }
 
-    /// Returns whether token and place are good.
+    /// Checks token and location.
     pub(super) async fn check(&self) -> Result<(), Failure> {
         self.check_token().await?;
         match &self.place {

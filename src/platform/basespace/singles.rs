@@ -1,10 +1,10 @@
-//! Files sent in one call: nothing is begun, nothing can be left over, and nothing may be sent again
+//! Files sent in one call: nothing is begun, nothing can remain, and nothing may be sent again
 //! blindly.
 //!
-//! Owns the memory of which paths are known to be unsent. A path that was begun in this process and
-//! not sent yet is; whatever else is to be sent is looked up first, which after a restart is
-//! everything. A file that is there counts as ours when its length is ours and its digest, where the
-//! vendor tells one, too.
+//! Owns the paths that are known to be unsent: those that were begun in this process and not sent
+//! yet. Any other path is looked up before its file is sent; after a restart these are all. An
+//! existing file counts as ours when its length is ours, and its digest too where the vendor
+//! reports one.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -23,25 +23,25 @@ use crate::model::{
 };
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
 
-/// Larger files go in parts.
+/// Larger files are sent in parts.
 const SINGLE_MAX: u64 = 5_242_880;
-/// Before the id of the AppResult, in the id of an upload that has no file yet.
+/// Prefix of the AppResult's id, in the id of an upload that has no file yet.
 const SINGLE: &str = "single:";
-/// Paths remembered at most; one that is forgotten is looked up before it is sent.
+/// Limit of remembered paths; a dropped one is looked up before it is sent.
 const POSTS_MAX: usize = 100_000;
-/// How long before a process an unknown post may have been made, by the platform's clock.
+/// How long before the start of the process an unknown request may have been made, by the platform's clock.
 const UNKNOWN_FOR: Duration = Duration::from_hours(1);
 
-/// What is known of sending a path.
+/// What is known about sending a path.
 #[derive(Debug, Clone, Copy)]
 enum PathPost {
     /// Nothing was sent.
     Unsent,
-    /// It was sent, and no clear answer came.
+    /// It was sent without a clear answer.
     Unclear { from: WallTime, until: Option<Monotonic> },
 }
 
-/// Paths, with their AppResults, that are to be sent in one call.
+/// Paths, with their AppResults, to be sent in one call.
 #[derive(Debug, Default)]
 pub(super) struct Posts {
     known: Mutex<HashMap<(String, String), PathPost>>,
@@ -65,7 +65,7 @@ impl Posts {
         self.with(|known| known.get(&(app_result.to_owned(), path.to_owned())).copied())
     }
 
-    /// Takes up a path of which nothing was sent, as far as this process knows.
+    /// Adds a path that was not sent, as far as this process knows.
     fn begin(&self, app_result: &str, path: &str) {
         if self.get(app_result, path).is_none() {
             self.set(app_result, path, PathPost::Unsent);
@@ -89,7 +89,7 @@ impl Posts {
     }
 }
 
-/// Returns whether a file goes in one call.
+/// Returns whether a file is sent in one call.
 pub(super) fn is_single(request: &BeginRequest) -> bool {
     request.size.0 <= SINGLE_MAX && request.part_size.count_for(request.size) == Some(1)
 }
@@ -99,15 +99,15 @@ pub(super) fn single_of(id: &RemoteUploadId) -> Option<&str> {
     id.as_str().strip_prefix(SINGLE)
 }
 
-/// What a path that was looked up shows.
+/// The result of looking up a path.
 enum FoundPath {
     Ours(ListedFile),
     Another,
     Nothing,
 }
 
-/// Judges the files of a path by what we send: by the digest where there is one, else by the length,
-/// for nothing stood there when it was begun. Files without bytes are the same, whatever a digest says.
+/// Compares the files of a path with ours: by the digest where there is one, else by the length,
+/// because the path was free when it was begun. Empty files are equal, whatever a digest says.
 fn judge(files: Vec<ListedFile>, size: ByteCount, md5: Option<Md5>) -> FoundPath {
     let is_there = !files.is_empty();
     let is_ours = |file: &ListedFile| {
@@ -123,8 +123,8 @@ fn judge(files: Vec<ListedFile>, size: ByteCount, md5: Option<Md5>) -> FoundPath
 }
 
 impl BaseSpace {
-    /// Makes no call: the file comes with its bytes. Its one part is as long as the file, for that is
-    /// what its digest is taken of.
+    /// Makes no call: the file comes with its bytes. Its one part is as long as the file, because
+    /// the file's digest covers that.
     pub(super) fn begin_single(
         &self,
         goal: &Goal,
@@ -138,7 +138,7 @@ impl BaseSpace {
         Ok(RemoteUpload { id, part_size, part_count: 1, sequential: false })
     }
 
-    /// Sends a file, unless an earlier attempt turns out to have arrived.
+    /// Sends a file, unless an earlier attempt has arrived.
     pub(super) async fn put_single(
         &self,
         app_result: &str,
@@ -165,10 +165,10 @@ impl BaseSpace {
         }
     }
 
-    /// Returns the digest of a file that an earlier attempt made.
+    /// Returns the digest of a file that an earlier attempt created.
     ///
     /// # Errors
-    /// Also `NameTaken` when another file is there.
+    /// Also `NameTaken` when a different file is there.
     async fn arrived(
         &self,
         app_result: &str,
@@ -194,7 +194,7 @@ impl BaseSpace {
         }
     }
 
-    /// What another attempt may have made: known by its time, or by an earlier process.
+    /// Returns the doubt about a file of an earlier attempt or an earlier process.
     fn doubt_of(&self, app_result: &str, goal: &Goal) -> ListingDoubt {
         let earlier = || {
             let unknown_for = i64::try_from(UNKNOWN_FOR.as_nanos()).unwrap_or(i64::MAX);
@@ -213,7 +213,7 @@ impl BaseSpace {
     ) -> Result<wire::BaseSpaceFile, Failure> {
         self.api.link.account.wait_for_budget().await?;
         let from = self.moment().theirs;
-        // Noted before, for a call that is dropped midway may have arrived.
+        // Set first, because a call that is dropped midway may have arrived.
         self.posts.set(app_result, &goal.path, PathPost::Unclear { from, until: None });
         let mut ask =
             BaseSpaceRequest::post(BaseSpaceCall::Single, format!("appresults/{app_result}/files"))
@@ -251,11 +251,11 @@ impl BaseSpace {
         Ok(file.etag().unwrap_or_else(|| ETag::from_header("")))
     }
 
-    /// Returns the digest of a file that was sent, when it is that of its bytes; the file is asked once
-    /// more, for an answer may be damaged, too.
+    /// Returns the digest of a sent file if it is that of its bytes; on a difference the file is
+    /// looked up again, because an answer may be damaged too.
     ///
     /// # Errors
-    /// `Damaged` when the platform has other bytes: it lets no file be replaced.
+    /// `Damaged` when the platform has other bytes: it does not allow a file to be replaced.
     async fn undamaged(
         &self,
         file: &wire::BaseSpaceFile,
@@ -284,7 +284,7 @@ impl BaseSpace {
         Ok(etag)
     }
 
-    /// Returns the file that was sent: what the answer to it said, or what lists show.
+    /// Returns the sent file, from the answer or from lists.
     async fn posted(
         &self,
         app_result: &str,
@@ -324,7 +324,7 @@ impl BaseSpace {
     }
 }
 
-/// Takes the bytes to their end, for their reader has still to say that all is well.
+/// Reads the body to its end, because its reader only then confirms the source.
 async fn drain(mut body: PartBody) -> Result<(), Failure> {
     while let Some(chunk) = body.chunks.next().await {
         chunk.map_err(|error| {

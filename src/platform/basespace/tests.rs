@@ -161,7 +161,7 @@ async fn a_part_that_was_damaged_is_rejected() {
     ] {
         let bench = bench(given(), move |line, _| match line {
             "PUT files/119/parts/1" => reply.clone(),
-            // The gateway's word is not the platform's: nothing is asked about the file.
+            // The gateway's refusal is not the platform's: the file is not looked up.
             other => panic!("{other}"),
         });
         let put = bench.platform.put_part(&sending("119", request(20, 10)), digits()).await;
@@ -537,7 +537,7 @@ fn one_answer_costs_little_memory_whatever_it_holds() {
             }
         }
     });
-    // The flood itself stands beside the answer.
+    // The flood itself is in memory beside the answer.
     assert!(peak.is_none_or(|mib| mib <= 16 + 3), "{peak:?} MiB");
 }
 

@@ -1,4 +1,4 @@
-//! BaseSpace on the wire: envelopes, and the few fields that are of use. Unknown ones are ignored.
+//! BaseSpace's JSON: envelopes, and the few fields in use. Unknown ones are ignored.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -11,18 +11,18 @@ use crate::platform::bounded::{Small, file_size, list};
 use crate::platform::http::Response;
 use crate::platform::mark;
 
-/// Ids longer than this are none.
+/// A longer id is invalid.
 const ID_MAX: usize = 64;
-/// Part sizes that clients of this vendor use. First comes the largest that we send, to which larger
-/// wishes are cut: several sizes may make as many parts, and only one can be tried.
+/// Part sizes that this vendor's clients use. The first is the largest that we send, to which larger
+/// wishes are cut: several sizes may give the same number of parts, and only one can be tried.
 const PART_SIZES: [u64; 4] = [25_000_000, 20_971_520, 26_214_400, 25_600_000];
 
-/// What an answer complains of.
+/// The error in an answer.
 #[derive(Debug, Default)]
 pub(super) struct Complaint {
     pub(super) code: Option<String>,
     pub(super) message: Option<String>,
-    /// The body is neither JSON nor empty: somebody else than the platform wrote it.
+    /// The body is neither JSON nor empty, so the platform did not write it.
     pub(super) is_foreign: bool,
 }
 
@@ -42,7 +42,7 @@ struct BaseSpaceStatus {
     message: Option<String>,
 }
 
-/// Reads what an answer complains of, in the envelope or at its top.
+/// Parses the error in an answer, from the envelope or from the top level.
 pub(super) fn said(body: &[u8]) -> Complaint {
     let Some(top) = parse_error::<ErrorAnswer>(body) else {
         return Complaint { is_foreign: is_foreign(body), ..Complaint::default() };
@@ -68,10 +68,10 @@ struct BaseSpaceEnvelope<T> {
     response: T,
 }
 
-/// Takes an answer out of its envelope.
+/// Returns the content of an answer's envelope.
 ///
 /// # Errors
-/// `BadAnswer` when it is another than the call answers with.
+/// `BadAnswer` when it does not match the call.
 pub(super) fn response<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, Failure> {
     parse_list::<BaseSpaceEnvelope<T>>(response).map(|envelope| envelope.response)
 }
@@ -124,7 +124,7 @@ pub(super) struct AppSession {
 }
 
 impl AppSession {
-    /// Returns whether it came to its good end.
+    /// Returns whether it was completed.
     pub(super) fn is_complete(&self) -> bool {
         self.status.eq_ignore_ascii_case("complete")
     }
@@ -136,13 +136,13 @@ impl AppResult {
         self.app_session.as_ref().map(|session| session.id.as_str())
     }
 
-    /// Returns whether it takes files.
+    /// Returns whether it accepts files.
     pub(super) fn is_running(&self) -> bool {
         self.status.eq_ignore_ascii_case("running")
     }
 }
 
-/// What a new project or AppResult is called.
+/// The body with the name of a new project or AppResult.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Named<'a> {
@@ -156,11 +156,11 @@ pub(super) struct Named<'a> {
 pub(super) enum UploadStatus {
     /// Parts may be sent.
     Pending,
-    /// It is there, and read only.
+    /// It is complete, and read only.
     Complete,
-    /// It was given up.
+    /// It was aborted.
     Aborted,
-    /// The vendor's own word for what it does not know.
+    /// Any other state, in the vendor's word.
     Undefined,
 }
 
@@ -182,7 +182,7 @@ pub(super) struct BaseSpaceFile {
 }
 
 impl BaseSpaceFile {
-    /// Returns its state; a file that is long complete does not say so.
+    /// Returns its state; a file that was completed long ago has none.
     pub(super) fn status(&self) -> UploadStatus {
         let Some(word) = &self.upload_status else { return UploadStatus::Complete };
         match word.to_ascii_lowercase().as_str() {
@@ -193,13 +193,13 @@ impl BaseSpaceFile {
         }
     }
 
-    /// Returns its place in the AppResult, without a slash before it.
+    /// Returns its path in the AppResult, without a leading slash.
     pub(super) fn path(&self) -> &str {
         let path = self.path.trim_start_matches('/');
         if path.is_empty() { &self.name } else { path }
     }
 
-    /// Returns the store's word for its content, where there is one.
+    /// Returns the storage's ETag of its content, where there is one.
     pub(super) fn etag(&self) -> Option<ETag> {
         etag(self.etag.as_deref())
     }
@@ -208,7 +208,7 @@ impl BaseSpaceFile {
         self.date_created.as_deref().and_then(parse_time)
     }
 
-    /// Returns it in words that fit every platform.
+    /// Returns it as a remote file.
     pub(super) fn remote(&self) -> RemoteFile {
         let size = self.size.map(ByteCount);
         RemoteFile {
@@ -244,8 +244,8 @@ impl BaseSpacePart {
     }
 }
 
-/// Returns what an ETag proves. The size of the parts is not told: the sizes in use are tried, then
-/// the roundest one that makes as many parts.
+/// Returns what an ETag proves. The part size is not reported: the sizes in use are tried, then the
+/// roundest one with the same number of parts.
 pub(super) fn mark_of(etag: &ETag, size: ByteCount) -> Option<ContentMark> {
     let Some((_, count)) = etag.as_str().split_once('-') else {
         return mark::of_etag(etag, size, None);
@@ -261,7 +261,7 @@ pub(super) fn mark_of(etag: &ETag, size: ByteCount) -> Option<ContentMark> {
     mark::of_etag(etag, size, part_size)
 }
 
-/// Reads an id, which the vendor writes as text and some of its lists as a number.
+/// Parses an id, which the vendor writes as text, and in some lists as a number.
 fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = match Small::deserialize(deserializer)?.0 {
         Value::String(text) => text,

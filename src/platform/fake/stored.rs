@@ -1,4 +1,4 @@
-//! What was stored: files of one request, damage on the way, and what is told of bytes.
+//! Stored content: files of one request, damage, and the answers about bytes.
 
 use md5::{Digest, Md5 as Hasher};
 
@@ -10,7 +10,7 @@ use crate::model::{
 };
 use crate::platform::contract::{PartBody, Whole, WholeRequest};
 
-/// Begins the id of an upload that was never begun, before its token.
+/// Prefix of the id of an upload that was never begun, before its token.
 const WHOLE: &str = "whole ";
 
 pub(super) fn is_whole(id: &RemoteUploadId) -> bool {
@@ -91,7 +91,7 @@ impl Fake {
         Ok((!state.faults.lists_no_parts).then(|| file.map(part).into_iter().collect()))
     }
 
-    /// Shows a file with the digest of its bytes.
+    /// Returns a file with the digest of its bytes.
     pub(super) fn read(
         &self,
         file: &RemoteFileId,
@@ -136,18 +136,18 @@ impl FakeState {
         Stored { is_keyed, ..ETag::from_header(&text).into() }
     }
 
-    /// Counts bytes that arrived for an upload of whoever sends.
+    /// Counts bytes that arrived for an upload of the sender.
     pub(super) fn arrived_for(&mut self, token: String, size: ByteCount, length: u64) {
         let (received, whole) = self.received.entry(token).or_default();
         (*received, *whole) = (*received + length, size.0);
     }
 
-    /// Returns the bytes received beyond the length of each file, whatever remote uploads they were for.
+    /// Returns the bytes received beyond the length of each file, over all its remote uploads.
     pub fn bytes_beyond_files(&self) -> u64 {
         self.received.values().map(|(received, whole)| received.saturating_sub(*whole)).sum()
     }
 
-    /// Changes a byte, each time in another way, as long as that is planned.
+    /// Changes a byte, each time another one, as often as planned.
     pub(super) fn damage(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
         if self.faults.damages > 0
             && let Some(byte) = bytes.first_mut()
@@ -158,7 +158,7 @@ impl FakeState {
         bytes
     }
 
-    /// Returns the file that the request of an upload of one part made.
+    /// Returns the file that the request of a one-part upload created.
     pub(super) fn made_by(&self, upload: &RemoteUploadId) -> Option<RemoteFile> {
         let token = upload.as_str().strip_prefix(WHOLE);
         let mut files = self.files.iter();

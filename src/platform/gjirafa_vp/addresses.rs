@@ -1,7 +1,7 @@
-//! Signed addresses, kept in memory only: who has one can write the part, so nothing prints them.
+//! Signed addresses, kept only in memory: anyone who has one can write the part, so they are never printed.
 //!
-//! *Promises*: few uploads are kept, the oldest goes first; what is locked is renewed by one caller;
-//! addresses that the storage refused are given up, but not soon after a resume: that would not help.
+//! *Promises*: few uploads are kept, the oldest is dropped first; one caller at a time renews a locked set;
+//! addresses that the storage refused are dropped, except soon after a resume, when that would not help.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,11 +15,11 @@ use crate::platform::answer::bad;
 use crate::platform::http::part_url;
 use crate::platform::s3::signed_until;
 
-/// Uploads whose addresses are kept: more than are ever sent at once.
+/// Limit of uploads with kept addresses: more than are ever sent at once.
 const UPLOADS_MAX: usize = 256;
-/// Addresses that were renewed are kept at least this long.
+/// Renewed addresses are kept at least this long.
 const RENEWAL_PAUSE: Duration = Duration::from_mins(5);
-/// Hours that signed addresses are asked to live; the vendor allows 1 to 168.
+/// Requested lifetime of signed addresses in hours; the vendor allows 1 to 168.
 pub(super) const LIFE_HOURS: u64 = 48;
 
 /// The signed address of a part.
@@ -34,17 +34,17 @@ pub(super) struct Address {
 #[derive(Default)]
 pub(super) struct Signed {
     pub(super) urls: BTreeMap<u32, Url>,
-    /// When the first of them ends, by the platform's clock.
+    /// When the first of them expires, by the platform's clock.
     pub(super) expires_at: Option<WallTime>,
     pub(super) renewed_at: Option<Monotonic>,
 }
 
 impl Signed {
-    /// Takes addresses that the platform at `base` gave, by their numbers; of an upload just begun there
-    /// must be all `count` of them.
+    /// Checks the addresses from the platform at `base`, by their numbers; for a begun upload, all
+    /// `count` of them must be there.
     ///
     /// # Errors
-    /// `BadRequest` when parts are counted from 0, which no guess puts right; `BadAnswer`.
+    /// `BadRequest` when parts are counted from 0, which no guess can correct; `BadAnswer`.
     pub(super) fn take(
         addresses: Option<Vec<Address>>,
         count: Option<u32>,
@@ -58,7 +58,7 @@ impl Signed {
                 return Err(Failure::new(FailureKind::BadRequest, message));
             }
             let url = part_url(&address.presigned_url, base)?;
-            // One that does not say when it ends does so when it was asked to.
+            // Without an expiry in the address, the requested one counts.
             let end = signed_until(&url).unwrap_or(now.after(Duration::from_hours(LIFE_HOURS)));
             signed.expires_at = Some(signed.expires_at.map_or(end, |first| first.min(end)));
             if signed.urls.insert(address.part_number, url).is_some() {
@@ -70,7 +70,7 @@ impl Signed {
         if count.is_none_or(is_all) { Ok(signed) } else { Err(other()) }
     }
 
-    /// Gives all up, when this one is still among them.
+    /// Drops them all, if this one is still among them.
     pub(super) fn refused(&mut self, part: u32, url: &Url, now: Monotonic) {
         let is_due = self.renewed_at.is_none_or(|at| now.since(at) >= RENEWAL_PAUSE);
         if is_due && self.urls.get(&part) == Some(url) {
@@ -81,7 +81,7 @@ impl Signed {
 
 type SharedAddresses = Arc<tokio::sync::Mutex<Signed>>;
 
-/// Those of all uploads, by request key.
+/// The addresses of all uploads, by request key.
 #[derive(Default)]
 pub(super) struct Addresses(Mutex<VecDeque<(String, SharedAddresses)>>);
 

@@ -12,7 +12,7 @@ use crate::platform::http::stub::{Reply, Seen, Stub};
 const KEY: &str = "planted-key";
 const ROOT: &str = "/pre/api/projects/p%201/uploads/";
 
-/// A platform that answers by `handler`, told the call without what all have in common.
+/// A platform that answers by `handler`, which gets the call without the common prefix.
 fn bench(handler: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static) -> Bench<GjirafaVp> {
     let stub = Stub::start(move |seen| handler(&seen.line().replace(ROOT, ""), seen));
     let settings = Settings {
@@ -26,13 +26,13 @@ fn bench(handler: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static) -> Benc
     Bench { stub, platform, file }
 }
 
-/// An answer, which is a success when its status says so.
+/// An answer, which is a success when its status is one.
 fn told(status: u16, result: Value) -> Reply {
     let body = json!({"success": status == 200, "statusCode": status, "result": result});
     Reply::new(status, body.to_string())
 }
 
-/// The address of a part at the host that asks.
+/// The address of a part at the requesting host.
 fn address(seen: &Seen, part: u32) -> String {
     format!("http://{}/s/{part}?a=%2F+b", seen.header("host").unwrap_or_default())
 }
@@ -67,8 +67,8 @@ const RESUME: &str = "POST multipart-resume";
 const COMPLETE: &str = "PUT multipart-complete";
 const SUCCESS: &str = "POST success/r%2F1";
 
-/// A platform that answers with these statuses to list, resume, complete and success, and lists parts
-/// of these lengths: quoted as some do, in no order.
+/// A platform that answers with these statuses to list, resume, complete and success, and lists
+/// parts of these lengths: unordered, some with quotes.
 fn answering(statuses: [u16; 4], sizes: [u64; 2]) -> Bench<GjirafaVp> {
     bench(move |line, seen| {
         let known = [LIST, RESUME, COMPLETE, SUCCESS].into_iter().position(|call| call == line);
@@ -265,7 +265,7 @@ fn one_answer_costs_little_memory_whatever_it_holds() {
         }
     };
     let peak = bench::peak_mib(name, || flooded(ANSWER_MAX, &list));
-    // The flood itself stands beside the answer.
+    // The flood itself is in memory beside the answer.
     assert!(peak.is_none_or(|mib| mib <= 16 + 3), "{peak:?} MiB");
 }
 

@@ -1,9 +1,9 @@
 //! One upload at Gjirafa VP, from begin to complete or abort.
 //!
-//! Owns the sequence of calls for each operation; see [`crate::platform::contract`] for what is true
-//! when an answer is lost. An empty file goes by one request, for a storage may take no empty part;
-//! everything else is a multipart upload, which alone can be resumed: a single request that was cut
-//! would stay behind, and its file begin again at every kill.
+//! Owns the sequence of calls for each operation; see [`crate::platform::contract`] for the state
+//! after a lost answer. An empty file is sent in one request, because a storage may accept no empty
+//! part; everything else is a multipart upload, because only that can be resumed: an interrupted
+//! single request would remain, and its file begin again at every kill.
 
 use std::future::ready;
 use std::time::Duration;
@@ -24,13 +24,13 @@ use crate::platform::contract::{
     Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform, RightFound,
 };
 
-/// An address is not used this close to its end.
+/// An address is not used this close to its expiry.
 const EXPIRY_MARGIN: Duration = Duration::from_mins(10);
-/// The upload of the check, which exists nowhere.
+/// The upload of the check, which does not exist.
 const PROBE: &str = "dropferry-check";
-/// It is not there, or not open any more.
+/// It does not exist, or is not open any more.
 const GONE: [FailureKind; 1] = [FailureKind::UploadGone];
-/// The platform's own word that it will not do it.
+/// The platform itself refuses it.
 const REFUSED: [FailureKind; 3] =
     [FailureKind::UploadGone, FailureKind::CompleteRefused, FailureKind::BadRequest];
 
@@ -39,7 +39,7 @@ impl Platform for GjirafaVp {
         TRAITS
     }
 
-    /// Asks for something harmless: what is not there is not there for those who may ask.
+    /// Sends a harmless request: only an authorised caller learns that the object does not exist.
     fn check_access(&self) -> Answer<'_, ()> {
         let listed = self.call::<Value>(GjirafaCall::List(PROBE), None);
         Box::pin(async { unless(&GONE, listed.await).map(drop) })
@@ -60,7 +60,7 @@ impl Platform for GjirafaVp {
                 "mimeType": "application/octet-stream", "enableDuplicateCheck": false});
             let is_single = size == 0;
             if !is_single {
-                // Here the length is a text.
+                // Here the length is a string.
                 body["contentLength"] = size.to_string().into();
                 body["partsNumber"] = part_count.into();
                 body["presignedUrlExpiryTimeHours"] = LIFE_HOURS.into();
@@ -77,7 +77,7 @@ impl Platform for GjirafaVp {
             let now = self.api.link.account.platform_time();
             let signed = Signed::take(addresses, Some(part_count), &self.api.base, now);
             if signed.is_err() {
-                // What cannot be used is not left behind; why it cannot be is what counts.
+                // An unusable upload is aborted; the reason why it is unusable is the result.
                 drop(self.abort(&remote.id).await);
             }
             *self.addresses.of(key).lock().await = signed?;
@@ -101,7 +101,7 @@ impl Platform for GjirafaVp {
                 self.addresses.of(key).lock().await.refused(part, &url, now);
             }
             if failure.kind == FailureKind::UploadGone && !is_single {
-                // A resume may have moved it: only the API knows whether it is there.
+                // A resume may have replaced the addresses: only the API knows whether the upload exists.
                 self.listing(key).await?;
                 return Err(Failure { kind: FailureKind::PartRejected, ..failure });
             }
@@ -130,8 +130,8 @@ impl Platform for GjirafaVp {
         })
     }
 
-    /// What still has parts and can be resumed was not completed. Otherwise the complete is repeated
-    /// once, then the file is asked for; where nothing tells, nothing is concluded.
+    /// An upload that still has parts and can be resumed was not completed. Otherwise the complete
+    /// is repeated once, then the file is asked for; without an answer, nothing is concluded.
     fn find_completed<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, Completion> {
         Box::pin(async {
             let (key, is_single) = key_of(&request.remote.id);
@@ -140,7 +140,7 @@ impl Platform for GjirafaVp {
                 let listed = unless(&GONE, self.call(GjirafaCall::List(key), None).await)?;
                 let listed: Vec<_> = listed.unwrap_or_default();
                 let proved = wire::proved(request, &listed);
-                // A list may outlive its upload, but only whole.
+                // A list may outlive its upload, but only a complete one.
                 if !listed.is_empty() && (proved.is_err() || self.is_open(key).await?) {
                     return Ok(Completion::Pending);
                 }
@@ -160,8 +160,8 @@ impl Platform for GjirafaVp {
         })
     }
 
-    /// There is no call that asks for a file. The answer is what the listing before complete proved,
-    /// kept in the id; that the file is still there is not known.
+    /// There is no call that returns a file. The answer is what the listing before complete proved,
+    /// kept in the id; whether the file still exists is unknown.
     fn inspect<'a>(&'a self, file: &'a RemoteFileId) -> Answer<'a, Option<RemoteFile>> {
         Box::pin(std::future::ready(Ok(wire::remembered(file))))
     }
@@ -176,7 +176,7 @@ impl Platform for GjirafaVp {
 }
 
 impl GjirafaVp {
-    /// Has the parts of an upload signed again, which only an open one is.
+    /// Renews the signatures of an upload's parts, which works only for an open one.
     async fn resume(&self, key: &str, signed: &mut Signed) -> Result<(), Failure> {
         let body = json!({"requestKey": key, "presignedUrlExpiryTimeHours": LIFE_HOURS});
         let begun: wire::Begun = self.call(GjirafaCall::Resume, Some(body)).await?;
@@ -195,8 +195,8 @@ impl GjirafaVp {
         unless(&GONE, resumed).map(|resumed| resumed.is_some())
     }
 
-    /// Returns the address of a part. That of a single request cannot be had again; one that a
-    /// resume leaves out neither.
+    /// Returns the address of a part. That of a single request cannot be renewed, nor one that a
+    /// resume leaves out.
     async fn address_of(&self, key: &str, is_single: bool, part: u32) -> Result<Url, Failure> {
         let shared = self.addresses.of(key);
         let mut signed = shared.lock().await;
@@ -209,14 +209,14 @@ impl GjirafaVp {
         signed.urls.get(&part).cloned().ok_or_else(lost)
     }
 
-    /// Lists the parts that arrived; none did of an upload that has no list and is open.
+    /// Lists the parts that arrived; an open upload without a list has none.
     async fn listing(&self, key: &str) -> Result<Vec<wire::GjirafaPart>, Failure> {
         let listed: Result<_, Failure> = self.call(GjirafaCall::List(key), None).await;
         let is_gone = listed.as_ref().is_err_and(|failure| GONE.contains(&failure.kind));
         if is_gone && self.is_open(key).await? { Ok(Vec::new()) } else { listed }
     }
 
-    /// Completes, never so that it could be taken for a complete that may leave parts out.
+    /// Completes, without permitting missing parts.
     async fn put_together(&self, key: &str, parts: &[(u32, &str)]) -> Result<(), Failure> {
         let part = |(number, etag): &(u32, &str)| json!({"partNumber": number, "eTag": etag});
         let parts: Vec<_> = parts.iter().map(part).collect();
@@ -224,13 +224,13 @@ impl GjirafaVp {
         self.done(GjirafaCall::Complete, body).await
     }
 
-    /// Makes a call whose result says whether it was done.
+    /// Makes a call whose result says whether it succeeded.
     async fn done(&self, call: GjirafaCall<'_>, body: Value) -> Result<(), Failure> {
         let is_done: bool = self.call(call, Some(body)).await?;
         is_done.then_some(()).ok_or_else(|| bad("a success that is none"))
     }
 
-    /// Ends an upload of one request, or learns that there is a file.
+    /// Ends an upload of one request, or learns that the file exists.
     async fn succeed(&self, key: &str) -> Result<(), Failure> {
         let success: Value = self.call(GjirafaCall::Success(key), None).await?;
         let is_somewhere = success["downloadPath"].as_str().is_some_and(|path| !path.is_empty());

@@ -1,4 +1,4 @@
-//! Gjirafa VP on the wire: envelope, results and ids, and what must hold of them before use.
+//! Gjirafa VP's JSON: envelope, results and ids, and their validation.
 //!
 //! A call succeeded only when HTTP, the envelope's flag and its status all say so. Otherwise the
 //! status decides, and the text is for people.
@@ -26,10 +26,10 @@ use crate::platform::http::Response;
 const NAME_MAX: usize = 255;
 /// Longest request key, in bytes.
 const KEY_MAX: usize = 1024;
-/// Before the key of an upload of one request.
+/// Prefix of the key of an upload of one request.
 pub(super) const SINGLE: &str = "single:";
 
-/// What is around every answer; fields come and go.
+/// The envelope of every answer, with optional fields.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Envelope {
@@ -55,12 +55,12 @@ pub(super) fn judge<T: DeserializeOwned>(
     not_a_page(response)?;
     let envelope: Envelope = parse(response)?;
     match (envelope.success, envelope.status_code) {
-        // The parser's own text may quote a signed address.
+        // The parser's own message may quote a signed address.
         (Some(true), status) if status.is_none_or(is_fine) => {
             serde_json::from_value(envelope.result).map_err(|_| bad("a result of another shape"))
         }
         (Some(true), _) => Err(bad("a success, and with a status that denies it")),
-        // What the envelope says of itself counts, where it can be believed.
+        // The envelope's own status counts, if it is plausible.
         (Some(false), status) => {
             drop(envelope);
             let status = status.and_then(|status| u16::try_from(status).ok());
@@ -71,7 +71,7 @@ pub(super) fn judge<T: DeserializeOwned>(
     }
 }
 
-/// Returns whether a body is an envelope that says something of the call.
+/// Returns whether a body is an envelope with a result.
 pub(super) fn has_form(body: &[u8]) -> bool {
     let envelope: Envelope = parse_error(body).unwrap_or_default();
     envelope.success.is_some() || envelope.status_code.is_some() || !envelope.errors.is_null()
@@ -103,7 +103,7 @@ fn kind_of(
         (403, _) => FailureKind::Forbidden,
         (400, GjirafaCall::Complete) => FailureKind::CompleteRefused,
         (404, GjirafaCall::Begin | GjirafaCall::Single) => FailureKind::NotFound,
-        // Not there, or not open any more.
+        // It does not exist, or is not open any more.
         (
             400,
             GjirafaCall::Resume
@@ -117,13 +117,13 @@ fn kind_of(
     }
 }
 
-/// An upload that was begun or resumed.
+/// A begun or resumed upload.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Begun {
     pub(super) request_key: Option<String>,
     pub(super) presigned_url: Option<Vec<Address>>,
-    /// Of an upload of one request.
+    /// For an upload of one request.
     pub(super) url: Option<String>,
 }
 
@@ -133,17 +133,17 @@ pub(super) struct Begun {
 pub(super) struct GjirafaPart {
     part_number: u32,
     size: u64,
-    /// With quotes or without, as it must be repeated.
+    /// With or without quotes, as it must be repeated.
     e_tag: String,
 }
 
-/// Takes a remembered id apart: the request key, and whether the upload is a single request.
+/// Splits an id: the request key, and whether the upload is a single request.
 pub(super) fn key_of(id: &RemoteUploadId) -> (&str, bool) {
     let single = id.as_str().strip_prefix(SINGLE).map(|key| (key, true));
     single.unwrap_or((id.as_str(), false))
 }
 
-/// Returns the key of an upload that was begun, when it can be used.
+/// Returns the key of a begun upload, if it is usable.
 pub(super) fn usable(key: Option<&str>) -> Result<&str, Failure> {
     let is_plain = |key: &&str| {
         let is_known = !["", ".", ".."].contains(key) && !key.starts_with(SINGLE);
@@ -152,7 +152,7 @@ pub(super) fn usable(key: Option<&str>) -> Result<&str, Failure> {
     key.filter(is_plain).ok_or_else(|| bad("an upload without a usable key"))
 }
 
-/// Returns the name that a file is sent under.
+/// Returns the name to send for a file.
 pub(super) fn file_name(name: &str) -> String {
     let plain = |c: char| if c == '/' || c.is_control() { '_' } else { c };
     let mut name: String = name.chars().map(plain).collect();
@@ -160,7 +160,7 @@ pub(super) fn file_name(name: &str) -> String {
     name
 }
 
-/// Returns the parts of a listing that have a planned length; only the last may be shorter.
+/// Returns the listed parts with their planned length; only the last may be shorter.
 pub(super) fn whole_parts(listed: &[GjirafaPart], remote: &RemoteUpload) -> Vec<RemotePart> {
     let full = remote.part_size.get();
     let part = |part: &GjirafaPart| {
@@ -172,10 +172,10 @@ pub(super) fn whole_parts(listed: &[GjirafaPart], remote: &RemoteUpload) -> Vec<
     listed.iter().filter_map(part).collect()
 }
 
-/// Returns number and ETag, as listed, of every part in order, when the listing proves the file.
+/// Returns number and ETag, as listed, of every part in order, if the listing proves the file.
 ///
 /// # Errors
-/// `CompleteRefused` when a part is missing, or another than we sent.
+/// `CompleteRefused` when a part is missing or different.
 pub(super) fn proved<'a>(
     request: &CompleteRequest,
     listed: &'a [GjirafaPart],
@@ -199,7 +199,7 @@ pub(super) fn proved<'a>(
     request.parts.iter().enumerate().map(prove).collect()
 }
 
-/// Returns a completed file. Its length is kept in its id, for no one can be asked for it later.
+/// Returns a completed file. Its length is kept in its id, because it cannot be asked for later.
 pub(super) fn file(key: &str, request: &BeginRequest) -> RemoteFile {
     let id = RemoteFileId::new(format!("{key}:{}", request.size.0));
     RemoteFile::known_as(id, file_name(request.target.name()), Some(request.size))

@@ -1,9 +1,9 @@
-//! A part's body in flight: exactly as long as announced, streamed, watched.
+//! A part's body in flight: of the exact announced length, streamed, monitored.
 //!
-//! Owns the stream of one part while it is sent. Large pieces are handed on in slices, so that the
-//! inactivity time-out sees a slow line move. The last piece is held until the stream has ended: a
-//! source that finds at its end that the file changed makes the request fail before the storage
-//! could accept the part. A stream that gives too little or too much does the same.
+//! Owns the stream of one part while it is sent. Large pieces are passed on in slices, so that the
+//! inactivity time-out sees a slow line move. The last piece is held back until the stream has
+//! ended: a source that finds at its end that the file changed makes the request fail before the
+//! storage could accept the part. A stream with too few or too many bytes does the same.
 
 use std::io;
 use std::pin::Pin;
@@ -19,10 +19,10 @@ use http_body::{Frame, SizeHint};
 use crate::model::{Failure, FailureKind};
 use crate::platform::contract::PartBody;
 
-/// One slice handed to the connection: small enough to be seen moving on a line of a few kB/s.
+/// One slice for the connection: small enough to show movement on a line of a few kB/s.
 const SLICE_MAX: usize = 128 * 1024;
 
-/// Counts whenever something moves. The watcher looks now and then, and is not woken for it.
+/// Counts movements. The monitor reads it at intervals, and is not woken for it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress(Arc<ProgressCount>);
 
@@ -34,19 +34,19 @@ struct ProgressCount {
 }
 
 impl Progress {
-    /// Starts with a request that has no body to wait for.
+    /// Starts for a request without a body.
     pub(super) fn sent() -> Self {
         let progress = Self::default();
         progress.set_sent();
         progress
     }
 
-    /// All of the request was handed to the connection.
+    /// The whole request was passed to the connection.
     pub(super) fn set_sent(&self) {
         self.0.is_sent.store(true, Ordering::Relaxed);
     }
 
-    /// Returns whether it is the far side's turn.
+    /// Returns whether the server's answer is awaited.
     pub(super) fn is_sent(&self) -> bool {
         self.0.is_sent.load(Ordering::Relaxed)
     }
@@ -55,12 +55,12 @@ impl Progress {
         self.0.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns how often something has moved.
+    /// Returns the number of movements.
     pub(super) fn count(&self) -> u64 {
         self.0.count.load(Ordering::Relaxed)
     }
 
-    /// Returns whether the connection could take more and the source gave nothing.
+    /// Returns whether the connection could accept more and the source gave nothing.
     pub(super) fn waits_for_source(&self) -> bool {
         self.0.waits_for_source.load(Ordering::Relaxed)
     }
@@ -70,13 +70,13 @@ impl Progress {
     }
 }
 
-/// The body of a part that is not empty.
+/// The body of a non-empty part.
 pub(super) struct Streamed {
     /// Behind a lock only because a body must be `Sync`; never contended.
     chunks: Mutex<BoxStream<'static, io::Result<Bytes>>>,
-    /// Taken from the stream, not handed on yet.
+    /// Received from the stream, not passed on yet.
     held: Bytes,
-    /// Bytes not handed on yet, as announced.
+    /// Announced bytes that were not passed on yet.
     left: u64,
     has_ended: bool,
     progress: Progress,
@@ -88,7 +88,7 @@ impl Streamed {
         Self { chunks, held: Bytes::new(), left: body.length.0, has_ended: false, progress }
     }
 
-    /// Returns the next slice that may leave.
+    /// Returns the next slice to send.
     fn slice(&mut self) -> Option<Bytes> {
         let is_last = self.held.len() as u64 >= self.left;
         if self.held.is_empty() || (is_last && !self.has_ended) {
@@ -103,7 +103,7 @@ impl Streamed {
         Some(slice)
     }
 
-    /// Takes the next chunk from the stream, or its end.
+    /// Polls the next chunk of the stream, or its end.
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         let chunks = self.chunks.get_mut().unwrap_or_else(PoisonError::into_inner);
         let polled = Pin::new(chunks).poll_next(context);

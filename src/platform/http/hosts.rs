@@ -1,10 +1,10 @@
-//! What is known of the hosts that are spoken to: how long one may take to pass on a body that has left, and
-//! whether it takes a connection that is used twice.
+//! What is known about hosts: how long one may take to pass on a body, and whether its connections
+//! can be reused.
 //!
-//! A proxy or a filter may take all of a body at once, and pass it on as slowly as its line is: where answers
-//! came too late, they are waited for longer the next time. A balancer may break every connection that is used
-//! twice, or forget it in silence: where many requests break, each gets a connection of its own for a while.
-//! At a crash it is learned again, by requests that fail.
+//! A proxy or a filter may accept a whole body at once, and pass it on as slowly as its line is:
+//! after answers that came too late, later ones are waited for longer. A balancer may break every
+//! reused connection, or drop it silently: where many requests break, each gets a new connection
+//! for a while. A crash resets this, and failing requests teach it again.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,18 +12,18 @@ use std::time::Duration;
 
 use crate::model::{ByteCount, FailureKind};
 
-/// A body is held to be passed on at this rate at least, a megabit a second, unless its answer comes too late.
+/// Assumed minimum rate of passing a body on, a megabit per second, until an answer comes too late.
 const RATE_MIN: u64 = 125_000;
-/// So often is the time doubled: then 8 kilobits a second are waited for.
+/// Limit of doublings: down to 8 kilobits per second.
 const DOUBLED_MAX: u32 = 7;
-/// No answer is waited for longer.
+/// Longest wait for an answer.
 const TIME_MAX: Duration = Duration::from_hours(1);
-/// A request that breaks weighs as much as so many answers: of a network that loses one request in ten the
-/// connections are kept, of a host that breaks every second one they are not.
+/// A broken request weighs as much as this many answers: connections are reused in a network that
+/// loses one request in ten, and not at a host that breaks every second one.
 const BROKEN_WEIGHT: u32 = 2;
-/// Broken requests of that weight, beyond the answers, are no accident: it is five in turn with answers.
+/// Broken requests of that weight, beyond the answers, are no accident: five in turn with answers.
 const BROKEN_MAX: u32 = 6;
-/// So many requests have connections of their own before it is tried again to keep some.
+/// This many requests get new connections before reuse is tried again.
 const ALONE_COUNT: u32 = 200;
 
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub(super) struct Hosts(Mutex<BTreeMap<String, HostState>>);
 struct HostState {
     doubled: u32,
     broken: u32,
-    /// So many of the next requests have connections of their own.
+    /// This many of the next requests get new connections.
     alone: u32,
 }
 
@@ -42,21 +42,21 @@ impl Hosts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns how long a body of that length may be on its way after it has left.
+    /// Returns how long a body of that length may take to be passed on.
     pub(super) fn passing_on(&self, host: &str, length: ByteCount) -> Duration {
         let doubled = self.lock().get(host).map_or(0, |state| state.doubled);
         let seconds = (length.0 / RATE_MIN).saturating_mul(1 << doubled);
         Duration::from_secs(seconds).min(TIME_MAX)
     }
 
-    /// Notes that an answer did not come in that time.
+    /// An answer did not come in that time.
     pub(super) fn note_late(&self, host: &str) {
         let mut hosts = self.lock();
         let state = hosts.entry(host.to_owned()).or_default();
         state.doubled = DOUBLED_MAX.min(state.doubled + 1);
     }
 
-    /// Notes how a request ended: with an answer, or by what failure.
+    /// A request ended with an answer, or with this failure.
     pub(super) fn note_end(&self, host: &str, failed: Option<FailureKind>) {
         let mut hosts = self.lock();
         let is_broken = matches!(failed, Some(FailureKind::Broken | FailureKind::TimedOut));
@@ -73,7 +73,7 @@ impl Hosts {
         }
     }
 
-    /// Returns whether the next request to a host has a connection of its own.
+    /// Returns whether the next request to a host gets a new connection.
     pub(super) fn is_alone(&self, host: &str) -> bool {
         let mut hosts = self.lock();
         let Some(state) = hosts.get_mut(host).filter(|state| state.alone > 0) else { return false };
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(hosts.passing_on("other", part).as_secs(), 536, "of one host alone");
     }
 
-    /// Of so many requests every `nth` breaks; returns after how many the first had a connection of its own.
+    /// Every `nth` request breaks; returns after how many the first one got a new connection.
     fn alone_after(nth: u32) -> Option<u32> {
         let hosts = Hosts::default();
         (1..1000_u32).find(|number| {

@@ -1,5 +1,4 @@
-//! What of the network is configured: proxies and certificates; and what a proxy says when it lets
-//! nothing through.
+//! The network settings: proxies and certificates; and the explanations of proxies that refuse.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,15 +18,15 @@ use crate::model::{Failure, FailureKind};
 use crate::platform::secret::read_secret;
 use crate::telemetry::register_secret;
 
-/// Variables that may hold a proxy's address, and with it a password.
+/// Variables that may hold a proxy's address, which may contain a password.
 const PROXY_VARIABLES: [&str; 6] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
-/// A proxy that says how it wants to be asked does so within this time.
+/// Time limit of a proxy's answer to the question how to log in,
 const PROXY_LIMIT: Duration = Duration::from_secs(5);
-/// And in so many bytes.
+/// and its length limit.
 const PROXY_ANSWER_MAX: u64 = 8 * 1024;
 
-/// Which proxy requests go by.
+/// The proxies for requests.
 #[derive(Debug)]
 pub(crate) struct Proxies {
     matcher: Matcher,
@@ -35,19 +34,19 @@ pub(crate) struct Proxies {
     login: Option<HeaderValue>,
 }
 
-/// A proxy on the way of a request.
+/// The proxy of a request.
 #[derive(Debug, Clone)]
 pub(super) struct ProxyPlace {
     host: String,
     port: u16,
-    /// As a header; it is sensitive, so never printed.
+    /// As a header; marked as sensitive, so never printed.
     login: Option<HeaderValue>,
-    /// It is spoken to in TLS itself.
+    /// The connection to it uses TLS.
     is_secure: bool,
 }
 
 impl Proxies {
-    /// Takes what is configured; else the usual environment variables.
+    /// Uses the settings, else the usual environment variables.
     pub(crate) fn new(settings: &Settings) -> Self {
         let matcher = match &settings.proxy {
             Some(address) => {
@@ -66,7 +65,7 @@ impl Proxies {
         Self { matcher, login }
     }
 
-    /// Returns the proxy by which an address is asked.
+    /// Returns the proxy for an address.
     pub(super) fn of(&self, url: &Url) -> Option<ProxyPlace> {
         if is_own_host(url) {
             return None;
@@ -81,7 +80,7 @@ impl Proxies {
         })
     }
 
-    /// Returns whether an address is asked by a proxy.
+    /// Returns whether an address is reached through a proxy.
     pub(crate) fn are_used_for(&self, url: &Url) -> bool {
         self.of(url).is_some()
     }
@@ -104,7 +103,7 @@ fn variable_no_proxy() -> String {
     ["NO_PROXY", "no_proxy"].iter().find_map(variable).unwrap_or_default()
 }
 
-/// Keeps passwords of proxies out of everything that is said.
+/// Registers passwords of proxies for removal from all output.
 pub(super) fn register_proxies(configured: Option<&str>) {
     let others = PROXY_VARIABLES.iter().filter_map(|name| std::env::var(name).ok());
     for address in configured.map(str::to_owned).into_iter().chain(others) {
@@ -115,7 +114,7 @@ pub(super) fn register_proxies(configured: Option<&str>) {
     }
 }
 
-/// Returns the proxy that is configured.
+/// Returns the configured proxy.
 pub(super) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
     let Some(address) = &settings.proxy else { return Ok(None) };
     let mut proxy = Proxy::all(address).map_err(|error| {
@@ -128,11 +127,11 @@ pub(super) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
     Ok(Some(proxy.no_proxy(exceptions.unwrap_or_else(NoProxy::from_env))))
 }
 
-/// Returns the user and the password that are configured for the proxy.
+/// Returns the configured user and password for the proxy.
 fn login(settings: &Settings) -> Result<Option<(String, String)>, String> {
     let Some(file) = &settings.proxy_credential else { return Ok(None) };
     let unusable = |why: &str| format!("{} cannot be used: {why}", file.display());
-    // Who may read what systemd hands over is systemd's to say.
+    // systemd decides who may read its credentials.
     let is_private = std::env::var_os("CREDENTIALS_DIRECTORY")
         .is_none_or(|directory| !file.starts_with(directory));
     let text = read_secret(file, is_private).map_err(|error| unusable(&error.to_string()))?;
@@ -156,7 +155,7 @@ pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, 
     Ok(found)
 }
 
-/// Maps a transport error; a failure of the source that ended the body comes through as it was.
+/// Maps a transport error; a failure of the source that ended the body is passed through.
 pub(super) fn failure_of(error: reqwest::Error, host: &str, proxy: Option<&ProxyPlace>) -> Failure {
     if let Some(failure) = obstacle(&error, host, proxy) {
         return failure;
@@ -188,7 +187,7 @@ pub(super) fn failure_of(error: reqwest::Error, host: &str, proxy: Option<&Proxy
     Failure::new(kind, message)
 }
 
-/// Says that a proxy is in the way, where a request that failed did not come further.
+/// Describes the proxy's part in a request that failed at it.
 fn obstacle(error: &reqwest::Error, host: &str, proxy: Option<&ProxyPlace>) -> Option<Failure> {
     let proxy = proxy?;
     let (place, why) = (format!("{}:{}", proxy.host, proxy.port), root_cause(error));
@@ -216,7 +215,7 @@ fn obstacle(error: &reqwest::Error, host: &str, proxy: Option<&ProxyPlace>) -> O
     Some(Failure::new(FailureKind::Unreachable, message))
 }
 
-/// Says why a proxy is not reached.
+/// Describes why a proxy is not reached.
 fn unreached(proxy: &ProxyPlace, why: &str) -> String {
     let place = format!("{}:{}", proxy.host, proxy.port);
     if why.contains("Connection refused") {
@@ -230,12 +229,12 @@ fn unreached(proxy: &ProxyPlace, why: &str) -> String {
     }
 }
 
-/// What a proxy does that gives no tunnel, until it has said why.
+/// The problem of a proxy that gives no tunnel, until it explains itself.
 const REFUSES: &str = "lets nothing through to";
-/// How a refusal without a login ends, until the proxy has said what it takes.
+/// The end of a refusal without a login, until the proxy names its schemes.
 const ASKS: &str = "asks for a user and a password";
 
-/// Says what a proxy that asks who we are would take.
+/// Adds the login schemes that a refusing proxy accepts.
 pub(super) async fn explained(failure: Failure, host: &str, proxy: Option<&ProxyPlace>) -> Failure {
     let is_refused = failure.message.ends_with(&format!("{REFUSES} {host}"));
     let is_asked = failure.message.ends_with(ASKS) || is_refused;
@@ -263,16 +262,16 @@ pub(super) async fn explained(failure: Failure, host: &str, proxy: Option<&Proxy
     Failure { message, ..failure }
 }
 
-/// What a proxy says to one that asks for a tunnel.
+/// A proxy's answer to a tunnel request.
 #[derive(Debug, Default)]
 struct ProxyAnswer {
-    /// Its status, with its words.
+    /// Its status line.
     status: Option<String>,
-    /// The schemes by which it would take a login.
+    /// The login schemes that it accepts.
     schemes: Vec<String>,
 }
 
-/// Asks a proxy for a tunnel, as requests do.
+/// Requests a tunnel from a proxy, as requests do.
 async fn ask_proxy(proxy: &ProxyPlace, host: &str) -> Option<ProxyAnswer> {
     if proxy.is_secure {
         return None;

@@ -1,10 +1,10 @@
-//! Whom a connection trusts: the system's authorities, those of `ca_file`, and the certificates that
-//! stand there themselves.
+//! The trust of connections: the system's authorities, those of `ca_file`, and the server
+//! certificates in that file.
 //!
-//! An appliance's certificate is often signed by itself, with a name in its subject alone, by tools as old
-//! as version 1. The rules of authorities refuse it. Where the operator has put that very certificate into
-//! `ca_file` it is trusted as it is, byte for byte; that the server holds its key is proved as ever.
-//! *Never* loosens anything for a certificate that is not there.
+//! An appliance's certificate is often self-signed, with a name only in its subject, by tools as
+//! old as version 1. The rules of authorities refuse it. If the operator has put that very
+//! certificate into `ca_file`, it is trusted byte for byte; that the server holds its key is proved
+//! as usual. *Never* loosens anything for any other certificate.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ use rustls_platform_verifier::Verifier;
 
 use crate::platform::der;
 
-/// Builds the settings of TLS with certificates to trust besides the system's.
+/// Builds the TLS settings, with certificates to trust besides those of the system.
 pub(super) fn settings(certificates: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     if certificates.iter().any(|one| der::public_key(one).is_none()) {
         return Err(Error::InvalidCertificate(CertificateError::BadEncoding));
     }
-    // One that can vouch for no other may still stand for itself.
+    // One that cannot sign others may still be trusted itself.
     let is_authority = |one: &&CertificateDer<'static>| {
         RootCertStore::empty().add(CertificateDer::clone(one)).is_ok()
     };
@@ -52,8 +52,8 @@ impl Pinning {
         self.pinned.iter().any(|pinned| pinned == certificate)
     }
 
-    /// Proves by the key of a pinned certificate what the server signed: a certificate of version 1 is
-    /// not read by the usual way.
+    /// Verifies the server's signature with the key of a pinned certificate: the usual way does not
+    /// parse a certificate of version 1.
     fn proved_by_key(
         &self,
         message: &[u8],

@@ -1,9 +1,8 @@
-//! Addresses and header lines that a platform prescribes, and that the operator configures: what of
-//! them is followed.
+//! Addresses and header lines from a platform or the operator: which are accepted.
 //!
-//! *Promises*: bytes of a file go in the clear to this machine alone, and only where the destination
-//! itself is on it, but to a storage for which the operator allows plain HTTP; an address holds no user, which would be sent as an authorisation; a platform
-//! prescribes no header line that speaks for somebody else, or about the connection.
+//! *Promises*: bytes of a file are sent without TLS only to this machine, and only if the destination itself is on
+//! it, or to a storage for which the operator allows plain HTTP; an address contains no user, which would be sent
+//! as an authorisation; a platform sets no header line that authenticates or that concerns the connection.
 
 use reqwest::Url;
 use reqwest::header::HeaderMap;
@@ -11,7 +10,7 @@ use reqwest::header::HeaderMap;
 use super::{HEADER_BYTES_MAX, HEADER_COUNT_MAX, header_map};
 use crate::model::{ByteCount, Failure, FailureKind};
 
-/// Names, in lower case, of lines that are ours to write, or no one's. So are all that begin with
+/// Names, in lower case, of lines that a platform may not set. Nor may it set any that begins with
 /// `proxy-`.
 const OURS: [&str; 10] = [
     "authorization",
@@ -26,17 +25,17 @@ const OURS: [&str; 10] = [
     "upgrade",
 ];
 
-/// Addresses that are signed with a token in them have a few kilobytes.
+/// Signed addresses with a token in them have a few kilobytes.
 const ADDRESS_MAX: usize = 16 * 1024;
 
 fn bad(why: impl Into<String>) -> Failure {
     Failure::new(FailureKind::BadAnswer, why)
 }
 
-/// Parses an address that a platform gave or the operator configured.
+/// Parses an address from a platform or the operator.
 ///
 /// # Errors
-/// `BadAnswer` when it is none, or not `https` and not on this machine.
+/// `BadAnswer` when it is invalid, or neither `https` nor on this machine.
 pub(crate) fn parse_url(text: &str) -> Result<Url, Failure> {
     let bad = |why| Failure::new(FailureKind::BadAnswer, why);
     let url = Url::parse(text).map_err(|_| bad("the address is not a URL"))?;
@@ -47,7 +46,7 @@ pub(crate) fn parse_url(text: &str) -> Result<Url, Failure> {
     }
 }
 
-/// Returns an address in the one form that all its spellings have in common; what is none as it is.
+/// Returns the canonical form of an address; an invalid one unchanged.
 pub(crate) fn canonical_url(text: &str) -> String {
     let Ok(mut url) = Url::parse(text) else { return text.to_owned() };
     url.set_query(None);
@@ -67,13 +66,13 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Parses the address of a platform or a storage, as the operator configured it.
+/// Parses the configured address of a platform or a storage.
 ///
 /// # Errors
-/// As [`parse_url`], but for plain HTTP to another machine where the operator allows it; and when it holds
-/// a user.
+/// As [`parse_url`], except for plain HTTP to another machine where the operator allows it; and
+/// when it contains a user.
 pub(crate) fn base_url(text: &str, allows_plain_http: bool) -> Result<Url, Failure> {
-    // A parser leaves line breaks out in silence, and a client takes no address without bound.
+    // The parser drops line breaks silently, and clients limit the length of an address.
     if text.len() > ADDRESS_MAX || text.trim().contains(|c: char| c.is_control() || c == ' ') {
         return Err(bad("the address is not a URL"));
     }
@@ -85,10 +84,10 @@ pub(crate) fn base_url(text: &str, allows_plain_http: bool) -> Result<Url, Failu
     Ok(url)
 }
 
-/// Parses the address of a part, as the platform at `base` gave it.
+/// Parses the address of a part, from the platform at `base`.
 ///
 /// # Errors
-/// As [`base_url`]; and when it leads from `https` to plain HTTP, or from elsewhere to this machine.
+/// As [`base_url`]; and when it leads from `https` to plain HTTP, or from another machine to this one.
 pub(crate) fn part_url(text: &str, base: &Url) -> Result<Url, Failure> {
     let url = base_url(text, false)?;
     match (is_loopback(&url), is_loopback(base)) {
@@ -100,12 +99,12 @@ pub(crate) fn part_url(text: &str, base: &Url) -> Result<Url, Failure> {
     }
 }
 
-/// Builds the header lines that a platform prescribes for `length` bytes to `url`. What the request has
-/// by itself is left out.
+/// Builds the header lines that a platform requires for `length` bytes to `url`. Those that the
+/// request has anyway are left out.
 ///
 /// # Errors
-/// `BadAnswer` when they are too many, or speak of another host or length, for somebody else, or about
-/// the connection. Values are not repeated, for they may be secret.
+/// `BadAnswer` when they are too many, name another host or length, authenticate, or concern the
+/// connection. Values are not repeated, because they may be secret.
 pub(crate) fn prescribed_headers<'a>(
     lines: impl Iterator<Item = (&'a str, &'a str)>,
     url: &Url,
@@ -143,7 +142,7 @@ fn is_host(value: &str, url: &Url) -> bool {
         || (url.port().is_none() && value.eq_ignore_ascii_case(host))
 }
 
-/// Returns whether header lines are as few and as short as any server sends.
+/// Returns whether header lines are within the limits of any server.
 pub(super) fn is_bounded(headers: &HeaderMap) -> bool {
     let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
     headers.len() <= HEADER_COUNT_MAX && bytes.sum::<usize>() <= HEADER_BYTES_MAX

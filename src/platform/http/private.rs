@@ -1,5 +1,5 @@
-//! Calls to addresses that are secrets themselves: a webhook's, a monitor's. No log shows more of
-//! them than the host.
+//! Calls to addresses that are secrets themselves: a webhook's, a monitor's. Logs show only the
+//! host.
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -9,7 +9,7 @@ use super::{Http, Progress, RequestPlace, Response, parse_url};
 use crate::model::{Failure, FailureKind};
 
 impl Http {
-    /// Posts a body, or asks for the address when there is none.
+    /// Posts a body, or sends a GET when there is none.
     ///
     /// # Errors
     /// `Unauthorized` when the address cannot be used; else as [`Http::send`].

@@ -1,13 +1,13 @@
-//! A server for tests: answers as it is told, keeps what it was sent, and can behave badly.
+//! A server for tests: gives the programmed answers, keeps the requests, and can misbehave.
 //!
-//! It knows nothing of any platform, and it runs on plain threads, so that no runtime of a test can
-//! hide a stall. It ends with the process.
+//! It knows no platform, and runs on plain threads, so that no runtime of a test can hide a stall.
+//! It ends with the process.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// One request as it came over the wire.
+/// One request, as received.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
     pub(crate) method: String,
@@ -26,7 +26,7 @@ impl Seen {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// Method and path in one, for matching.
+    /// Method and path together, for matching.
     pub(crate) fn line(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
@@ -92,7 +92,7 @@ impl Stub {
         Self { address: listen(serve), seen }
     }
 
-    /// Hands each connection to `serve` after its first request's head was read.
+    /// Passes each connection to `serve` after the head of its first request.
     pub(crate) fn raw(serve: impl Fn(BufReader<TcpStream>) + Send + Sync + 'static) -> Self {
         let address = listen(move |stream| {
             let mut reader = BufReader::new(stream);
@@ -151,7 +151,7 @@ fn read_head(reader: &mut impl BufRead) -> Option<Seen> {
     Some(Seen { method, path, headers, body: Vec::new() })
 }
 
-/// Runs `act` and returns every line that was logged meanwhile on this thread, at all levels.
+/// Runs `act` and returns every line that this thread logged meanwhile, at all levels.
 pub(crate) async fn traced<T>(act: impl Future<Output = T>) -> (T, String) {
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -164,7 +164,7 @@ pub(crate) async fn traced<T>(act: impl Future<Output = T>) -> (T, String) {
             Ok(())
         }
     }
-    // Without it, what other threads' tests are not interested in is remembered as of no interest.
+    // Otherwise lines that other threads' tests disabled would stay disabled.
     let everywhere = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
     drop(tracing::subscriber::set_global_default(everywhere.with_writer(std::io::sink).finish()));
     let sink = Sink::default();

@@ -53,7 +53,7 @@ fn accept_all() -> Stub {
     Stub::start(|_| Reply::new(200, "").with("ETag", "\"e\""))
 }
 
-/// Serves a connection by hand: `answer` is written, then the connection stays open for a while.
+/// Serves a connection by hand: writes `answer`, then keeps the connection open for a while.
 fn stalls_after(answer: &'static [u8]) -> Stub {
     Stub::raw(move |mut reader: BufReader<TcpStream>| {
         drop(reader.get_mut().write_all(answer));
@@ -255,7 +255,7 @@ async fn a_source_that_fails_says_so_itself() {
     let failed = || io::Error::other(changed.clone());
     for (chunks, length, kind) in [
         (vec![Ok(bytes(5)), Err(failed())], 9, FailureKind::SourceChanged),
-        // Whole, and then the source finds that it was another version.
+        // All bytes, and then the source finds that it was another version.
         (vec![Ok(bytes(9)), Err(failed())], 9, FailureKind::SourceChanged),
         (vec![Err(failed())], 0, FailureKind::SourceChanged),
         (vec![Ok(bytes(5)), Err(plain())], 9, FailureKind::SourceUnreadable),
@@ -424,7 +424,7 @@ fn unusable_settings_are_named() {
 }
 
 mod pinned {
-    //! Certificates of appliances: signed by themselves, with and without a name, and of version 1.
+    //! Certificates of appliances: self-signed, with and without a name, and of version 1.
 
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, SigningKey};
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -456,7 +456,7 @@ mod pinned {
         [&head, content].concat()
     }
 
-    /// The same certificate as one of version 1: without a version and without extensions.
+    /// The same certificate in version 1: without a version field and without extensions.
     fn of_version_1(certificate: &CertificateDer<'_>, key: &KeyPair) -> CertificateDer<'static> {
         let (whole, _) = expect(certificate, SEQUENCE).expect("a certificate");
         let (signed, rest) = expect(whole, SEQUENCE).expect("what is signed");
@@ -473,7 +473,7 @@ mod pinned {
         CertificateDer::from(wrap(SEQUENCE, &[&signed[..], algorithm, &signature].concat()))
     }
 
-    /// A server that shows a certificate, and its port.
+    /// A server with a certificate, and its port.
     fn serve(
         certificate: CertificateDer<'static>,
         key: &KeyPair,
@@ -538,7 +538,7 @@ mod pinned {
                 }
             }
         }
-        // A key that is not the certificate's proves nothing.
+        // A key that does not belong to the certificate proves nothing.
         let (certificate, _) = made(false, &[]);
         let port = serve(certificate.clone(), &made(false, &[]).1, &rustls::version::TLS13);
         std::fs::write(file.path(), pem(&certificate)).expect("written");

@@ -1,4 +1,4 @@
-//! Where a client reads the time: the machine's clock, or what a test makes of it.
+//! A client's time source: the machine's clock, or one of a test.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::model::Now;
 
-/// Reads the time for a caller that is not given it: limits, ends of signed addresses, elapsed times.
+/// Reads the time for code that gets none from its caller: limits, expiries of signed addresses, elapsed times.
 #[derive(Clone)]
 pub(crate) struct TimeSource(Arc<dyn Fn() -> Now + Send + Sync>);
 

@@ -1,6 +1,6 @@
-//! Who issued the certificate that a server shows, whether it is trusted or not.
+//! The issuer of a server's certificate, trusted or not.
 //!
-//! The handshake is broken off as soon as the certificate was seen.
+//! The handshake ends as soon as the certificate was received.
 
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, Signa
 
 use crate::platform::der::{SEQUENCE, element, expect, from_issuer};
 
-/// Each step of the look may take so long.
+/// Time limit of each step.
 const LIMIT: Duration = Duration::from_secs(5);
 /// `2.5.4.3`, a common name, and `2.5.4.10`, an organisation.
 const NAMES: [&[u8]; 2] = [&[0x55, 4, 3], &[0x55, 4, 10]];
@@ -34,12 +34,12 @@ pub(super) fn issuer(host: &str, port: u16) -> Option<String> {
     stream.set_read_timeout(Some(LIMIT)).ok()?;
     stream.set_write_timeout(Some(LIMIT)).ok()?;
     let mut connection = ClientConnection::new(Arc::new(config), name).ok()?;
-    // It fails by design: the witness trusts no one.
+    // Fails by design: the witness trusts no certificate.
     connection.complete_io(&mut stream).err()?;
     witness.issuer.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// Sees a certificate, and trusts none.
+/// Records a certificate, and trusts none.
 #[derive(Debug)]
 struct Witness {
     provider: Arc<CryptoProvider>,

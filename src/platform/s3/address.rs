@@ -1,8 +1,8 @@
-//! Where things are: keys, addresses, and the ids by which uploads are remembered.
+//! Keys, addresses, and the ids of uploads.
 //!
-//! An upload at S3 is known by its key and its id together; it is remembered as the resource that
-//! every call about it names: `KEY?uploadId=ID`. A file of one part has no upload; it is remembered
-//! as `KEY?put=TOKEN`, and the token is left with the object to prove that it is ours.
+//! An upload at S3 is identified by key and id together; it is stored as the resource in every call
+//! about it: `KEY?uploadId=ID`. A file of one part has no upload; it is stored as `KEY?put=TOKEN`,
+//! and the token is stored with the object to prove that it is ours.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const SINGLE: &str = "?put=";
 /// How objects of one bucket are addressed.
 #[derive(Debug)]
 pub(super) struct Addressing {
-    /// The bucket's address, without a slash at its end.
+    /// The bucket's address, without a trailing slash.
     bucket: Url,
     region: String,
 }
@@ -58,14 +58,14 @@ impl Addressing {
         url
     }
 
-    /// Returns the region that signatures name.
+    /// Returns the region in signatures.
     pub(super) fn region(&self) -> &str {
         &self.region
     }
 }
 
-/// Returns when an address that was signed by the rules of S3, old or new, ends; `None` when it does
-/// not say so.
+/// Returns the expiry of an address that was signed by the rules of S3, old or new; `None` when it
+/// has none.
 pub(in crate::platform) fn signed_until(url: &Url) -> Option<WallTime> {
     let of = |name| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value);
     let seconds = |name| of(name)?.parse().ok().map(Duration::from_secs);
@@ -94,7 +94,7 @@ pub(super) fn key_of(target: &Target) -> Result<String, Failure> {
     Ok(key)
 }
 
-/// What a remembered id stands for.
+/// The meaning of a stored id.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Resource<'a> {
     /// A multipart upload: key and id.
@@ -103,10 +103,10 @@ pub(super) enum Resource<'a> {
     Single(&'a str, &'a str),
 }
 
-/// Takes a remembered id apart.
+/// Parses a stored id.
 ///
 /// # Errors
-/// `UploadGone` when it is none of ours: nothing can be known of it.
+/// `UploadGone` when it is not one of ours.
 pub(super) fn resource(id: &RemoteUploadId) -> Result<Resource<'_>, Failure> {
     let text = id.as_str();
     if let Some((key, upload)) = text.rsplit_once(UPLOAD) {

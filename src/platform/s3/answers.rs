@@ -1,26 +1,26 @@
-//! What an answer of an S3 storage means: pure functions, one table.
+//! The meaning of an S3 storage's answers: pure functions, one table.
 //!
-//! The error's `<Code>` decides, then the HTTP status. A complete is judged by its body alone, for
-//! its status is sent before its outcome is known.
+//! The error's `<Code>` decides, then the HTTP status. A complete is judged by its body alone,
+//! because its status is sent before its outcome is known.
 
 use super::wire;
 use crate::model::{Failure, FailureKind, WallTime};
 use crate::platform::answer::{answered, clip, page, patience, retry_after};
 use crate::platform::http::Response;
 
-/// Which call an answer belongs to, as far as its meaning depends on it.
+/// The call of an answer, as far as the answer's meaning depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum S3Call {
     Create,
-    /// Anything about one upload in progress, but for the list of its parts.
+    /// Anything about one upload in progress, except the list of its parts.
     Upload,
     Parts,
     Complete,
     /// Sending a file of one part.
     PutObject,
-    /// Looking at an object: its answers have no body.
+    /// A HEAD of an object: its answers have no body.
     Head,
-    /// Reading an object: the body of a success is its content.
+    /// A GET of an object: the body of a success is its content.
     Get,
     General,
 }
@@ -31,12 +31,12 @@ impl S3Call {
         matches!(self, Self::Complete | Self::PutObject)
     }
 
-    /// Returns whether bytes of a file go with it.
+    /// Returns whether the call sends bytes of a file.
     fn has_bytes(self) -> bool {
         matches!(self, Self::Upload | Self::PutObject)
     }
 
-    /// Says it to people, with the permission it needs.
+    /// Returns its name for people, with the permission it needs.
     fn noun(self) -> &'static str {
         match self {
             Self::Create => "to begin an upload (s3:PutObject)",
@@ -50,7 +50,7 @@ impl S3Call {
     }
 }
 
-/// Returns the failure that an answer is; `None` when it is a success.
+/// Returns the failure of an answer; `None` when it is a success.
 pub(super) fn refusal(call: S3Call, response: &Response, now: WallTime) -> Option<Failure> {
     if call == S3Call::Get && (200..300).contains(&response.status) {
         return None;
@@ -64,7 +64,7 @@ pub(super) fn refusal(call: S3Call, response: &Response, now: WallTime) -> Optio
     Some(answered(response, kind, message))
 }
 
-/// Returns whether a refusal may be for something in the request that the storage does not know.
+/// Returns whether the storage may refuse something unsupported in the request.
 pub(super) fn is_of_the_unknown(response: &Response) -> bool {
     let code = || wire::error(&response.body).map_or_else(String::new, |error| error.code);
     let general = ["", "NotImplemented", "InvalidArgument", "InvalidRequest", "BadRequest"];
@@ -124,13 +124,13 @@ fn kind_of(
         (_, "PreconditionFailed") | (412, _) => FailureKind::NameTaken,
         (_, "ConditionalRequestConflict") if call == S3Call::Complete => FailureKind::NameTaken,
         (_, "NoSuchBucket") => FailureKind::NotFound,
-        // The object that was to be replaced is not there.
+        // The object to be replaced does not exist.
         (404, "NoSuchKey") if call.is_conditional() => FailureKind::NameTaken,
         (_, "BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody") => {
             FailureKind::PartRejected
         }
         (403, "AccessDenied") if is_expired => FailureKind::ServerFault,
-        // A clock that was off is learned from this very answer; a signature is never used twice.
+        // This very answer corrects the time; a signature is never used twice.
         (_, "RequestTimeTooSkewed" | "RequestTimeout" | "OperationAborted" | "InternalError")
         | (409, "ConditionalRequestConflict") => FailureKind::ServerFault,
         (_, "QuotaExceeded" | "EntityTooLarge" | "TooManyParts") | (507, _) => match code {
@@ -146,7 +146,7 @@ fn kind_of(
         | (400, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
             FailureKind::Unauthorized
         }
-        // A bucket that was just made redirects until its name is known everywhere.
+        // A new bucket redirects until its name is known everywhere.
         (307, _) => FailureKind::ServerFault,
         (403, _) => FailureKind::Forbidden,
         (404, _) if call == S3Call::Upload || call == S3Call::Complete => FailureKind::UploadGone,
@@ -156,7 +156,7 @@ fn kind_of(
     }
 }
 
-/// Returns whether a code speaks of the credential, and not of what was asked for with it.
+/// Returns whether a code concerns the credential, and not the requested object.
 fn is_of_credential(code: &str) -> bool {
     matches!(
         code,

@@ -1,21 +1,21 @@
-//! Metadata and tags as S3 carries them: in header lines, which are printable ASCII.
+//! Metadata and tags in S3 header lines, which are printable ASCII.
 //!
-//! A value that is anything else is sent as RFC 2047 says (`=?UTF-8?B?…?=`): S3 decodes it before it
-//! stores it, and gives it back encoded in the same way. So is a value that a signer or a proxy would
-//! change, with spaces at its ends or several in a row, and one that looks encoded already. Names of
-//! runs and files may hold anything, and none of it may stop an upload.
+//! Any other value is encoded by RFC 2047 (`=?UTF-8?B?…?=`): S3 decodes it before it stores it, and
+//! encodes it again when it returns it. Values that a signer or a proxy would change, with spaces
+//! at the ends or several in a row, are encoded too, and those that look encoded. Names of runs and
+//! files may contain anything, and none of it may stop an upload.
 
 use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// How an encoded word begins and ends.
+/// Start and end of an encoded word.
 const WORD: (&str, &str) = ("=?UTF-8?B?", "?=");
-/// Bytes in one encoded word: RFC 2047 allows 75 characters, of which 12 are its frame.
+/// Bytes in one encoded word: RFC 2047 allows 75 characters, 12 of them for start and end.
 const WORD_BYTES: usize = 45;
 
-/// Returns a metadata value as a header carries it.
+/// Returns a metadata value for a header.
 pub(super) fn header_value(value: &str) -> Cow<'_, str> {
     if is_plain(value) {
         return Cow::Borrowed(value);
@@ -30,7 +30,7 @@ fn is_plain(value: &str) -> bool {
     is_printable && value.trim_ascii() == value && !value.contains("  ") && !value.contains("=?")
 }
 
-/// Cuts a text into pieces of a length, never within a character.
+/// Splits a text into pieces of a length, never within a character.
 fn chunks(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -40,7 +40,7 @@ fn chunks(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Returns tags as their header carries them. Characters that S3 takes in no tag become `_`.
+/// Returns the value of the tagging header. Characters that S3 does not accept in tags become `_`.
 pub(super) fn tagging(tags: &[String]) -> String {
     let mut pairs = reqwest::Url::parse("x:/").expect("a constant");
     for tag in tags {
@@ -59,7 +59,7 @@ fn tag_text(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Decodes a value as a reader of mail would: white space between encoded words is no content.
+    /// Decodes a value as a mail reader would: white space between encoded words is dropped.
     fn decoded(header: &str) -> String {
         if !header.contains(WORD.0) {
             return header.to_owned();

@@ -1,13 +1,13 @@
-//! Which names are free, asked about many at a time.
+//! Finds free names, for many files at a time.
 //!
-//! Before a small file is sent, what is under its name is looked at: not every storage knows the
-//! condition that would keep it from being replaced. A run has thousands of them, so after a few
-//! questions their folder is listed, and one answer reports a thousand names; where many folders have
-//! few files each, so is the folder above with all that is below it. Names that are in a list, or in a
-//! folder too large to be listed, are asked about one by one as before; so they are where listing is not
-//! permitted. A list is believed for a few seconds, and knows what was sent meanwhile.
+//! Before a small file is sent, its name is looked up: not every storage supports the condition
+//! that would prevent an overwrite. A run has thousands of files, so after a few look-ups their
+//! folder is listed, and one answer reports a thousand names; where many folders have few files
+//! each, the folder above is listed with everything below it. Names that are in a list, or in a
+//! folder too large to list, are looked up one by one, and all names are where listing is not
+//! permitted. A list is valid for a few seconds, and includes names sent meanwhile.
 //!
-//! At a crash nothing is lost.
+//! A crash loses nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,17 +19,17 @@ use super::answers::S3Call;
 use super::{S3, S3Request, wire};
 use crate::model::{Failure, Monotonic};
 
-/// How long a list is believed, and questions about single names count.
+/// How long a list is valid, and look-ups are counted.
 const LIFE: Duration = Duration::from_secs(10);
-/// A list costs what a dozen questions do.
+/// The cost of a list in look-ups.
 const QUESTIONS_MIN: u32 = 12;
-/// One of a folder with all below it may be in vain: it may hold far more than what is asked about.
+/// Listing a folder with everything below may be useless: it may hold far more names than are needed.
 const QUESTIONS_BELOW_MIN: u32 = 2 * QUESTIONS_MIN;
-/// Names in a page, as S3 limits them.
+/// Names in a page, limited by S3.
 const PAGE: usize = 1000;
-/// Pages that are read of a folder; one that has more is too large.
+/// Limit of pages read of a folder; one with more is too large.
 const PAGES_MAX: usize = 3;
-/// Folders that are remembered: those of the runs that are being sent.
+/// Limit of remembered folders: those of the runs being sent.
 const FOLDERS_MAX: usize = 64;
 
 #[derive(Debug, Default)]
@@ -53,14 +53,14 @@ struct List {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ListScope {
     Folder,
-    /// And in those below it.
+    /// And in the folders below it.
     Tree,
 }
 
-/// What to do about one name.
+/// How to find out about one name.
 #[derive(Debug, PartialEq, Eq)]
 enum Advice<'a> {
-    /// Nothing is there.
+    /// The name is free.
     Free,
     Ask,
     List(&'a str, ListScope),
@@ -83,7 +83,7 @@ impl Names {
             }
         }
         if folders.len() >= FOLDERS_MAX {
-            // Whatever many questions are about is met again.
+            // Folders with many look-ups will be needed again.
             folders.retain(|_, f| f.list.is_some() || f.question_count >= QUESTIONS_MIN / 2);
         }
         let mut advice = Advice::Ask;
@@ -94,7 +94,7 @@ impl Names {
             let new = || NamedFolder { since: now, question_count: 0, is_tried: false, list: None };
             let folder = folders.entry(name.to_owned()).or_insert_with(new);
             if matches!(advice, Advice::List(_, ListScope::Tree)) {
-                // Of what is asked about that list may tell.
+                // That list may answer the following look-ups.
                 folder.question_count = 0;
                 continue;
             }
@@ -118,7 +118,7 @@ impl Names {
         self.lock().insert(folder.to_owned(), listed);
     }
 
-    /// Notes that a folder cannot be listed: nor can those above it.
+    /// A folder cannot be listed, nor can those above it.
     fn not_listed(&self, folder: &str) {
         let mut folders = self.lock();
         for (name, _) in folders_of(folder) {
@@ -126,7 +126,7 @@ impl Names {
         }
     }
 
-    /// Notes that a name is taken.
+    /// Records that a name is taken.
     pub(super) fn take(&self, key: &str) {
         let mut folders = self.lock();
         for (name, _) in folders_of(key) {
@@ -138,7 +138,7 @@ impl Names {
 }
 
 impl S3 {
-    /// Returns whether nothing is under a name, as far as that is known without asking about it.
+    /// Returns whether a name is known to be free without a look-up.
     pub(super) async fn is_known_free(&self, key: &str) -> bool {
         let now = || self.link.time.now().monotonic;
         match self.names.advise(key, now()) {
@@ -146,7 +146,7 @@ impl S3 {
             Advice::Ask => false,
             Advice::List(folder, scope) => {
                 let asked_at = now();
-                // Without permission, or of a folder that is too large, names are asked about one by one.
+                // Without permission, or in a folder that is too large, names are looked up one by one.
                 let Ok(Some(taken)) = self.names_in(folder, scope).await else {
                     self.names.not_listed(folder);
                     return false;
@@ -190,7 +190,7 @@ impl S3 {
     }
 }
 
-/// Returns the folder of a key, and those above it, each of which is the key up to there.
+/// Returns the folder of a key and those above it, each as a prefix of the key.
 fn folders_of(key: &str) -> impl Iterator<Item = (&str, ListScope)> {
     let ends = key.rmatch_indices('/').map(|(at, _)| at + 1).chain([0]);
     let scopes = std::iter::once(ListScope::Folder).chain(std::iter::repeat(ListScope::Tree));

@@ -1,7 +1,7 @@
-//! Objects: looked at, sent in one request.
+//! Objects: looked up, or sent in one request.
 //!
-//! A file of one part is one `PutObject`: nothing is begun and nothing can be left over. A token in
-//! the object's metadata says later whether it was our request that made it.
+//! A file of one part is one `PutObject`: nothing is begun and nothing can remain. A token in the
+//! object's metadata shows later whether our request created it.
 
 use reqwest::Method;
 
@@ -19,7 +19,7 @@ use crate::platform::http::Response;
 use crate::platform::mark;
 use crate::platform::secret::read_secret_bytes;
 
-/// Bytes of an object that are read at once.
+/// Bytes of an object that are read at a time.
 const READ_BYTES: u64 = 1024 * 1024;
 
 impl S3 {
@@ -49,7 +49,7 @@ impl S3 {
         }
     }
 
-    /// Asks for an object's headers; `None` when it is not there.
+    /// Returns an object's headers; `None` when it does not exist.
     pub(super) async fn head(&self, key: &str) -> Result<Option<Response>, Failure> {
         let ask = S3Request::object(key).headers(self.customer_key()?);
         match self.call(S3Call::Head, Method::HEAD, ask).await {
@@ -60,8 +60,8 @@ impl S3 {
         }
     }
 
-    /// Turns an object's headers into what is known of it. An object of many parts that somebody
-    /// else put there tells its part size by its first part.
+    /// Builds a remote file from an object's headers. Another writer's object of many parts shows
+    /// its part size by its first part.
     pub(super) async fn known(&self, key: &str, head: &Response) -> Result<RemoteFile, Failure> {
         let size = match length_of(head) {
             Some(size) => Some(size),
@@ -88,8 +88,8 @@ impl S3 {
         })
     }
 
-    /// Asks for the size of an object whose headers do not say it, as gateways that compress leave it out:
-    /// by reading one byte, else by a list.
+    /// Finds the size of an object whose headers lack it, as with gateways that compress: by
+    /// reading one byte, else by a list.
     async fn size_otherwise(&self, key: &str) -> Result<Option<ByteCount>, Failure> {
         let mut headers = self.customer_key()?;
         headers.push(("range".to_owned(), "bytes=0-0".to_owned()));
@@ -105,13 +105,13 @@ impl S3 {
         let size = listed.ok().and_then(|listed| wire::size_of(&listed.body, key));
         match (size, first) {
             (Some(size), _) => Ok(ByteCount::of_file(size)),
-            // It may be there again later.
+            // It may exist again later.
             (None, Err(failure)) if failure.status.is_none() => Err(failure),
             (None, _) => Ok(None),
         }
     }
 
-    /// Makes an object of one part.
+    /// Creates an object of one part.
     async fn put_object(
         &self,
         key: &str,
@@ -128,7 +128,7 @@ impl S3 {
         self.send(S3Call::PutObject, ask, body).await
     }
 
-    /// Sends the only part of an upload that was begun.
+    /// Sends the only part of a begun upload.
     pub(super) async fn put_only_part(
         &self,
         key: &str,
@@ -145,9 +145,9 @@ impl S3 {
         }
     }
 
-    /// Sends a whole file. What is there under its name is looked at first where it is not known, or only
-    /// one version of it may be replaced: not every storage knows conditions. What an earlier request of ours made
-    /// is the answer; what it is worth is not judged here.
+    /// Sends a whole file. Its name is looked up first where it is not known, or where only one
+    /// version of it may be replaced: not every storage supports conditions. An object of an
+    /// earlier request of ours is returned; its content is not judged here.
     pub(super) async fn put_whole_object(
         &self,
         request: &WholeRequest,
@@ -201,7 +201,7 @@ impl S3 {
         }
     }
 
-    /// Returns the object that is there after an answer without an ETag, as some gateways give it: our object.
+    /// Returns the object after an answer without an ETag, as some gateways give it, if it is ours.
     async fn arrived(
         &self,
         failure: Failure,
@@ -217,8 +217,8 @@ impl S3 {
         }
     }
 
-    /// Returns the object when its name is taken by an earlier attempt of ours that arrived without our
-    /// learning of it.
+    /// Returns the object if an earlier attempt of ours created it without a known answer, and took
+    /// its name.
     async fn ours_or(
         &self,
         failure: Failure,
@@ -231,7 +231,7 @@ impl S3 {
         self.ours(key, token).await?.ok_or(failure)
     }
 
-    /// Returns the object when our request made it.
+    /// Returns the object if our request created it.
     pub(super) async fn ours(
         &self,
         key: &str,
@@ -287,7 +287,7 @@ impl S3 {
         Ok(Some(RemoteFile { mark: Some(ContentMark { part_size, md5_of_parts }), ..known }))
     }
 
-    /// Returns the headers that name a customer's key, where there is one.
+    /// Returns the headers with a customer's key, where there is one.
     pub(super) fn customer_key(&self) -> Result<Vec<(String, String)>, Failure> {
         use base64::Engine;
         use base64::engine::general_purpose::STANDARD;
@@ -312,32 +312,32 @@ impl S3 {
     }
 }
 
-/// Returns whether a refused look may be at something that is not there: without permission to list, that
+/// Returns whether a refused look-up may concern a missing object: without permission to list, that
 /// looks forbidden.
 pub(super) fn is_hidden(failure: &Failure) -> bool {
     failure.status == Some(403) && failure.kind != FailureKind::ServerFault
 }
 
-/// Returns whether the object that is there is the version that is to be replaced. One without an ETag is when our
-/// request made it.
+/// Returns whether the existing object is the version to be replaced. One without an ETag is, if
+/// our request created it.
 pub(super) fn is_replaced(begun: &BeginRequest, found: &Response) -> bool {
     let etag = told(found).etag;
     let is_ours = || found.header(TOKEN_HEADER) == Some(&begun.token);
     begun.replaces.as_ref() == Some(&etag) && (!etag.as_str().is_empty() || is_ours())
 }
 
-/// A head has no body by which a portal's page could be told: a storage names the object's ETag, or
-/// the request.
+/// A HEAD has no body that could show a portal's page: a storage's answer has the object's ETag, or
+/// a request id.
 fn is_of_a_storage(head: &Response) -> bool {
     head.header("etag").is_some() || head.header("x-amz-request-id").is_some()
 }
 
-/// Returns what is said of an object that an earlier request made.
+/// Returns what the answer says about an object of an earlier request.
 fn told_of(head: &Response) -> Stored {
     Stored { is_found: true, ..told(head) }
 }
 
-/// Returns which version of an object an answer is about, where its bucket keeps several.
+/// Returns the object version in an answer, where its bucket keeps several.
 pub(super) fn version_of(response: &Response) -> Option<VersionId> {
     response.header("x-amz-version-id").map(VersionId::new)
 }

@@ -1,12 +1,13 @@
-//! Header lines that some storages do not know, and that are left out where they are refused; and the list of
-//! an upload's parts, which some do not give.
+//! Header lines that some storages do not support, which are left out where they are refused; and
+//! the list of an upload's parts, which some do not give.
 //!
-//! Owns what was found out of it. A refusal that names a line is about that line. One that names none is
-//! tried out, one line at a time, the likeliest first, on the request that was refused. A request that passes
-//! without a line may have passed with it: only when two requests in turn, neither of which passed with the
-//! line, pass without it is it left out for good. A refusal for another reason costs no line. *Never* repeats a request: the next attempt is the engine's.
+//! Owns these findings. A refusal that names a line concerns that line. One that names none is
+//! tested, one line at a time, the likeliest first, on the refused request. A request that succeeds
+//! without a line might have succeeded with it: only when two requests in a row, neither of which
+//! succeeded with the line, succeed without it, is it left out permanently. A refusal for another
+//! reason removes no line. *Never* repeats a request: the next attempt is the engine's.
 //!
-//! What is left out is told by [`Options::news`], kept in a row, and given back at a start.
+//! [`Options::news`] reports the removed lines, a row keeps them, and a start restores them.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,12 +15,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::answers::S3Call;
 use crate::model::{Failure, Learned};
 
-/// A list that is refused so often in a row is asked for no more: one refusal may pass by itself.
+/// After this many refusals in a row a list is not requested any more: one refusal may pass by itself.
 const LISTS_REFUSED_MAX: u32 = 2;
-/// Requests that are being tried out at a time; of more, the others go on as they are.
+/// Limit of requests under test; further ones continue unchanged.
 const TRIALS_MAX: usize = 64;
 
-/// The lines, the likeliest to be unknown first. A condition is left out of what writes alone.
+/// The lines, the likeliest to be unsupported first. A condition is left out only of writes.
 pub(super) const OPTIONS: [(Learned, &str); 5] = [
     (Learned::NoObjectSize, "x-amz-mp-object-size"),
     (Learned::NoConditions, "if-none-match"),
@@ -34,11 +35,11 @@ pub(super) struct Options(Mutex<OptionState>);
 #[derive(Debug, Default)]
 struct OptionState {
     left_out: Vec<Learned>,
-    /// And what was said to them; not told yet.
+    /// With the storage's answers; not reported yet.
     news: Vec<(Learned, String)>,
-    /// The line without which the last request passed that was tried out.
+    /// The line without which the last tested request succeeded.
     suspect: Option<Learned>,
-    /// How often the list of an upload's parts was refused since it was given.
+    /// How often the list of an upload's parts was refused since the last success.
     lists_refused: u32,
     /// By object and call.
     trials: BTreeMap<(String, S3Call), OptionTrial>,
@@ -46,25 +47,25 @@ struct OptionState {
 
 #[derive(Debug)]
 struct OptionTrial {
-    /// Left out of the next attempt.
+    /// The line left out of the next attempt.
     without: Learned,
-    /// What the storage said to the attempt with it.
+    /// The storage's answer to the attempt with it.
     said: String,
-    /// It was not because of these.
+    /// Lines that were not the reason.
     cleared: Vec<Learned>,
 }
 
-/// What a request was, and what was said to it.
+/// A request and its answer.
 #[derive(Debug)]
 pub(super) struct Attempted<'a> {
     pub(super) call: S3Call,
     pub(super) key: &'a str,
     pub(super) headers: &'a [(String, String)],
-    /// What was said to it, where it was refused.
+    /// The refusal's message, where it was refused.
     pub(super) refusal: Option<&'a str>,
-    /// It was refused as a request.
+    /// It was refused as an invalid request.
     pub(super) is_of_lines: bool,
-    /// The refusal says that something is not known.
+    /// The refusal says that something is not supported.
     pub(super) is_of_the_unknown: bool,
 }
 
@@ -73,7 +74,7 @@ impl Options {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves a line out, as an earlier run found.
+    /// Leaves a line out, as found in an earlier run.
     pub(super) fn leave_out(&self, what: Learned) {
         let mut state = self.lock();
         let is_option = matches!(what, Learned::NoPartLists | Learned::NoETags)
@@ -87,7 +88,7 @@ impl Options {
         self.lock().left_out.clone()
     }
 
-    /// Learns from an answer to a list of an upload's parts: what it was refused with.
+    /// Applies the answer to a list of an upload's parts, with its refusal.
     pub(super) fn judge_list(&self, refusal: Option<&str>) {
         let mut state = self.lock();
         state.lists_refused = refusal.map_or(0, |_| state.lists_refused + 1);
@@ -96,12 +97,12 @@ impl Options {
         }
     }
 
-    /// Learns that an answer to bytes that arrived had no ETag.
+    /// An answer to received bytes had no ETag.
     pub(super) fn learn_no_etags(&self, failure: &Failure) {
         self.lock().found(Learned::NoETags, failure.message.clone());
     }
 
-    /// Returns what was found out since.
+    /// Returns the new findings.
     pub(super) fn news(&self) -> Vec<(Learned, String)> {
         std::mem::take(&mut self.lock().news)
     }
@@ -121,7 +122,7 @@ impl Options {
         });
     }
 
-    /// Learns from an answer. Returns whether the next attempt is another one than this.
+    /// Applies an answer. Returns whether the next attempt differs from this one.
     pub(super) fn judge(&self, judged: &Attempted<'_>) -> bool {
         let carried = || {
             let has = |line: &str| judged.headers.iter().any(|(name, _)| name == line);
@@ -144,7 +145,7 @@ impl Options {
             return false;
         };
         if !judged.is_of_lines {
-            // Throttled, unreachable: it says nothing of the lines, and the trial goes on.
+            // Throttled or unreachable: this says nothing about the lines, and the trial continues.
             return false;
         }
         let lower = said.to_ascii_lowercase();
@@ -158,7 +159,7 @@ impl Options {
             return false;
         }
         let cleared = match state.trials.remove(&key) {
-            // It was on its way before the trial.
+            // It was in flight before the trial.
             Some(trial) if carried().any(|(what, _)| what == trial.without) => {
                 state.trials.insert(key, trial);
                 return true;
@@ -179,7 +180,7 @@ impl Options {
 }
 
 impl OptionState {
-    /// A request passed without a line.
+    /// A request succeeded without a line.
     fn suspected(&mut self, trial: OptionTrial) {
         if self.suspect.replace(trial.without) == Some(trial.without) {
             self.suspect = None;
@@ -201,8 +202,8 @@ mod tests {
 
     const ALL: [&str; 3] = ["if-none-match", "x-amz-tagging", "content-md5"];
 
-    /// Sends one request to a storage that refuses with a text what it does not know, up to so often, and
-    /// returns after how many attempts it passed.
+    /// Sends a request up to this often to a storage that refuses an unsupported line with a
+    /// message, and returns the number of attempts until it succeeded.
     fn attempts(
         options: &Options,
         key: &str,

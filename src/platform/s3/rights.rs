@@ -1,8 +1,8 @@
-//! What we may do at the storage: asked below the prefix, with the rights of uploads, leaving nothing.
+//! Our permissions at the storage: tested below the prefix, with the operations of uploads, leaving nothing.
 //!
-//! The check of a closed destination is one look below the prefix: whoever says that nothing is there
-//! answers, and takes our keys. `check-config --online` tries each right that uploads use, on an upload of
-//! its own that is never completed, under a name that nobody else has.
+//! The check of a closed destination is one look-up below the prefix: a storage that answers "not
+//! found" accepts our keys. `check-config --online` tests each permission that uploads need, on an
+//! upload of its own that is never completed, under a unique name.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,29 +16,29 @@ use super::{S3, S3Request};
 use crate::model::{ByteCount, Description, Failure, FailureKind, PartSize, RemoteUpload, Target};
 use crate::platform::contract::{BeginRequest, RightFound, RightState};
 
-/// How the names of checks begin.
+/// Prefix of the names of checks.
 pub(super) const PROBE: &str = ".dropferry-check";
-/// What the part of a check holds.
+/// The content of a check's part.
 const BYTES: &[u8] = b"dropferry asks whether it may put a part here\n";
 
-/// Where and with what checks are made.
+/// Where and with what to check.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CheckSettings {
-    /// What is the same of all prefixes.
+    /// The common part of all prefixes.
     pub prefix: String,
     /// Files get tags.
     pub tags: Vec<String>,
 }
 
 impl S3 {
-    /// Asks for an object that is not there. Without permission to list, or to read, that is forbidden:
-    /// then it is tried whether an upload may be begun.
+    /// Looks up an object that does not exist. Without permission to list, or to read, that is
+    /// forbidden: then a begin is tried.
     pub(super) async fn check(&self) -> Result<(), Failure> {
         let key = format!("{}{PROBE}", self.checks.prefix);
         match self.head(&key).await {
             Err(failure) if is_hidden(&failure) => {
                 let begun = self.create_probe(&key, &[]).await?;
-                // What cannot be removed is found by a lifecycle rule, and stops nothing.
+                // A lifecycle rule removes what remains, so a failure here stops nothing.
                 self.abort_upload(&begun.id).await.or_else(|failure| match failure.status {
                     Some(_) => Ok(()),
                     None => Err(failure),
@@ -48,7 +48,7 @@ impl S3 {
         }
     }
 
-    /// Tries each right that uploads use.
+    /// Tests each permission that uploads need.
     pub(super) async fn rights(&self) -> Result<Vec<RightFound>, Failure> {
         let at = self.link.time.now().wall.0;
         let key = format!("{}{PROBE}-{at:x}", self.checks.prefix);
@@ -119,8 +119,8 @@ impl S3 {
         self.call(S3Call::Upload, Method::PUT, ask).await.map(drop)
     }
 
-    /// Asks for an object that is not there. Where that is forbidden, a list tells whether it is the look
-    /// itself that is: without permission to list, a missing object looks like a forbidden one.
+    /// Looks up an object that does not exist. If that is forbidden, a list shows whether the
+    /// look-up itself is: without permission to list, a missing object looks like a forbidden one.
     async fn head_right(&self, key: &str) -> RightFound {
         let state = match self.head(key).await {
             Err(failure) if is_hidden(&failure) => {

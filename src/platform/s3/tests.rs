@@ -61,7 +61,7 @@ fn completing() -> CompleteRequest {
     CompleteRequest { remote: many(), parts: parts(), begun: request(25), since: WallTime(0) }
 }
 
-/// Method, path and the query without what belongs to the signature.
+/// Method, path and query, without the signature.
 fn short(seen: &Seen) -> String {
     let (path, query) = seen.path.split_once('?').unwrap_or((&seen.path, ""));
     let own = query.split('&').filter(|pair| !pair.starts_with("X-Amz-"));
@@ -76,7 +76,7 @@ fn error(code: &str) -> String {
     format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>no</Message></Error>")
 }
 
-/// The ETag that the parts make.
+/// The ETag of the parts together.
 const OURS: &str = "\"406c09107ca667bd66d951c3d78170a3-3\"";
 
 const PATH: &str = "/bkt/runs/a%20b/x%2By%231.gz";
@@ -200,7 +200,7 @@ async fn refusals_mean_what_the_storage_says() {
             part: PartNumber::from_index(0),
             begun: Some(request(25)),
         };
-        // Without a line that the storage may not know.
+        // Without a line that the storage may not support.
         let body = crate::platform::contract::PartBody { md5: None, ..body(b"x") };
         let failure = bench.platform.put_part(&sending, body).await.expect_err(code);
         assert_eq!(failure.kind, expected, "{status} {code}");
@@ -283,7 +283,7 @@ async fn what_became_of_a_complete_is_asked_of_upload_and_object() {
         (false, Some((ours.clone(), 25)), "done"),
         (false, Some((ours, 24)), "gone"),
         (false, Some((other, 25)), "gone"),
-        // The ETag says nothing; size and time do.
+        // The ETag proves nothing; size and time do.
         (false, Some(("\"opaque\"".to_owned(), 25)), "done"),
     ] {
         let shown = object.clone();
@@ -337,7 +337,7 @@ async fn an_object_proves_its_content_by_its_etag_and_part_size() {
     let digest = "d".repeat(32);
     for (etag, part_size, is_encrypted, expected) in [
         (format!("{digest}-3"), Some("10"), false, Some(10)),
-        // The first part would tell its size; here it answers with the whole.
+        // The first part would show its size; here the answer is the whole.
         (format!("{digest}-3"), None, false, None),
         (format!("{digest}-4"), Some("10"), false, None),
         (digest.clone(), None, false, Some(25)),
@@ -560,7 +560,7 @@ fn a_page_of_a_thousand_objects_with_all_that_servers_say_is_read() {
     assert_eq!(wire::names(body.as_bytes()).expect("read").names.len(), 1000);
 }
 
-/// Who holds what: the operations that a key may use, of `create part list abort head tag find`.
+/// A key's permissions: the allowed operations, of `create part list abort head tag find`.
 fn with_rights(rights: &'static str) -> Bench {
     bench(move |seen| {
         let is_about = |name: &str| seen.path.contains(name);
@@ -671,7 +671,7 @@ async fn an_object_is_made_with_the_class_and_the_rights_that_are_configured() {
     }
 }
 
-/// Makes an attempt after another until one passes, and returns their count.
+/// Repeats an attempt until one succeeds, and returns their number.
 async fn attempts<T>(mut attempt: impl AsyncFnMut() -> Result<T, Failure>) -> usize {
     for count in 1..=6 {
         match attempt().await {

@@ -1,8 +1,8 @@
 //! One upload at S3, from begin to complete or abort.
 //!
-//! Owns the sequence of calls for each operation; see [`crate::platform::contract`] for what is true
-//! when an answer is lost. An upload of others on our key cannot be distinguished from one of ours whose begin
-//! had no answer, but by its time: only what was begun since our intent counts.
+//! Owns the sequence of calls for each operation; see [`crate::platform::contract`] for the state
+//! after a lost answer. Another writer's upload on our key differs from one of ours with a lost
+//! answer only by its time: only an upload that was begun since our intent counts.
 
 use reqwest::Method;
 
@@ -18,11 +18,11 @@ use crate::model::{
 use crate::platform::answer::{stored, told, unless};
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
 
-/// The part size, left with each object of many parts: its ETag means nothing without it.
+/// The part size, stored with each object of many parts: its ETag is meaningless without it.
 pub(super) const PART_SIZE_HEADER: &str = "x-amz-meta-dropferry-part-size";
-/// The token of our request, left with each object.
+/// The token of our request, stored with each object.
 pub(super) const TOKEN_HEADER: &str = "x-amz-meta-dropferry-upload";
-/// Pages read at most: ten thousand parts are ten of them.
+/// Limit of pages: ten thousand parts are ten pages.
 const PAGES_MAX: usize = 20;
 const PAGE_PARTS: u32 = 1000;
 
@@ -55,7 +55,7 @@ impl S3 {
         request.remote(upload_id(key, &id))
     }
 
-    /// Returns what is said of an object when it is made: type, class, rights, metadata, tags, encryption.
+    /// Returns the headers of a new object: type, class, ACL, metadata, tags, encryption.
     pub(super) fn object_headers(
         &self,
         request: &BeginRequest,
@@ -110,7 +110,7 @@ impl S3 {
         Ok(found)
     }
 
-    /// Lists the uploads in progress whose keys begin so, but for those of checks.
+    /// Lists the uploads in progress whose keys have this prefix, except those of checks.
     pub(super) async fn open_uploads(
         &self,
         below: &str,
@@ -128,7 +128,7 @@ impl S3 {
         Ok(found.map(others))
     }
 
-    /// Lists the uploads in progress whose keys begin so; `None` where the storage cannot.
+    /// Lists the uploads in progress whose keys have this prefix; `None` where the storage cannot.
     async fn uploads_below(&self, prefix: &str) -> Result<Option<Vec<wire::Listed>>, Failure> {
         let mut found = Vec::new();
         let mut next: Option<(String, String)> = None;
@@ -179,7 +179,7 @@ impl S3 {
         if answered.is_ok() || self.options.left_out().contains(&Learned::NoPartLists) {
             return answered;
         }
-        // Some gateways leave the ETag out: the list of parts has it.
+        // Some gateways omit the ETag: the list of parts has it.
         let page = self.page_of_parts(key, upload, request.part.get() - 1, 1).await;
         let listed = page.ok().and_then(|page| page.parts).unwrap_or_default();
         let part = listed.into_iter().find(|part| part.number == request.part);
@@ -192,8 +192,8 @@ impl S3 {
         })
     }
 
-    /// Lists the parts of an upload; `None` where the storage lists none, or not all of them: our own rows
-    /// are believed then.
+    /// Lists the parts of an upload; `None` where the storage lists none, or not all of them: then
+    /// our rows count.
     pub(super) async fn listed_parts(
         &self,
         remote: &RemoteUpload,
@@ -224,7 +224,7 @@ impl S3 {
         listed
     }
 
-    /// Lists the parts of an upload that has many.
+    /// Lists the parts of an upload with many.
     pub(super) async fn parts_of(
         &self,
         key: &str,
@@ -238,7 +238,7 @@ impl S3 {
             found.extend(parts);
             match page.next {
                 Some(next) if next > marker => marker = next,
-                // It goes in circles: our own rows are believed.
+                // The pages repeat: our rows count.
                 Some(_) => return Ok(None),
                 None => return Ok(Some(found)),
             }
@@ -295,9 +295,9 @@ impl S3 {
         Ok(RemoteFile { version: version_of(&response), ..file })
     }
 
-    /// Looks at the place again: not every storage heeds the condition that would keep what is there
-    /// from being replaced. An object that is what our parts make may be ours, of a complete whose answer
-    /// was lost: what becomes of completing again is for the storage to say.
+    /// Checks the name again: not every storage supports the condition that prevents an overwrite.
+    /// An object that equals our parts may be ours, of a complete with a lost answer: then the
+    /// storage decides about completing again.
     async fn look_before_complete(
         &self,
         key: &str,
@@ -320,7 +320,7 @@ impl S3 {
         Err(Failure::new(FailureKind::NameTaken, message))
     }
 
-    /// Returns whether what is at a place is the object that this upload replaces.
+    /// Returns whether the existing object is the one that this upload replaces.
     async fn is_replaced(&self, key: &str, request: &CompleteRequest) -> Result<bool, Failure> {
         if request.begun.replaces.is_none() {
             return Ok(false);
@@ -329,9 +329,9 @@ impl S3 {
         Ok(found.is_some_and(|found| is_replaced(&request.begun, &found)))
     }
 
-    /// An upload that is gone was completed when the object has the ETag that its parts make, or our token, or,
-    /// where ETags say nothing, our size and a time since the intent. Whether it is gone tells a list of its
-    /// parts, else completing once more.
+    /// An upload that is gone was completed if the object has the ETag of its parts, or our token,
+    /// or, where ETags prove nothing, our size and a time since the intent. A list of its parts
+    /// shows whether it is gone, else completing once more.
     pub(super) async fn completion_of(
         &self,
         request: &CompleteRequest,
@@ -361,7 +361,7 @@ impl S3 {
         let file = self.known(key, &found).await?;
         let is_new = file.created_at.is_none_or(|at| self.link.account.is_since(at, request.since));
         let proof = file.mark.zip(wire::mark_of_parts(&request.parts, request.remote.part_size));
-        // Some storages make the ETag of the whole by a rule of their own.
+        // Some storages compute the ETag of the whole by another rule.
         let has_token = found.header(TOKEN_HEADER) == Some(&request.begun.token);
         let is_ours = match proof {
             Some((there, sent)) if there.part_size == sent.part_size => {
@@ -381,7 +381,7 @@ impl S3 {
     }
 }
 
-/// Returns whether the parts of an upload are not shown to us, whatever else is granted.
+/// Returns whether we may not list the parts of an upload, whatever else is permitted.
 fn is_list_refused(failure: &Failure) -> bool {
     matches!(failure.kind, FailureKind::Forbidden | FailureKind::NotFound)
         || matches!(failure.status, Some(405 | 501))

@@ -1,4 +1,4 @@
-//! S3 on the wire: XML out and in, read by local names and leniently, for servers differ.
+//! S3's XML: written, and parsed leniently by local names, because servers differ.
 
 use quick_xml::Reader;
 use quick_xml::escape::escape;
@@ -9,7 +9,7 @@ use crate::platform::answer::parse_time;
 
 /// Deeper than any answer of S3.
 const DEPTH_MAX: usize = 16;
-/// A page of a thousand objects has fewer elements, with all that servers say of each.
+/// A page of a thousand objects has fewer elements, with everything that servers say about each.
 const ELEMENTS_MAX: usize = 16 * 1024;
 /// Longer than any name of S3.
 const NAME_MAX: usize = 64;
@@ -36,8 +36,8 @@ impl Element {
     }
 }
 
-/// Reads a document, whatever its root is called; white space may come before it. `None` for one that
-/// is no XML, or deeper or of more elements than any answer of S3.
+/// Parses a document with any root element; white space may precede it. `None` for one that is no
+/// XML, or deeper or with more elements than any answer of S3.
 fn parse(body: &[u8]) -> Option<Element> {
     let text = std::str::from_utf8(body.trim_ascii()).ok()?;
     let mut reader = Reader::from_str(text);
@@ -78,7 +78,7 @@ fn parse(body: &[u8]) -> Option<Element> {
     (open.len() == 1).then(|| open.pop()).flatten()?.children.pop()
 }
 
-/// Returns the text of the first element of a name, wherever it stands.
+/// Returns the text of the first element with a name, at any depth.
 pub(in crate::platform) fn text_in(body: &[u8], name: &str) -> Option<String> {
     fn find<'a>(element: &'a Element, name: &str) -> Option<&'a str> {
         let below = || element.children.iter().find_map(|child| find(child, name));
@@ -87,7 +87,7 @@ pub(in crate::platform) fn text_in(body: &[u8], name: &str) -> Option<String> {
     find(&parse(body)?, name).map(str::to_owned)
 }
 
-/// What a storage says when it refuses.
+/// A storage's refusal.
 #[derive(Debug)]
 pub(super) struct Error {
     pub(super) code: String,
@@ -95,7 +95,7 @@ pub(super) struct Error {
     pub(super) region: Option<String>,
 }
 
-/// Reads an error; `None` when the body is something else.
+/// Parses an error; `None` when the body is something else.
 pub(super) fn error(body: &[u8]) -> Option<Error> {
     let root = parse(body).filter(|root| root.name == "Error")?;
     Some(Error {
@@ -105,7 +105,7 @@ pub(super) fn error(body: &[u8]) -> Option<Error> {
     })
 }
 
-/// Reads the id of an upload that was created.
+/// Parses the id of a created upload.
 pub(super) fn created(body: &[u8]) -> Option<String> {
     let id = parse(body)?.text_of("UploadId")?.to_owned();
     let is_usable = !id.is_empty() && id.len() <= 1024 && !id.contains(['?', '&', '#', ' ']);
@@ -115,13 +115,13 @@ pub(super) fn created(body: &[u8]) -> Option<String> {
 /// One page of the parts of an upload.
 #[derive(Debug)]
 pub(super) struct Parts {
-    /// `None` where the storage shows a part without its ETag, or does not say how the list goes on.
+    /// `None` where the storage lists a part without its ETag, or does not say where the list continues.
     pub(super) parts: Option<Vec<RemotePart>>,
-    /// Where the next page begins.
+    /// Start of the next page.
     pub(super) next: Option<u32>,
 }
 
-/// Reads a page of parts.
+/// Parses a page of parts.
 pub(super) fn parts(body: &[u8]) -> Option<Parts> {
     let root = parse(body)?;
     let part = |element: &Element| {
@@ -137,7 +137,7 @@ pub(super) fn parts(body: &[u8]) -> Option<Parts> {
     })
 }
 
-/// An upload in progress, as a list shows it.
+/// An upload in progress, from a list.
 #[derive(Debug)]
 pub(super) struct Listed {
     pub(super) key: String,
@@ -153,7 +153,7 @@ pub(super) struct Uploads {
     pub(super) next: Option<(String, String)>,
 }
 
-/// Reads a page of uploads.
+/// Parses a page of uploads.
 pub(super) fn uploads(body: &[u8]) -> Option<Uploads> {
     let root = parse(body)?;
     let upload = |element: &Element| {
@@ -176,11 +176,11 @@ pub(super) fn uploads(body: &[u8]) -> Option<Uploads> {
 #[derive(Debug)]
 pub(super) struct ListedNames {
     pub(super) names: Vec<String>,
-    /// What asks for the next page.
+    /// The token for the next page.
     pub(super) next: Option<String>,
 }
 
-/// Reads a page of objects; `None` when it is none, or its continuation cannot be asked for.
+/// Parses a page of objects; `None` when it is invalid, or its continuation cannot be requested.
 pub(super) fn names(body: &[u8]) -> Option<ListedNames> {
     let root = parse(body).filter(|root| root.name == "ListBucketResult")?;
     let is_truncated = root.text_of("IsTruncated")? == "true";
@@ -193,7 +193,7 @@ pub(super) fn names(body: &[u8]) -> Option<ListedNames> {
     Some(ListedNames { names: names.collect::<Option<_>>()?, next })
 }
 
-/// Reads the size of an object in a list that begins with its key.
+/// Returns the size of an object from a list that begins with its key.
 pub(super) fn size_of(body: &[u8], key: &str) -> Option<u64> {
     let root = parse(body)?;
     let object = root.all("Contents").find(|object| object.text_of("Key") == Some(key.trim()))?;
@@ -219,7 +219,7 @@ pub(super) fn complete_body(parts: &[RemotePart]) -> String {
     body + "</CompleteMultipartUpload>"
 }
 
-/// Returns what the ETags of parts prove, when all of them are MD5s.
+/// Returns the digest in the ETags of parts, when all of them are MD5s.
 pub(super) fn mark_of_parts(parts: &[RemotePart], part_size: PartSize) -> Option<ContentMark> {
     use md5::{Digest, Md5 as Hasher};
     let mut hasher = Hasher::new();

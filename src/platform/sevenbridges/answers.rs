@@ -1,12 +1,12 @@
-//! What an answer of Seven Bridges means: pure functions, one table.
+//! The meaning of Seven Bridges' answers: pure functions, one table.
 //!
 //! Owns the vendor's status codes. Any key of an error body may be missing, so the HTTP status
 //! decides first, then the vendor's `code`; the message is kept for people only, cut and cleaned.
 //!
-//! An answer that the platform itself did not write is judged with care. A gateway, a filter or a
-//! captive portal answers with a page; a 404 from one of those must never count as "the upload is
-//! gone", nor a 403 as "you may not", for either would cost an operator a day. So a 4xx whose body
-//! is something other than JSON is a `BadAnswer`, which is tried again.
+//! Answers that the platform itself did not write need care. A gateway, a filter or a captive
+//! portal answers with a page; a 404 from one of those must never count as "the upload is gone",
+//! nor a 403 as "you may not", because either would cost an operator a day. So a 4xx with a body
+//! other than JSON is a `BadAnswer`, which is retried.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::platform::answer::{
 };
 use crate::platform::http::Response;
 
-/// Which call an answer belongs to, as far as its meaning depends on it.
+/// The call of an answer, as far as the answer's meaning depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SevenBridgesCall {
     /// Anything that is not about one upload in progress.
@@ -32,7 +32,7 @@ pub(super) enum SevenBridgesCall {
 }
 
 impl SevenBridgesCall {
-    /// Says it to people.
+    /// Returns its name for people.
     fn noun(self) -> &'static str {
         match self {
             Self::General => "the call",
@@ -44,12 +44,12 @@ impl SevenBridgesCall {
     }
 }
 
-/// An error's body, as far as it could be read.
+/// An error's body, as far as it could be parsed.
 #[derive(Debug, Default)]
 struct ErrorBody {
     code: Option<i64>,
     message: Option<String>,
-    /// The body is neither JSON nor empty: somebody else than the platform wrote it.
+    /// The body is neither JSON nor empty, so the platform did not write it.
     is_foreign: bool,
 }
 
@@ -65,7 +65,7 @@ fn read_error(body: &[u8]) -> ErrorBody {
     }
 }
 
-/// Turns an answer that is no success into a failure.
+/// Turns a failed answer into a failure.
 pub(super) fn classify(call: SevenBridgesCall, response: &Response, now: WallTime) -> Failure {
     let said = read_error(&response.body);
     let kind = kind_of(call, response, &said, now);
@@ -92,7 +92,7 @@ fn kind_of(
         (400..=599, Some(1000)) => FailureKind::Throttled { after: pause },
         (503, Some(0)) => FailureKind::Maintenance,
         (429, _) => FailureKind::Throttled { after: pause },
-        // The end of the window is in every answer: only a pause that is asked for holds here.
+        // Every answer has the end of the window: only a requested pause counts here.
         (status, _) if let Some(kind) = patience(status, retry_after(response, now)) => kind,
         (407, _) => FailureKind::Unreachable,
         (400..=599, Some(8007)) if call == SevenBridgesCall::Complete => {
@@ -105,7 +105,7 @@ fn kind_of(
         }
         (500..=506 | 508..=599, _) => FailureKind::ServerFault,
         (400..=499, _) if said.is_foreign => FailureKind::BadAnswer,
-        // The vendor's own has a body: a balancer has no API behind it for the moment.
+        // The vendor's own 404 has a body: this is a balancer without a working API behind it.
         (404, None) if response.body.trim_ascii().is_empty() => FailureKind::BadAnswer,
         (404 | 410, code) => missing(call, code),
         (409, code) => conflict(call, code),
@@ -116,7 +116,7 @@ fn kind_of(
     }
 }
 
-/// What is missing: the upload itself, or the project, user or folder around it?
+/// Returns which object is missing: the upload itself, or the project, user or folder around it.
 fn missing(call: SevenBridgesCall, code: Option<i64>) -> FailureKind {
     match (call, code) {
         (_, Some(8003)) => FailureKind::UploadGone,
@@ -130,8 +130,8 @@ fn missing(call: SevenBridgesCall, code: Option<i64>) -> FailureKind {
 
 fn conflict(call: SevenBridgesCall, code: Option<i64>) -> FailureKind {
     match (call, code) {
-        // Somebody's unfinished upload has the name: it ends or expires some day. No file is
-        // there, so "name taken" would send the engine looking for one in vain.
+        // Another unfinished upload has the name, until it ends or expires. No file exists, so
+        // "name taken" would make the engine search for one.
         (SevenBridgesCall::Begin, Some(8006)) => FailureKind::ServerFault,
         (SevenBridgesCall::Upload | SevenBridgesCall::Export, _) => FailureKind::BadRequest,
         (SevenBridgesCall::General | SevenBridgesCall::Begin | SevenBridgesCall::Complete, _) => {
@@ -140,14 +140,14 @@ fn conflict(call: SevenBridgesCall, code: Option<i64>) -> FailureKind {
     }
 }
 
-/// Returns how long it is until the window of the call limit ends, up to [`PAUSE_MAX`].
+/// Returns the time until the call limit's window ends, up to [`PAUSE_MAX`].
 pub(super) fn reset_in(response: &Response, now: WallTime) -> Option<Duration> {
     let reset: i64 = response.header("x-ratelimit-reset")?.trim().parse().ok()?;
     let reset = WallTime(reset.checked_mul(1_000_000_000)?);
     (reset > now).then(|| now.until(reset).min(PAUSE_MAX))
 }
 
-/// Returns how long a platform asks us to wait.
+/// Returns the pause that a platform requests.
 pub(super) fn announced_pause(response: &Response, now: WallTime) -> Option<Duration> {
     retry_after(response, now).or_else(|| reset_in(response, now))
 }

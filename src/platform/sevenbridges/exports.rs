@@ -1,9 +1,9 @@
-//! Exports to an attached volume: started and asked about in bulk.
+//! Exports to an attached volume: started and polled in bulk.
 //!
-//! Owns the three bulk conversations. Every item of a bulk answer is judged by itself, for the call
-//! succeeds even if every item failed; the order of the answer is that of the request. Jobs cannot
-//! be cancelled, and starting has no key that would make it repeatable: the list of jobs is the only
-//! way to learn of one whose answer was lost.
+//! Owns the three bulk calls. Every item of a bulk answer is judged by itself, because the call
+//! succeeds even if every item failed; the answer has the order of the request. Jobs cannot be
+//! cancelled, and starting has no key that would make it repeatable: the list of jobs is the only
+//! way to learn of one with a lost answer.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::platform::http::Patience;
 
 /// Jobs on one page of a list.
 const PAGE: usize = 100;
-/// Starting a hundred jobs takes its time.
+/// The platform takes long to start a hundred jobs.
 pub(super) const BULK_PATIENCE: Patience =
     Patience { silence: Duration::from_mins(2), in_all: Duration::from_mins(2) };
 
@@ -65,7 +65,7 @@ struct BulkItem {
     error: Option<serde_json::Value>,
 }
 
-/// A job, in any of the calls that tell of it.
+/// A job, in any of the calls that return it.
 #[derive(Debug, Deserialize)]
 struct ExportJobBody {
     id: Option<String>,
@@ -118,7 +118,7 @@ impl ExportJobBody {
     }
 }
 
-/// What an item's own error means: the vendor's code decides.
+/// Returns the failure of an item: the vendor's code decides.
 fn item_failure(error: Option<&serde_json::Value>) -> Failure {
     let field = |name: &str| error.and_then(|error| error.get(name));
     let number = |name: &str| field(name).and_then(serde_json::Value::as_u64);
@@ -136,7 +136,7 @@ fn item_failure(error: Option<&serde_json::Value>) -> Failure {
     Failure { status, ..Failure::new(kind, format!("{}{code}", answer::clip(said))) }
 }
 
-/// Pairs a bulk answer with what was asked for.
+/// Pairs a bulk answer with the requested items.
 fn paired(bulk: Bulk, count: usize) -> Result<Vec<Result<ExportJobBody, Failure>>, Failure> {
     if bulk.items.len() != count {
         return Err(bad("the platform answered for another number of items than was asked for"));

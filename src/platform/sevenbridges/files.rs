@@ -1,8 +1,8 @@
-//! Files at Seven Bridges: looked up, inspected, described; and whether we may write at all.
+//! Files at Seven Bridges: looked up, inspected, described; and our write permission.
 //!
-//! Owns the calls about things that exist. Files are compared with what was asked for, because a
-//! list that ignores a filter would otherwise hand out a stranger's file. Metadata is merged, never
-//! replaced: people and other tools keep theirs.
+//! Owns the calls about existing objects. Files are compared with the request, because a list that
+//! ignores a filter would return another file. Metadata is merged, never replaced: people and other
+//! tools keep theirs.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ const METADATA_KEY_MAX: usize = 100;
 const METADATA_VALUE_MAX: usize = 300;
 
 impl SevenBridges {
-    /// Returns the file or folder of that name directly in a folder, or in the project's top.
+    /// Returns the file or folder with that name directly in a folder, or in the project's top.
     pub(super) async fn find_file(
         &self,
         folder: Option<&str>,
@@ -50,7 +50,7 @@ impl SevenBridges {
             return Ok(None);
         };
         match self.find_file(folder.as_deref(), target.name()).await {
-            // A remembered folder that is not there any more holds no file.
+            // A cached folder that does not exist any more contains no file.
             Err(failure)
                 if failure.kind == FailureKind::NotFound
                     && self.folders.forget(target.folder()) =>
@@ -88,8 +88,8 @@ impl SevenBridges {
         Ok(())
     }
 
-    /// The id keeps metadata and tags, for the body names none. What has the name already may be refused as
-    /// taken: by itself.
+    /// The id keeps metadata and tags, because the body has none. A file that has the name already
+    /// may be refused as taken: by itself.
     pub(super) async fn rename_file(
         &self,
         file: &RemoteFileId,
@@ -163,7 +163,7 @@ impl SevenBridges {
     }
 }
 
-/// Returns metadata as it is sent, our mark included.
+/// Returns the metadata to send, including our mark.
 ///
 /// # Errors
 /// `BadRequest` when the vendor would refuse it.
@@ -191,7 +191,7 @@ fn pairs_of(description: &Description) -> Result<BTreeMap<String, String>, Failu
     Ok(pairs)
 }
 
-/// Checks what the vendor would refuse in a way that is harder to read.
+/// Checks names that the vendor would refuse with a less readable message.
 ///
 /// # Errors
 /// `BadRequest`, naming the name.

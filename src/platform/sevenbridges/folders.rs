@@ -1,9 +1,9 @@
-//! Folders at Seven Bridges: found, made level by level, remembered.
+//! Folders at Seven Bridges: found, created level by level, cached.
 //!
-//! Owns a memory of folder ids, which is a cache and nothing more: an id that turns out to be gone is
-//! forgotten, and the folder is looked up again. Two machines may make the same folder at once; the
-//! one that is told "exists" looks it up. A folder that was made when its answer was lost is found
-//! the next time. At a crash the memory is lost, which costs one call a folder.
+//! Owns a cache of folder ids, and nothing more: an id that turns out to be gone is dropped, and
+//! the folder is looked up again. Two machines may create the same folder at once; the one that
+//! gets "exists" looks it up. A folder that was created by a request with a lost answer is found
+//! the next time. A crash loses the cache, which costs one call per folder.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,16 +15,16 @@ use super::{SevenBridges, wire};
 use crate::model::{Failure, FailureKind};
 use crate::platform::answer;
 
-/// Folders remembered at most: a drop directory may make one for every run, for years.
+/// Limit of cached folders: a drop directory may need one for every run, for years.
 const REMEMBERED_MAX: usize = 10_000;
 
 pub(super) enum FolderPath {
-    /// To this folder, or to the project's top.
+    /// This folder, or the project's top.
     Folder(Option<String>),
     Missing,
 }
 
-/// What to do about a folder that is not there.
+/// What to do about a missing folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MissingFolder {
     Make,
@@ -35,7 +35,7 @@ enum MissingFolder {
 #[derive(Debug, Default)]
 pub(super) struct Folders {
     ids: Mutex<HashMap<String, String>>,
-    /// One upload at a time makes folders: the others find them made.
+    /// One upload at a time creates folders: the others use its result.
     making: tokio::sync::Mutex<()>,
 }
 
@@ -57,7 +57,7 @@ impl Folders {
         });
     }
 
-    /// Forgets a folder and those above it. Returns whether any of them was remembered.
+    /// Drops a folder and those above it. Returns whether any of them was cached.
     pub(super) fn forget(&self, path: &str) -> bool {
         self.with(|ids| levels(path).filter(|level| ids.remove(*level).is_some()).count() > 0)
     }
@@ -74,12 +74,12 @@ fn last_name(path: &str) -> &str {
 }
 
 impl SevenBridges {
-    /// Returns where a folder path leads; makes nothing.
+    /// Returns the folder of a path; creates nothing.
     pub(super) async fn find_folders(&self, path: &str) -> Result<FolderPath, Failure> {
         self.walk_afresh(path, MissingFolder::Leave).await
     }
 
-    /// Returns the folder of a path, made when missing; `None` is the project's top.
+    /// Returns the folder of a path, created when missing; `None` is the project's top.
     pub(super) async fn make_folders(&self, path: &str) -> Result<Option<String>, Failure> {
         if let Some(id) = self.folders.get(path) {
             return Ok(Some(id));
@@ -94,7 +94,7 @@ impl SevenBridges {
         }
     }
 
-    /// Walks a path; when what is remembered leads nowhere, once more without memory.
+    /// Walks a path; if cached ids are invalid, once more without the cache.
     async fn walk_afresh(&self, path: &str, lacking: MissingFolder) -> Result<FolderPath, Failure> {
         match self.walk(path, lacking).await {
             Err(failure) if failure.kind == FailureKind::NotFound && self.folders.forget(path) => {
@@ -144,7 +144,7 @@ impl SevenBridges {
         let url = self.url("files", &[])?;
         match self.call_json(SevenBridgesCall::General, Method::POST, url, &body).await {
             Ok(response) => self.remembered(path, answer::parse(&response)?),
-            // Somebody else made it just before.
+            // Another process created it just before.
             Err(failure) if failure.kind == FailureKind::NameTaken => {
                 self.find_folder(parent, path).await?.ok_or_else(|| {
                     let message = format!("folder {name:?} exists and is not shown");

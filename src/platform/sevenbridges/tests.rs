@@ -281,7 +281,7 @@ async fn a_located_file_is_the_one_that_was_asked_for() {
     assert_eq!(locate(json!([file("x", "other")])).await, Ok(None));
 }
 
-/// Signs parts with what `signed` adds, and takes them as `storage` says.
+/// Signs parts with the addition `signed`, and accepts them as `storage` answers.
 fn storage_bench(signed: serde_json::Value, storage: fn(&Seen) -> Reply) -> Bench {
     bench(move |seen| {
         if seen.path.starts_with("/bucket") {
@@ -368,7 +368,7 @@ async fn an_address_that_was_just_given_is_used_whatever_it_says_of_its_end() {
 async fn an_answer_of_nothing_counts_only_with_the_marks_that_others_have() {
     let count = AtomicUsize::new(0);
     let bench = bench(move |seen| match count.fetch_add(1, Ordering::Relaxed) {
-        // A platform that gives no marks is believed; one that does is known by them.
+        // A platform without marks is trusted; one with marks is recognised by them.
         0 | 3 => Reply::new(200, ""),
         1 | 4 => Reply::new(200, "").with("X-Request-Id", "1"),
         2 => Reply::new(200, "").with("X-RateLimit-Limit", "1000"),
@@ -658,7 +658,7 @@ fn one_answer_costs_little_memory_whatever_it_holds() {
             }
         }
     });
-    // The flood itself stands beside the answer.
+    // The flood itself is in memory beside the answer.
     assert!(peak.is_none_or(|mib| mib <= 16 + 3), "{peak:?} MiB");
 }
 

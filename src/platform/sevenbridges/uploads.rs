@@ -1,8 +1,8 @@
 //! One upload at Seven Bridges, from begin to complete or abort.
 //!
 //! Owns the sequence of calls for each operation on an upload; see [`crate::platform::contract`]
-//! for what is true when an answer is lost. It never holds a part, and never keeps a signed address
-//! longer than the one request it was fetched for.
+//! for the state after a lost answer. It never holds a part, and keeps a signed address only for
+//! the one request it was fetched for.
 
 use reqwest::Method;
 
@@ -17,9 +17,9 @@ use crate::platform::answer;
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody};
 use crate::platform::http::{part_url, prescribed_headers};
 
-/// Items on one page of a list: the most that the vendor gives.
+/// Items on one page of a list: the vendor's maximum.
 const PAGE: usize = 100;
-/// When the platform settles on too many parts, larger ones are wished for: with room to spare.
+/// If the platform chooses too many parts, larger ones are wished for, for this number.
 const PART_COUNT_WISH: u64 = 9000;
 
 impl SevenBridges {
@@ -31,7 +31,7 @@ impl SevenBridges {
         let path = request.target.folder();
         let folder = self.make_folders(path).await?;
         match self.begin_in(request, folder.as_deref()).await {
-            // A remembered folder that is not there any more is made again, once.
+            // A cached folder that does not exist any more is created again, once.
             Err(failure) if failure.kind == FailureKind::NotFound && self.folders.forget(path) => {
                 let folder = self.make_folders(path).await?;
                 self.begin_in(request, folder.as_deref()).await
@@ -128,7 +128,7 @@ impl SevenBridges {
             };
             if is_there {
                 let layout = told.layout(request.size, request.part_size)?;
-                // One with more parts than there can be was given up when it was begun.
+                // One with too many parts was abandoned when it was begun.
                 if layout.part_count <= TRAITS.limits.count_max {
                     found.push((at, RemoteUpload { id, ..layout }));
                 }
@@ -138,7 +138,7 @@ impl SevenBridges {
         Ok(found.into_iter().map(|(_, upload)| upload).collect())
     }
 
-    /// Lists the uploads in progress, but for those that are said to go to other projects.
+    /// Lists the uploads in progress, except those into other projects.
     pub(super) async fn open_uploads(&self) -> Result<Vec<OpenUpload>, Failure> {
         let mut listed = self.uploads_in_progress().await?;
         let is_here =
@@ -167,7 +167,7 @@ impl SevenBridges {
             let page: wire::SevenBridgesPage<wire::SevenBridgesUpload> = answer::parse(&response)?;
             let count = page.items.len();
             uploads.extend(page.items);
-            // A platform that tells the total may give shorter pages than were asked for.
+            // A platform that reports the total may return shorter pages than requested.
             let is_last = total.map_or(count < PAGE, |total: usize| uploads.len() >= total);
             if count == 0 || is_last {
                 break;
@@ -246,8 +246,8 @@ impl SevenBridges {
         answer::parse::<wire::SevenBridgesFile>(&response)?.remote()
     }
 
-    /// An upload that is gone was completed, or was lost; then no file of its name, its size and
-    /// made since is there.
+    /// An upload that is gone was completed or was lost; in the latter case no file with its name,
+    /// its size and a later time exists.
     pub(super) async fn completion_of(
         &self,
         request: &CompleteRequest,
@@ -272,7 +272,7 @@ impl SevenBridges {
             Err(failure) => failure,
         };
         let is_gone = match failure.kind == FailureKind::ServerFault {
-            // "Failed to abort" (8009) is also said of an upload that is gone.
+            // "Failed to abort" (8009) is also the answer for an upload that is gone.
             true => self.is_gone(id).await,
             false => matches!(failure.kind, FailureKind::UploadGone | FailureKind::NotFound),
         };
@@ -285,7 +285,7 @@ impl SevenBridges {
     }
 }
 
-/// Returns a part size with which the file has few enough parts, never below the first wish.
+/// Returns a part size that gives few enough parts, never below the first wish.
 fn larger_wish(request: &BeginRequest) -> PartSize {
     let larger = request.size.0.div_ceil(PART_COUNT_WISH).div_ceil(MIB).saturating_mul(MIB);
     PartSize::new(larger).map_or(request.part_size, |larger| larger.max(request.part_size))

@@ -1,11 +1,11 @@
-//! Seven Bridges on the wire: the shapes of bodies, and pure functions from a body to a value.
+//! Seven Bridges' JSON: the shapes of bodies, and pure functions from a body to a value.
 //!
-//! Owns everything that is known of the vendor's JSON. Unknown fields are ignored and never sent
-//! back. A field that we can live without and that has an unexpected type counts as absent; one that
-//! we need makes the answer a `BadAnswer`. Ids are opaque, but an id that would lead a path astray is
-//! refused at the door, for ids are put into addresses. Signed addresses print as `[redacted]`.
+//! Owns all knowledge of the vendor's JSON. Unknown fields are ignored and never sent back. An
+//! optional field with an unexpected type counts as absent; a required one makes the answer a
+//! `BadAnswer`. Ids are opaque, but one that would change the path of an address is refused. Signed
+//! addresses print as `[redacted]`.
 //!
-//! What an answer that is no success means is in [`super::answers`].
+//! The meaning of failed answers is in [`super::answers`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,13 +22,13 @@ use crate::platform::answer::parse_time;
 use crate::platform::bounded::{Small, file_size, lenient, list};
 use crate::platform::http::Response;
 
-/// The metadata key that holds our digest.
+/// The metadata key of our digest.
 pub(super) const MARK_KEY: &str = "dropferry_digest";
 /// Real ids have 24 to 64 characters.
 const ID_MAX: usize = 200;
-/// Header names in one report: the vendor's pages show one.
+/// Header names in one report: the vendor's documentation shows one.
 const HEADERS_MAX: usize = 32;
-/// Real names have at most 255 characters; a longer one is no answer to anything we asked.
+/// Real names have at most 255 characters; a longer one belongs to no answer of ours.
 const NAME_MAX: usize = 4096;
 
 #[derive(Debug, Serialize)]
@@ -77,7 +77,7 @@ pub(super) struct CompleteBody {
     pub(super) parts: [ReportedPart; 0],
 }
 
-/// An upload in progress, in any of the calls that tell of it.
+/// An upload in progress, in any of the calls that return it.
 #[derive(Debug, Deserialize)]
 pub(super) struct SevenBridgesUpload {
     pub(super) upload_id: Option<String>,
@@ -101,12 +101,12 @@ impl SevenBridgesUpload {
     /// Returns its id.
     ///
     /// # Errors
-    /// `BadAnswer` when it has none that can be used.
+    /// `BadAnswer` when it has no usable one.
     pub(super) fn id(&self) -> Result<RemoteUploadId, Failure> {
         checked_id(self.upload_id.as_deref(), "an upload").map(RemoteUploadId::new)
     }
 
-    /// Returns the layout that the platform settled on; ours where it says nothing.
+    /// Returns the layout that the platform chose; ours where it gives none.
     ///
     /// # Errors
     /// `BadAnswer` when no file could be sent in it.
@@ -126,10 +126,10 @@ impl SevenBridgesUpload {
         self.initiated.as_deref().and_then(parse_time)
     }
 
-    /// Returns the parts that the platform was notified of.
+    /// Returns the parts that were reported to the platform.
     ///
     /// # Errors
-    /// `BadAnswer` when it shows none although it was asked to, or one twice.
+    /// `BadAnswer` when it returns none although they were requested, or one twice.
     pub(super) fn listed_parts(&self) -> Result<Vec<RemotePart>, Failure> {
         let shown =
             self.parts.as_ref().ok_or_else(|| bad("the platform shows no list of parts"))?;
@@ -145,7 +145,7 @@ impl SevenBridgesUpload {
     }
 }
 
-/// The parts that the platform was notified of.
+/// The parts that were reported to the platform.
 #[derive(Debug, Deserialize)]
 struct ListedParts(#[serde(deserialize_with = "list")] Vec<ListedPart>);
 
@@ -160,7 +160,7 @@ struct ListedResponse {
     headers: Option<ListedHeaders>,
 }
 
-/// Of the header lines that were reported, the ETag: of ten thousand parts nothing else is kept.
+/// The ETag among the reported header lines: of ten thousand parts nothing else is kept.
 #[derive(Debug, Default)]
 struct ListedHeaders {
     etag: Option<String>,
@@ -227,7 +227,7 @@ pub(super) struct ReportBody {
     pub(super) parts: Vec<ReportedPart>,
 }
 
-/// An address that is as good as a credential: it prints as `[redacted]`.
+/// An address that is as good as a credential: prints as `[redacted]`.
 #[derive(Deserialize)]
 #[serde(transparent)]
 pub(super) struct SignedUrl(String);
@@ -266,7 +266,7 @@ struct SignedReport {
 }
 
 impl SignedPart {
-    /// Returns the method to use; `None` for one that carries no bytes.
+    /// Returns the method; `None` for one that carries no bytes.
     pub(super) fn method(&self) -> Option<reqwest::Method> {
         match self.method.as_deref() {
             None | Some("PUT" | "put") => Some(reqwest::Method::PUT),
@@ -280,18 +280,18 @@ impl SignedPart {
         self.headers.iter().flatten().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Returns whether the storage's status means that it has the part.
+    /// Returns whether the storage's status means success.
     pub(super) fn is_success(&self, status: u16) -> bool {
         let below = self.report.as_ref().and_then(|report| report.success_codes.as_ref());
         let codes = self.success_codes.as_ref().or(below).filter(|codes| !codes.is_empty());
         codes.map_or(status == 200, |codes| codes.contains(&status))
     }
 
-    /// Collects from the storage's answer what the platform wants reported, under the names by which it
-    /// asks; nothing where that is the ETag alone. A header that the answer lacks is left out.
+    /// Collects from the storage's answer what the platform wants reported, under the requested
+    /// names; `None` where that is the ETag alone. A missing header is left out.
     ///
     /// # Errors
-    /// `BadAnswer` when it asks for more than is kept.
+    /// `BadAnswer` when more is requested than is kept.
     pub(super) fn collect(&self, response: &Response) -> Result<Option<PartNote>, Failure> {
         let wanted = self.report.as_ref().and_then(|report| report.headers.as_ref());
         let is_etag = |name: &String| name.eq_ignore_ascii_case("etag");
@@ -302,7 +302,7 @@ impl SignedPart {
             let all = response.headers.get_all(name.as_str()).iter();
             let all: Vec<_> = all.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
             let text = (!all.is_empty()).then(|| all.join(", "))?;
-            // As it is reported where nothing else is asked for.
+            // As it is reported where nothing else is requested.
             Some(if is_etag(name) { ETag::from_header(&text).to_string() } else { text })
         };
         let found = wanted.iter().take(HEADERS_MAX + 1);
@@ -312,7 +312,7 @@ impl SignedPart {
         note.map(Some).ok_or_else(|| bad("the platform wants more headers reported than are kept"))
     }
 
-    /// Returns whether the platform wants the ETag reported.
+    /// Returns whether the platform requires the ETag.
     pub(super) fn wants_etag(&self) -> bool {
         let wanted = self.report.as_ref().and_then(|report| report.headers.as_ref());
         wanted.is_none_or(|names| names.iter().any(|name| name.eq_ignore_ascii_case("etag")))
@@ -339,10 +339,10 @@ impl SevenBridgesFile {
         self.kind.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case("folder"))
     }
 
-    /// Returns it in our words. A folder is a file without size: its name is taken all the same.
+    /// Returns it as a remote file. A folder is a file without size: its name is taken all the same.
     ///
     /// # Errors
-    /// `BadAnswer` when it has no id or name that can be used.
+    /// `BadAnswer` when it has no usable id or name.
     pub(super) fn remote(self) -> Result<RemoteFile, Failure> {
         let id = RemoteFileId::new(checked_id(self.id.as_deref(), "a file")?);
         let size = if self.is_folder() { None } else { self.size.map(ByteCount) };
@@ -364,7 +364,7 @@ pub(super) struct SevenBridgesPage<T> {
     pub(super) items: Vec<T>,
 }
 
-/// A project, as far as we ask.
+/// The fields of a project in use.
 #[derive(Debug, Deserialize)]
 pub(super) struct SevenBridgesProject {
     #[serde(default, deserialize_with = "lenient")]
@@ -391,12 +391,12 @@ pub(super) struct TokenOwner {
     pub(super) username: Option<String>,
 }
 
-/// Makes the failure of an answer that cannot be used.
+/// Builds the failure of an unusable answer.
 pub(super) fn bad(message: &str) -> Failure {
     Failure::new(FailureKind::BadAnswer, message)
 }
 
-/// Refuses ids that could not be in an address as one segment.
+/// Refuses ids that could not be one segment of an address.
 fn checked_id(id: Option<&str>, of: &str) -> Result<String, Failure> {
     let usable = |id: &&str| {
         (1..=ID_MAX).contains(&id.len())
@@ -409,7 +409,7 @@ fn checked_id(id: Option<&str>, of: &str) -> Result<String, Failure> {
         .ok_or_else(|| bad(&format!("the platform named {of} without a usable id")))
 }
 
-/// Returns our digest as it is left with a file.
+/// Returns our digest as it is stored with a file.
 pub(super) fn render_mark(mark: ContentMark) -> String {
     format!("{}:{}", mark.part_size.get(), mark.md5_of_parts)
 }

@@ -21,7 +21,7 @@ fn kind(call: SevenBridgesCall, status: u16, body: &str) -> FailureKind {
     classify(call, &response(status, body), NOW).kind
 }
 
-/// Statuses and codes as the vendor's list has them, the call they come with, and what they mean.
+/// Statuses and codes from the vendor's list, with their calls and meanings.
 #[test]
 fn every_documented_refusal_has_its_kind() {
     use FailureKind as K;
@@ -76,7 +76,7 @@ fn without_a_code_the_status_decides() {
         for (status, expected) in [
             (401, K::Unauthorized),
             (403, K::Forbidden),
-            // Nothing in a body: it is a balancer's.
+            // An empty body is a balancer's.
             (404, if body.trim().is_empty() { K::BadAnswer } else { K::NotFound }),
             (407, K::Unreachable),
             (408, K::TimedOut),
