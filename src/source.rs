@@ -1,18 +1,18 @@
 //! Local files: finding them, watching them, reading them, proving they have not changed.
 //!
-//! Owns everything that touches a drop directory. *Events for speed, scans for truth*: a
-//! [`watch::Watch`] only says "look here"; [`scan::scan`] walks the whole directory and is what
-//! finds files; [`look::look`] looks at single paths. All three give [`crate::model::Observation`]s
-//! or hints for them. [`part`] reads and hashes ranges, and proves before and after reading that
-//! the file is still the version that was planned. A [`Profile`] is what is known of a kind of run
-//! folder; [`read_run`] asks a run's own files what it is, by the profile.
+//! Owns all access to a drop directory. *Events for speed, scans for truth*: a [`watch::Watch`]
+//! only gives hints where to look; [`scan::scan`] walks the whole directory and finds files;
+//! [`look::look`] looks at single paths. All three give [`crate::model::Observation`]s or hints for
+//! them. [`part`] reads and hashes ranges, and proves before and after reading that the file is
+//! still the planned version. A [`Profile`] describes a kind of run folder; [`read_run`] reads a
+//! run's own files by the profile.
 //!
 //! It promises never to leave the drop directory by a symbolic link, never to open anything but a
 //! regular file for reading, and never to hold more of a file in memory than
-//! [`part::MEMORY_PER_PART`]. Only [`dispose`](mod@dispose) changes anything. It must never decide what is uploaded, or wait
-//! for anything but the disk and the reader of its stream.
+//! [`part::MEMORY_PER_PART`]. Only [`dispose`](mod@dispose) changes anything. It must never decide
+//! what is uploaded, or wait for anything but the disk and the reader of its stream.
 //!
-//! At a crash nothing is lost: nothing here is kept between two calls; the next scan sees it all.
+//! A crash loses nothing: no state is kept between two calls; the next scan sees everything.
 //!
 //! The shell calls it, from blocking threads where a function is not `async`.
 
@@ -62,54 +62,54 @@ pub(crate) use scan::ScanSummary;
 pub use scan::scan;
 pub(crate) use watch::{Watch, WatchHint, network_file_system};
 
-/// What one drop directory is, as far as finding files goes.
+/// The settings of one drop directory for finding files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub name: DirectoryName,
     pub directory: PathBuf,
     pub unit: Unit,
-    /// Files that are wanted; empty means all. See [`filter`] for how patterns are read.
+    /// Files to upload; empty means all. See [`filter`] for the syntax of patterns.
     pub include: Vec<String>,
-    /// Files that are not wanted, even if included.
+    /// Files not to upload, even if included.
     pub exclude: Vec<String>,
-    /// Files that go first, in this order.
+    /// Files to send first, in this order.
     pub order: Vec<String>,
-    /// What is known of what it holds.
+    /// The profile of its content.
     pub profile: Arc<Profile>,
-    /// Every file was asked for: what systems and programs leave behind is wanted as well.
+    /// Every file was requested explicitly: files that systems and programs leave behind are wanted too.
     pub takes_all: bool,
 }
 
-/// One version of one file in a drop directory, to be read.
+/// One version of one file in a drop directory, for reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SourceFile {
     pub root: Arc<DirectoryRoot>,
     /// The file, relative to it.
     pub path: SourcePath,
-    /// The version that is meant; of another, only one of the same length is read.
+    /// The planned version; of another one, only one of the same length is read.
     pub fingerprint: Fingerprint,
-    /// Whose it was and where it lay when it was handed in; no other file is read under its path.
+    /// Owner and file system when it was handed in; no other file is read under its path.
     pub provenance: Option<Provenance>,
 }
 
-/// Returns the room on the file system of a directory, where it is known.
+/// Returns the space on the file system of a directory, where it is known.
 pub(crate) fn space(directory: &Path) -> Option<Space> {
     let found = rustix::fs::statvfs(directory).ok()?;
     let bytes = |blocks: u64| ByteCount(blocks.saturating_mul(found.f_frsize));
     Some(Space { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
 }
 
-/// Something that could not be done with a drop directory or a file in it.
+/// A failed operation on a drop directory or a file in it.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {doing} {path}")]
 pub struct Error {
-    /// What we were doing, as a verb phrase that the path completes.
+    /// The operation, as a verb phrase that the path completes.
     pub doing: &'static str,
-    /// With which file or directory.
+    /// The file or directory.
     pub path: String,
-    /// What the policy goes by.
+    /// The kind for the policy.
     pub kind: FailureKind,
-    /// What the operating system said, or what was found.
+    /// The operating system's error, or the finding.
     #[source]
     pub source: io::Error,
 }
@@ -120,7 +120,7 @@ impl Error {
         Self { doing, path: path.to_string(), kind, source }
     }
 
-    /// What fails at the drop directory itself says nothing about the files in it.
+    /// A failure at the drop directory itself says nothing about the files in it.
     fn of_directory(doing: &'static str, directory: &Path, source: impl Into<io::Error>) -> Self {
         let mut error = Self::new(doing, directory.display(), source.into());
         if error.kind != FailureKind::LocalFault {
@@ -129,8 +129,8 @@ impl Error {
         error
     }
 
-    /// An empty drop directory may be the mount point of a share that is not mounted, so a file that
-    /// is not in it may be there all the same; which it is, a scan tells.
+    /// An empty drop directory may be the mount point of a share that is not mounted, so a file
+    /// that is missing in it may exist; a scan decides.
     fn empty(directory: &Path) -> Self {
         Self::of_directory(
             "find files in drop directory",
@@ -143,7 +143,7 @@ impl Error {
         Self::new(doing, path, source.into())
     }
 
-    /// Says at which byte of the file it happened.
+    /// Adds the byte offset in the file.
     fn at(mut self, offset: u64) -> Self {
         self.source =
             io::Error::new(self.source.kind(), format!("{} (at byte {offset})", self.source));
@@ -166,10 +166,10 @@ impl From<Error> for Failure {
     }
 }
 
-/// Maps an error of the file system onto the vocabulary of policy.
+/// Maps an error of the file system to a failure kind.
 ///
-/// What is not there is gone; what this process ran out of is its own fault; storage that fails will
-/// be back; all else says that the source cannot be read.
+/// A missing file is gone; a lack of resources of this process is its own fault; failing storage
+/// will come back; anything else means that the source cannot be read.
 fn kind_of(error: &io::Error) -> FailureKind {
     match Errno::from_io_error(error) {
         Some(Errno::NOENT | Errno::NOTDIR) => FailureKind::SourceGone,
@@ -213,7 +213,7 @@ mod tests {
         SourcePath::from_bytes(bytes.as_ref())
     }
 
-    /// Runs `act` in a thread without capabilities: modes of files hold also where root runs the tests.
+    /// Runs `act` in a thread without capabilities, so that file modes apply also where root runs the tests.
     pub(super) fn without_capabilities<T: Send>(act: impl FnOnce() -> T + Send) -> T {
         let none = CapabilitySet::empty();
         let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };

@@ -1,16 +1,16 @@
-//! Opening and looking at things beneath a drop directory, and never outside of it.
+//! Opens and inspects files below a drop directory, and never outside of it.
 //!
-//! Owns the only calls that turn a [`SourcePath`] into a file descriptor. It promises that a path
-//! from a row, a hint or a directory listing is resolved without following any symbolic link, so that a
-//! directory that is swapped for a link between two looks leads nowhere. A link is followed on purpose
-//! only: it is resolved to its target first, and the target is then opened by the same rules.
+//! Owns the only calls that turn a [`SourcePath`] into a file descriptor. It promises to resolve a
+//! path from a row, a hint or a directory listing without following any symbolic link, so that
+//! replacing a directory by a link between two looks has no effect. A link is followed only on
+//! purpose: it is resolved to its target first, and the target is then opened by the same rules.
 //!
-//! There are two ways to open: `openat2` with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`; and, where
-//! the kernel has none (before 5.6, or a seccomp filter that forbids it), component by component with
-//! `O_NOFOLLOW`. Which one is used is found out once, with a path that is not in any drop directory:
-//! what a file system in one answers, be it `EPERM` or `ENOSYS`, is that file's error and nothing else.
+//! There are two ways to open: `openat2` with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`; and,
+//! where the kernel lacks it (before 5.6, or a seccomp filter that forbids it), component by
+//! component with `O_NOFOLLOW`. The choice is made once, with a path that is not in any drop
+//! directory: an error of a file system in one, be it `EPERM` or `ENOSYS`, concerns only that file.
 //!
-//! It never writes. At a crash nothing is lost. Called by `root`, `scan`, `look`, `part` and `run`.
+//! It never writes. A crash loses nothing. Called by `root`, `scan`, `look`, `part` and `run`.
 
 use std::cell::OnceCell;
 use std::ffi::OsStr;
@@ -29,17 +29,17 @@ use super::renamed::RenamedRuns;
 use super::root::{OpenRoot, RootMark, identify, location_of, mark_of};
 use crate::model::{ByteCount, Fingerprint, SourcePath};
 
-/// How often `openat2` is tried again when a rename beside it made the kernel unsure.
+/// How often `openat2` is retried when a concurrent rename made the kernel unsure.
 const RESOLVE_TRIES: usize = 8;
 
-/// Whether the kernel lets this process use `openat2`.
+/// Whether this process may use `openat2`.
 static HAS_OPENAT2: LazyLock<bool> = LazyLock::new(|| {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::openat2(CWD, c"/", flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
     !matches!(opened, Err(Errno::NOSYS | Errno::PERM))
 });
 
-/// What `statx` says about one thing.
+/// The result of `statx`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stat {
     pub(super) file_type: FileType,
@@ -48,14 +48,14 @@ pub(super) struct Stat {
     pub(super) owner: u32,
 }
 
-/// Where a symbolic link leads.
+/// The target of a symbolic link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LinkEnd {
-    /// To this path in the drop directory.
+    /// This path in the drop directory.
     Inside(SourcePath),
-    /// Out of the drop directory.
+    /// Outside of the drop directory.
     Outside,
-    /// To nothing, to itself, or to where we may not look.
+    /// A missing target, itself, or a place where we may not look.
     Broken,
     /// Its storage fails for the moment.
     Failing(Errno),
@@ -66,14 +66,14 @@ pub(super) enum LinkEnd {
 pub(super) struct Root {
     directory: PathBuf,
     fd: OwnedFd,
-    /// Which directory it is, once that was asked for.
+    /// Its identity, once that was determined.
     found: OnceCell<OpenRoot>,
     owner: OnceCell<u32>,
     renamed: Arc<RenamedRuns>,
 }
 
 impl Root {
-    /// Opens whatever directory is at a path, which may be named by a symbolic link.
+    /// Opens the directory at a path, which may be a symbolic link.
     pub(super) fn open(directory: &Path) -> Result<Self, Error> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(CWD, directory, flags, Mode::empty())
@@ -86,12 +86,12 @@ impl Root {
         &self.directory
     }
 
-    /// Notes which directory it is.
+    /// Sets its identity.
     pub(super) fn with(self, found: OpenRoot) -> Self {
         Self { found: OnceCell::from(found), ..self }
     }
 
-    /// Knows which runs in it have another name now: all its paths are by their first names.
+    /// Sets the renamed runs in it: all paths use their first names.
     pub(super) fn with_renamed(self, renamed: Arc<RenamedRuns>) -> Self {
         Self { renamed, ..self }
     }
@@ -100,7 +100,7 @@ impl Root {
         &self.renamed
     }
 
-    /// Opens the listing of the directory at `path`; the empty path is the drop directory.
+    /// Opens the directory at `path` for listing; the empty path is the drop directory.
     pub(super) fn open_directory(&self, path: &SourcePath) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         if path.as_bytes().is_empty() {
@@ -109,17 +109,17 @@ impl Root {
         self.open_at(path, flags)
     }
 
-    /// Opens the file at `path` for reading, without waiting for a writer should it be a pipe.
+    /// Opens the file at `path` for reading, without waiting for a writer if it is a pipe.
     pub(super) fn open_file(&self, path: &SourcePath) -> Result<OwnedFd, Errno> {
         self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
     }
 
-    /// Looks at what is at `path`, a link itself and not its target.
+    /// Returns the `Stat` of `path`, of a link itself and not of its target.
     pub(super) fn stat(&self, path: &SourcePath) -> Result<Stat, Errno> {
         stat_fd(&self.open_at(path, OFlags::PATH)?)
     }
 
-    /// Finds out where the link at `path` leads.
+    /// Resolves the link at `path`.
     pub(super) fn resolve(&self, path: &SourcePath) -> LinkEnd {
         let resolved = fs::canonicalize(&self.directory).and_then(|root| {
             Ok((fs::canonicalize(root.join(self.renamed.on_disk(path).as_path()))?, root))
@@ -142,12 +142,12 @@ impl Root {
         Ok(Self::open(&self.directory)?.mark()? == self.mark()?)
     }
 
-    /// Returns which directory it is, as long as it stays mounted.
+    /// Returns its mark, which is valid as long as it stays mounted.
     pub(super) fn mark(&self) -> Result<RootMark, Error> {
         mark_of(&self.fd).map_err(|errno| self.not_looked_at(errno))
     }
 
-    /// Returns where it is, without links.
+    /// Returns its path without links.
     pub(super) fn location(&self) -> Result<PathBuf, Error> {
         location_of(&self.fd).map_err(|error| self.not_looked_at(error))
     }
@@ -160,8 +160,8 @@ impl Root {
         Ok(self.found.get_or_init(|| found).clone())
     }
 
-    /// Returns whether a file is another name of one that neither its directory's owner nor the drop
-    /// directory's owns: a user who may write here may have linked what that user may not read.
+    /// Returns whether a file is a further name of one whose owner owns neither its directory nor the
+    /// drop directory: a user with write access here may have linked a file that user may not read.
     pub(super) fn is_foreign_link(&self, path: &SourcePath, stat: &Stat) -> Result<bool, Errno> {
         if stat.link_count <= 1 {
             return Ok(false);
@@ -184,7 +184,7 @@ impl Root {
         Error::of_directory("look at drop directory", &self.directory, why)
     }
 
-    /// Returns whether nothing at all is in the drop directory.
+    /// Returns whether the drop directory is empty.
     pub(super) fn is_empty(&self) -> Result<bool, Error> {
         let failed = |errno| Error::of_directory("read drop directory", &self.directory, errno);
         let path = SourcePath::from_bytes(b"");
@@ -237,14 +237,14 @@ fn open_stepwise(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<Own
     rustix::fs::openat(at.as_ref().map_or(root, AsFd::as_fd), *last, flags, Mode::empty())
 }
 
-/// Looks at an open file.
+/// Returns the `Stat` of an open file.
 pub(super) fn stat_fd(fd: impl AsFd) -> Result<Stat, Errno> {
     statx(fd, c"", AtFlags::EMPTY_PATH)
 }
 
-/// Looks at a name in an open directory, a link itself and not its target.
+/// Returns the `Stat` of a name in an open directory, of a link itself and not of its target.
 ///
-/// A network file system may answer from its cache: a scan compares with what the next one sees.
+/// A network file system may answer from its cache: scans are compared with later scans.
 pub(super) fn stat_entry(directory: impl AsFd, name: &std::ffi::CStr) -> Result<Stat, Errno> {
     statx(directory, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC)
 }
@@ -272,13 +272,13 @@ fn statx(fd: impl AsFd, path: &std::ffi::CStr, flags: AtFlags) -> Result<Stat, E
     })
 }
 
-/// Returns whether this process ran out of something, which says nothing about the file.
+/// Returns whether this process lacks a resource, which says nothing about the file.
 pub(super) fn is_exhausted(errno: Errno) -> bool {
     matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM)
 }
 
-/// Returns whether storage fails in a way that passes: a share that is away, a server that is starting,
-/// a handle that went stale. It says nothing about whether the file is there.
+/// Returns whether storage fails temporarily: an unavailable share, a starting server, a stale
+/// handle. It does not show whether the file exists.
 pub(super) fn is_passing(errno: Errno) -> bool {
     const PASSING: [Errno; 16] = [
         Errno::STALE,
@@ -301,7 +301,7 @@ pub(super) fn is_passing(errno: Errno) -> bool {
     PASSING.contains(&errno)
 }
 
-/// Says in the operating system's words why something may not be opened.
+/// Returns the operating system's text why something may not be opened.
 pub(super) fn words(errno: Errno) -> String {
     io::Error::from(errno).to_string()
 }

@@ -1,15 +1,15 @@
-//! Moving or deleting a source that is proved to be elsewhere.
+//! Moves or deletes a source that is proved to be elsewhere.
 //!
-//! The only code that changes a drop directory. It promises to touch nothing but regular files whose
-//! fingerprint, taken just before, is the proved one; to touch nothing at all when any wanted file of
-//! the run is not proved; never to follow a link, and never to replace a file at the place it moves
-//! to. A file goes by way of a private name ([`aside`]), where it is looked at once more: a version
-//! that took its name in between is renamed back. What was left out of the upload stays where it is.
+//! The only code that changes a drop directory. It promises to touch only regular files whose
+//! fingerprint, taken just before, is the proved one; to touch nothing at all if any wanted file of
+//! the run is not proved; never to follow a link, and never to replace a file at the target. A file
+//! gets a private name first ([`aside`]), under which it is checked once more: a version that took
+//! its name in between is renamed back. Files that were left out of the upload stay in place.
 //! Directories that have become empty are removed, also those that an earlier act emptied.
 //!
-//! A crash in between leaves each file in one of its two places, or whole in both, and at most one
-//! under its private name; doing it again continues from there, and [`Disposition::Keep`] puts that one
-//! back. The shell calls it, on a blocking thread.
+//! A crash in between leaves each file in one of its two places, or complete in both, and at most
+//! one under its private name; repeating the act continues from there, and [`Disposition::Keep`]
+//! restores that one. The shell calls it, on a blocking thread.
 
 mod aside;
 mod place;
@@ -42,12 +42,12 @@ pub(crate) struct Disposable<'a> {
 /// Versions of files that are proved to be elsewhere.
 pub(crate) type Proved = BTreeMap<SourcePath, Fingerprint>;
 
-/// Moves or deletes every file of the run, or none when one is not proved. [`Disposition::Keep`] only
-/// puts back what an act that was cut left under a private name; so does an error.
+/// Moves or deletes every file of the run, or none if one is not proved. [`Disposition::Keep`] only
+/// restores what an interrupted act left under a private name; so does an error.
 ///
 /// # Errors
-/// `SourceChanged` names the first file that is not the proved version; others say what the operating
-/// system refused.
+/// `SourceChanged` names the first file that is not the proved version; others have the operating
+/// system's error.
 pub(crate) fn dispose(
     what: &Disposable<'_>,
     filter: &Filter,
@@ -59,7 +59,7 @@ pub(crate) fn dispose(
     match how {
         Disposition::Keep => act.put_back(),
         Disposition::Delete | Disposition::Move(_) => act.run(filter, how).inspect_err(|_| {
-            // The error that ended the act is the one to be shown.
+            // The error that ended the act is the one to report.
             act.put_back().ok();
         }),
     }
@@ -83,7 +83,7 @@ impl DisposalAct<'_> {
             true => self.check_file()?,
             false => self.check_directory(filter)?,
         };
-        // A rename that was made of a link and a removal shows one file under both names.
+        // A rename by link and removal leaves one file under both names.
         files.retain(|path, version| left.get(path).is_none_or(|l| l.inode != version.inode));
         let mut place = match how {
             Disposition::Move(to) => {
@@ -102,7 +102,7 @@ impl DisposalAct<'_> {
         let mut touched = BTreeSet::new();
         for (path, version) in &files {
             let mut version = *version;
-            // Another name of a file that is gone under its first: that itself moved the time of change.
+            // A further name of a file whose first name is removed: the removal moved its time of change.
             if !touched.insert(version.inode) {
                 version.ctime_ns = None;
             }
@@ -139,7 +139,7 @@ impl DisposalAct<'_> {
         }
     }
 
-    /// The run's file, unless it is not there any more.
+    /// Returns the run's file, unless it is gone.
     fn check_file(&self) -> Result<Proved, Error> {
         let path = self.what.run;
         match self.root.stat(path) {
@@ -152,7 +152,7 @@ impl DisposalAct<'_> {
         }
     }
 
-    /// Every wanted file of the run, when all are proved.
+    /// Returns every wanted file of the run, if all are proved.
     fn check_directory(&self, filter: &Filter) -> Result<Proved, Error> {
         let mut files = Proved::new();
         let mut refused = None;
@@ -192,7 +192,7 @@ impl DisposalAct<'_> {
         }
     }
 
-    /// Returns what acts that were cut left under private names, by its own path.
+    /// Returns the files that interrupted acts left under private names, by their own paths.
     fn left_behind(&self) -> Result<Proved, Error> {
         let mut left = Proved::new();
         for directory in self.directories_of_files() {
@@ -212,7 +212,7 @@ impl DisposalAct<'_> {
         Ok(left)
     }
 
-    /// Paths of the run in a directory that may have left something there.
+    /// Returns the paths of such files in one directory.
     fn left_in(&self, directory: &SourcePath, fd: &OwnedFd) -> Result<Vec<SourcePath>, Error> {
         if self.what.is_file {
             return Ok(vec![self.what.run.clone()]);
@@ -232,7 +232,7 @@ impl DisposalAct<'_> {
         Ok(found.iter().filter_map(path_of).collect())
     }
 
-    /// Gives what was left under private names its own names again.
+    /// Restores the own names of files under private names.
     fn put_back(&self) -> Result<(), Error> {
         let mut parents = Parents { root: self.root, last: None };
         for path in self.left_behind()?.keys() {
@@ -250,7 +250,7 @@ impl DisposalAct<'_> {
     /// Removes the directories that have become empty, the deepest first; never the drop directory.
     fn remove_empty<'f>(&'f self, files: impl Iterator<Item = &'f SourcePath>) {
         let mut directories: BTreeSet<SourcePath> = BTreeSet::new();
-        // Files that went in an act that was cut had directories as well.
+        // Files that an interrupted act removed had directories as well.
         for file in files.chain(self.proved.keys()).chain([self.what.run]) {
             let mut directory = directory_of(file);
             while !directory.as_bytes().is_empty() && !directories.contains(&directory) {
@@ -263,21 +263,21 @@ impl DisposalAct<'_> {
         }
         for directory in directories.iter().rev() {
             let Ok(parent) = self.root.open_directory(&directory_of(directory)) else { continue };
-            // What is not empty stays, and what stays harms no one.
+            // A directory that is not empty stays, which does no harm.
             let on_disk = self.root.renamed().on_disk(directory);
             rustix::fs::unlinkat(&parent, name_of(&on_disk), AtFlags::REMOVEDIR).ok();
         }
     }
 }
 
-/// The directory that the last file was in, open: files come in the order of their paths.
+/// The directory of the last file, open: files come in the order of their paths.
 struct Parents<'a> {
     root: &'a Root,
     last: Option<(SourcePath, OwnedFd)>,
 }
 
 impl Parents<'_> {
-    /// Returns the directory of a file; none when that is gone.
+    /// Returns the directory of a file; `None` when it is gone.
     fn of(&mut self, path: &SourcePath) -> Result<Option<&OwnedFd>, Error> {
         let wanted = directory_of(path);
         if self.last.as_ref().is_none_or(|(last, _)| *last != wanted) {
@@ -471,7 +471,7 @@ mod tests {
     }
 
     /// For some seconds a thread renames other versions over files that are being deleted. The last
-    /// version of each is somewhere in its directory, or was the one that had been sent.
+    /// version of each must be in its directory, or be the sent one.
     #[test]
     fn a_version_that_takes_the_name_of_a_file_that_goes_is_never_lost() {
         use std::sync::atomic::{AtomicBool, Ordering};
@@ -490,7 +490,7 @@ mod tests {
                         }
                         let content = format!("not sent {number}");
                         fs::write(&stage, &content).unwrap();
-                        // The directory may have gone by then, which a rename does not make.
+                        // The directory may be gone by then, and a rename does not create it.
                         if fs::rename(&stage, run.join("b")).is_ok() {
                             last = Some(content);
                         }
@@ -513,7 +513,7 @@ mod tests {
         assert!(rounds > 20 && refused > 0);
     }
 
-    /// What a kill after each step leaves, and what the next act makes of it.
+    /// Repeats the act after a kill behind each step.
     #[test]
     fn an_act_that_was_cut_at_any_step_is_completed_by_the_next() {
         let shared = tempfile::tempdir_in("/dev/shm").ok();

@@ -1,9 +1,9 @@
-//! Which files of a drop directory are wanted, which go first, and which run each belongs to.
+//! Which files of a drop directory are wanted, which are sent first, and which run each belongs to.
 //!
-//! Owns the compiled patterns of one drop: `include`, `exclude` and `order`, and those of its profile.
-//! It promises the same answer to the scan, to a look and to the watcher, so that a file is never
-//! wanted by one and unwanted by another. It never touches the file system: it sees paths only, once
-//! for each file of each scan, and allocates nothing then.
+//! Owns the compiled patterns of one drop directory: `include`, `exclude` and `order`, and those of
+//! its profile. It promises the same answer to the scan, to a look and to the watcher, so that a
+//! file is never wanted by one and unwanted by another. It never touches the file system: it only
+//! sees paths, once for each file of each scan, and allocates nothing then.
 //!
 //! A pattern without a slash is compared with the file's name, at any depth: `*.xml`. One with a
 //! slash is compared with the path relative to the drop directory: `raw/**`, `*/out.csv`; a leading
@@ -11,12 +11,12 @@
 //! An empty `include` means everything; `exclude` wins over `include`. Patterns of the profile are
 //! relative to the run, and take large and small letters for the same.
 //!
-//! What systems and copying programs leave behind (`leftovers`) is not wanted. What the profile leaves out is sent all the same when a pattern of `include` asks for it; `**`,
-//! `**/*` and `*` ask for nothing in particular.
+//! Files that systems and copying programs leave behind (`leftovers`) are not wanted. Files that the profile
+//! leaves out are sent if a pattern of `include` requests them; `**`, `**/*` and `*` are not such requests.
 //!
 //! A directory is pruned, that is not entered at all, when an `exclude` pattern ends in `/**` and
-//! what is before that matches the directory; also by a pattern of the profile, unless `include`
-//! asks for anything in particular.
+//! the rest of it matches the directory; also by a pattern of the profile, unless `include`
+//! requests specific files.
 //!
 //! Called by `scan`, `look` and `watch`; built by the shell from [`super::Settings`].
 
@@ -30,16 +30,16 @@ use super::profile::{Class, Profile};
 use super::{PatternError, Settings};
 use crate::model::{IgnoreReason, Place, Role, Seen, SourcePath, Unit};
 
-/// Patterns of `include` that ask for nothing in particular.
+/// Patterns of `include` that request no specific files.
 const EVERYTHING: [&str; 3] = ["**", "**/*", "*"];
 
-/// The compiled patterns of one drop.
+/// The compiled patterns of one drop directory.
 #[derive(Debug, Clone)]
 pub struct Filter {
     include: Option<Patterns>,
-    /// What the user asks for by name, though the profile may leave it out.
+    /// Specific requests of the user, which the profile may leave out.
     asked_for: Patterns,
-    /// None where every file was asked for.
+    /// `None` where every file was requested.
     leftovers: Option<Leftovers>,
     exclude: Patterns,
     pruned: GlobSet,
@@ -131,13 +131,13 @@ impl Filter {
         path.above().any(|directory| self.pruning_of(directory).is_some())
     }
 
-    /// Returns where the file at `path` is among others.
+    /// Returns the position of the file at `path` among others.
     pub fn place(&self, path: &SourcePath) -> Place {
         let bytes = path.as_bytes();
         let alone = Place::alone(path);
         let run = self.run_of(bytes);
         let run_length = run.and_then(|length| u32::try_from(length).ok());
-        // A file on its own waits for nothing: it has no marker, and nothing is to be held.
+        // A single file waits for nothing: it has no marker, and nothing is held.
         let class = match run {
             Some(length) => self.profile.classify(&bytes[length + 1..]),
             None => Class::PLAIN,
@@ -149,8 +149,8 @@ impl Filter {
         }
     }
 
-    /// Returns where a file is among others, as it was seen: an empty one that is never empty when it is whole
-    /// is sent after its run is closed.
+    /// Returns the position of an observed file among others: an empty file that is never empty
+    /// when it is complete is sent after its run is closed.
     pub fn place_of(&self, path: &SourcePath, seen: &Seen) -> Place {
         let place = self.place(path);
         let is_empty = matches!(seen, Seen::File(version) if version.size.0 == 0);
@@ -162,10 +162,10 @@ impl Filter {
         if is_empty && waits() { Place { role: Role::Held, ..place } } else { place }
     }
 
-    /// Returns where the file at `path` is in the order of sending.
+    /// Returns the rank of the file at `path` in the order of sending.
     ///
-    /// First the drop's own `order`, by position; then what the profile sends first, by position; then
-    /// the many; markers last of all, whatever `order` says.
+    /// First the drop directory's own `order`, by position; then the files that the profile sends
+    /// first, by position; then most files; markers last of all, whatever `order` says.
     pub fn rank(&self, path: &SourcePath) -> u32 {
         self.place(path).rank
     }
@@ -185,7 +185,7 @@ impl Filter {
         u32::try_from(rank).unwrap_or(u32::MAX)
     }
 
-    /// Returns how many bytes of `path` name its run; `None` for a file on its own.
+    /// Returns how many bytes of `path` name its run; `None` for a single file.
     fn run_of(&self, path: &[u8]) -> Option<usize> {
         match self.unit {
             Unit::Directory => self.profile.run_of(path),
@@ -193,7 +193,7 @@ impl Filter {
         }
     }
 
-    /// Returns the path below the run; of a file on its own, its name.
+    /// Returns the path below the run; for a single file, its name.
     fn within_run<'a>(&self, path: &'a SourcePath) -> &'a [u8] {
         self.run_of(path.as_bytes())
             .map_or(path.file_name(), |length| &path.as_bytes()[length + 1..])

@@ -1,12 +1,12 @@
-//! The end of a drop directory, as the kernel tells it: unmounted, removed, or renamed.
+//! The end of a drop directory, as the kernel reports it: unmounted, removed, or renamed.
 //!
-//! Owns an inotify handle of its own on the drop directory alone. The watch on the whole tree passes
-//! on what happens in it and not that its own directory died under it: after an unmount it would be
-//! silent for ever. It promises to tell the end once, with the reason, and nothing else; a directory
-//! that is covered by another mount or whose mount is detached while in use ends without a word, which
-//! a scan sees by the directory's identity.
+//! Owns an inotify handle of its own on the drop directory alone. The watch on the whole tree
+//! passes on events in it, but not that its own directory ended: after an unmount it would be
+//! silent forever. It promises to report the end once, with the reason, and nothing else; a
+//! directory that is covered by another mount or whose mount is detached while in use ends without
+//! an event, and a scan detects that by the directory's identity.
 //!
-//! It never blocks. At a crash nothing is lost. Called by `watch`.
+//! It never blocks. A crash loses nothing. Called by `watch`.
 
 use std::mem::MaybeUninit;
 use std::path::Path;
@@ -15,7 +15,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
-/// Room for many events of a directory, which carry no names when they are about itself.
+/// Room for many events of a directory; events about itself contain no names.
 const BUFFER_BYTES: usize = 1024;
 
 /// A guard on one directory; dropping it ends it.
@@ -32,7 +32,7 @@ impl Guard {
         Ok(Self { handle })
     }
 
-    /// Tells how the directory ended, when it has since the last call.
+    /// Returns how the directory ended, if it has since the last call.
     pub(super) fn end(&self) -> Option<&'static str> {
         let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
         let mut reader = Reader::new(&self.handle, &mut buffer);

@@ -1,12 +1,12 @@
-//! The proof that a file which is handed in is one that its operator may read.
+//! The proof that an operator may read the file that is handed in.
 //!
-//! Owns the comparison of a path with a descriptor that somebody else opened: the daemon may read more
-//! than who asks it to, so a path alone says nothing. It promises that what is proved is a regular
-//! file of a real file system, that the descriptor was opened for reading, and that the path leads to
-//! the same file without any symbolic link. What is proved names the file's owner and file system, and
-//! [`super::part`] reads nothing else under that path later.
+//! Owns the comparison of a path with a descriptor that the operator opened: the daemon may have
+//! more rights than the operator, so a path alone proves nothing. It promises that a proved file is
+//! a regular file of a real file system, that the descriptor was opened for reading, and that the
+//! path leads to the same file without any symbolic link. The proof contains the file's owner and
+//! file system, and [`super::part`] reads no other file under that path later.
 //!
-//! It never reads a byte. At a crash nothing is lost. The shell calls it, on a blocking thread.
+//! It never reads a byte. A crash loses nothing. The shell calls it, on a blocking thread.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -19,7 +19,7 @@ use super::beneath::{Root, Stat, stat_fd, words};
 use super::{Profile, Settings};
 use crate::model::{DirectoryName, Fingerprint, Provenance, SourcePath, Unit};
 
-/// File systems that hold no files of anybody's: what they show is the kernel's and the processes'.
+/// File systems without users' files: their content comes from the kernel and the processes.
 const UNREAL: [u64; 19] = [
     0x9fa0,      // proc
     0x6265_6572, // sysfs
@@ -42,7 +42,7 @@ const UNREAL: [u64; 19] = [
     0x0765_5821, // resctrl
 ];
 
-/// The drop of files that operators hand in: the whole file system, of which nothing is left out.
+/// The settings of handed-in files: the whole file system, without exclusions.
 pub(crate) fn settings() -> Settings {
     Settings {
         name: DirectoryName::handed_in(),
@@ -56,17 +56,17 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-/// What was proved of a file.
+/// What was proved about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Proof {
     pub fingerprint: Fingerprint,
     pub provenance: Provenance,
 }
 
-/// Why a file is not taken.
+/// Why a file is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unproved {
-    /// The descriptor says nothing about reading.
+    /// The descriptor does not prove a right to read.
     #[error("it was not opened for reading")]
     NotForReading,
     #[error("it is not a regular file")]
@@ -74,10 +74,10 @@ pub(crate) enum Unproved {
     /// It is on a file system of the kernel.
     #[error("it lies on a file system of the kernel, such as /proc or /sys")]
     NotReal,
-    /// The path leads elsewhere.
+    /// The path leads to another file.
     #[error("the daemon finds another file at this path")]
     Another,
-    /// The operating system refused something.
+    /// The operating system refused an operation.
     #[error("the daemon cannot open it: {0}")]
     Refused(String),
 }
@@ -88,12 +88,12 @@ impl From<Errno> for Unproved {
     }
 }
 
-/// Proves that the file at `path`, which has no symbolic link in it, is the one that `shown` was
-/// opened on, and that both may be read.
+/// Proves that the file at `path`, which has no symbolic link in it, is the one that `shown` is
+/// open on, and that both may be read.
 pub(crate) fn prove(path: &Path, shown: BorrowedFd<'_>) -> Result<Proof, Unproved> {
     let flags = rustix::fs::fcntl_getfl(shown)?;
     let access = flags & OFlags::ACCMODE;
-    // What was opened as a path alone was never asked whether it may be read.
+    // A descriptor opened as a path only was never checked for reading.
     if flags.contains(OFlags::PATH) || (access != OFlags::RDONLY && access != OFlags::RDWR) {
         return Err(Unproved::NotForReading);
     }
@@ -101,7 +101,7 @@ pub(crate) fn prove(path: &Path, shown: BorrowedFd<'_>) -> Result<Proof, Unprove
     let root = Root::open(Path::new("/")).map_err(|error| Unproved::Refused(error.to_string()))?;
     let relative = path.strip_prefix("/").unwrap_or(path);
     let relative = SourcePath::from_bytes(relative.as_os_str().as_bytes());
-    // Before it is opened: to open a device may set something off.
+    // Before it is opened, because opening a device may have an effect.
     if !is_same(&proved, &root.stat(&relative).map_err(unseen)?) {
         return Err(Unproved::Another);
     }
@@ -114,7 +114,7 @@ pub(crate) fn prove(path: &Path, shown: BorrowedFd<'_>) -> Result<Proof, Unprove
     Ok(found)
 }
 
-/// A link on the way is one that was put there since, and nothing there is another file.
+/// A link in the path was put there since, and a missing file is another file.
 fn unseen(errno: Errno) -> Unproved {
     match errno {
         Errno::LOOP | Errno::NOENT | Errno::NOTDIR | Errno::XDEV => Unproved::Another,
@@ -128,7 +128,7 @@ fn is_same(proof: &Proof, found: &Stat) -> bool {
         && found.file_type == FileType::RegularFile
 }
 
-/// Looks at an open file.
+/// Proves an open file.
 fn proof_of(file: BorrowedFd<'_>) -> Result<Proof, Unproved> {
     let stat = stat_fd(file)?;
     if stat.file_type != FileType::RegularFile {
@@ -144,8 +144,8 @@ fn kind_of_file_system(file: BorrowedFd<'_>) -> Result<u64, Errno> {
     rustix::fs::fstatfs(file).map(|found| u64::try_from(found.f_type).unwrap_or(u64::MAX))
 }
 
-/// Returns whose an open file is, and on which file system it lies. Where a file system has no
-/// number of its own (NFS, FUSE), it is the device, which another mount of it does not keep.
+/// Returns the owner of an open file, and its file system. Where a file system has no id of its own
+/// (NFS, FUSE), the device is used, which another mount of it does not keep.
 pub(super) fn provenance(file: BorrowedFd<'_>, stat: &Stat) -> Result<Provenance, Errno> {
     let kind = kind_of_file_system(file)?;
     let number = rustix::fs::fstatvfs(file)?.f_fsid;

@@ -1,20 +1,20 @@
-//! What systems, shares, editors and copying programs leave in directories: never uploaded, whatever the
-//! profile, unless `include` asks for it.
+//! Files that systems, shares, editors and copying programs leave in directories: never uploaded,
+//! whatever the profile, unless `include` requests them.
 //!
-//! A pattern of `include` asks for what one of its components names: `**/@eaDir/**`, `*.part`. One that would
-//! match such a file by chance, as `*.gz` matches `._reads.gz`, does not ask for it. A directory of the list is
-//! not entered, so one that may not be read (`lost+found`) stops nothing.
+//! A pattern of `include` requests what one of its components names: `**/@eaDir/**`, `*.part`. One
+//! that would match such a file by chance, as `*.gz` matches `._reads.gz`, does not request it. A
+//! listed directory is not entered, so an unreadable one (`lost+found`) stops nothing.
 //!
-//! Sees names only, at any depth; ASCII letters, large and small, are the same. It is asked for each file of
-//! each scan, and allocates nothing then. Called by `filter`; `docs/profiles.md` has the list for people.
+//! Sees only names, at any depth; ASCII case is ignored. It is called for each file of each scan,
+//! and allocates nothing then. Called by `filter`; `docs/profiles.md` has the list for people.
 
 use globset::GlobSet;
 
 use super::PatternError;
 use super::patterns::{Candidates, Patterns, Rules};
 
-/// Directories by name: snapshots, recycle bins and indexes of storages and systems, and where copying
-/// programs keep what has not arrived.
+/// Directories by name: snapshots, recycle bins and indexes of storages and systems, and
+/// directories in which copying programs keep partial files.
 const DIRECTORIES: [&str; 30] = [
     // Synology, QNAP.
     "@eaDir",
@@ -52,13 +52,13 @@ const DIRECTORIES: [&str; 30] = [
     ".stversions",
     ".sync",
 ];
-/// Beginnings of names of directories: recycle bins of users.
+/// Prefixes of directory names: recycle bins of users.
 const DIRECTORY_PREFIXES: [&str; 1] = [".Trash-"];
 
 /// Files by name.
 const FILES: [&str; 5] = [".DS_Store", "Thumbs.db", "ehthumbs.db", "desktop.ini", ".directory"];
-/// Beginnings of names of files: AppleDouble, files of office programs that are open, files that are deleted
-/// and still open on a share, files that are being written.
+/// Prefixes of file names: AppleDouble, open files of office programs, deleted files that are open
+/// on a share, files that are being written.
 const FILE_PREFIXES: [&str; 9] = [
     "._",
     ".~",
@@ -70,8 +70,8 @@ const FILE_PREFIXES: [&str; 9] = [
     "~syncthing~",
     ".goutputstream-",
 ];
-/// Ends of names of files: what has not arrived, by browsers, WinSCP, rclone and Aspera; what editors keep;
-/// where Windows notes that a file came from elsewhere.
+/// Suffixes of file names: partial files of browsers, WinSCP, rclone and Aspera; backups of
+/// editors; Windows' notes about a file's origin.
 const FILE_SUFFIXES: [&str; 12] = [
     ".tmp",
     ".part",
@@ -86,10 +86,10 @@ const FILE_SUFFIXES: [&str; 12] = [
     "~",
     ":Zone.Identifier",
 ];
-/// Letters and digits that rsync puts behind the name of a file that is being written.
+/// Letters and digits that rsync appends to the name of a file that is being written.
 const RSYNC_LENGTH: usize = 6;
 
-/// What `include` asks for of it.
+/// The parts of the list that `include` requests.
 #[derive(Debug, Clone)]
 pub(super) struct Leftovers {
     asked_for: Patterns,
@@ -98,7 +98,7 @@ pub(super) struct Leftovers {
 }
 
 impl Leftovers {
-    /// Compiles what the patterns of `include` ask for.
+    /// Compiles the requests in the patterns of `include`.
     pub(super) fn new(include: &[String]) -> Result<Self, PatternError> {
         let rules = Rules::loose("include");
         let named = |pattern: &&String| components(pattern).any(is_left_over);
@@ -114,7 +114,7 @@ impl Leftovers {
         is_file(name) && !(self.asks() && self.asked_for.matches(&Candidates::of(path)))
     }
 
-    /// Returns whether the directory at `path` is left out with all that is below it.
+    /// Returns whether the directory at `path` is left out with everything below it.
     pub(super) fn has_directory(&self, path: &[u8]) -> bool {
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
         let is_asked_for =
@@ -127,7 +127,7 @@ impl Leftovers {
     }
 }
 
-/// The components of a pattern that say something.
+/// The components of a pattern that contain more than wildcards.
 fn components(pattern: &str) -> impl Iterator<Item = &str> {
     pattern.split('/').filter(|component| !matches!(*component, "" | "*" | "**"))
 }
@@ -154,7 +154,7 @@ fn is_file(name: &[u8]) -> bool {
     (may_begin && begins()) || FILE_SUFFIXES.iter().any(|suffix| ends(name, suffix))
 }
 
-/// `.NAME.aB12cD`: six random letters and digits, of which nearly always one is none of a word.
+/// `.NAME.aB12cD`: six random letters and digits, which hardly ever form a word.
 fn is_of_rsync(name: &[u8]) -> bool {
     let Some((rest, random)) = name.split_last_chunk::<RSYNC_LENGTH>() else { return false };
     let is_random = random.iter().all(u8::is_ascii_alphanumeric)

@@ -1,17 +1,16 @@
-//! Looking at single paths of a drop directory.
+//! Looks at single paths of a drop directory.
 //!
-//! Owns the judgement of what is at a path: a file, a file that may not be read, something that
-//! is never uploaded, or nothing. It promises exactly one observation for each path asked for, in
-//! the order asked, but for paths whose storage fails for the moment (EIO, ESTALE): those are left
-//! out, to be asked for again. In contrast to a scan it opens files, to learn whether they may be
-//! read.
+//! Owns the classification of a path: a file, a file that may not be read, something that is never
+//! uploaded, or nothing. It promises exactly one observation for each requested path, in that
+//! order, except for paths whose storage fails for the moment (EIO, ESTALE): those are left out, to
+//! be requested again. In contrast to a scan it opens files, to learn whether they may be read.
 //!
-//! It never reads a byte of them, never follows a link out of the drop directory, and never calls a
-//! file gone because the drop directory itself is gone or empty: that is an error. Directories are
-//! not files: the path of one is [`Seen::Gone`].
+//! It never reads a byte of them, never follows a link out of the drop directory, and never reports
+//! a file as gone because the drop directory itself is gone or empty: that is an error. Directories
+//! are not files: the path of one is [`Seen::Gone`].
 //!
-//! At a crash nothing is lost. The shell calls it on a blocking thread, for hints and when a quiet
-//! period ends; `scan` uses its judgement of links.
+//! A crash loses nothing. The shell calls it on a blocking thread, for hints and when a quiet
+//! period ends; `scan` uses its classification of links.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -26,8 +25,8 @@ use crate::model::{IgnoreReason, Observation, Seen, SourcePath};
 /// Looks at `paths` in the drop directory `root`.
 ///
 /// # Errors
-/// When the drop directory is not there, is not the expected one, may not be entered, or is empty and so
-/// may be the mount point of a share that is away (`SourceAway`), or this process ran out of handles or
+/// When the drop directory is missing, is not the expected one, may not be entered, or is empty and
+/// so may be the mount point of an unmounted share (`SourceAway`), or this process lacks handles or
 /// memory (`LocalFault`).
 pub(crate) fn look(
     root: &DirectoryRoot,
@@ -37,7 +36,7 @@ pub(crate) fn look(
     look_counting(root, filter, paths, &AtomicUsize::new(0))
 }
 
-/// As [`look()`], and counts the paths that were looked at: who waits sees at which one it hangs.
+/// As [`look()`], and counts the finished paths, so that the waiting task sees where it hangs.
 pub(crate) fn look_counting(
     root: &DirectoryRoot,
     filter: &Filter,
@@ -56,7 +55,7 @@ pub(crate) fn look_counting(
         }
         done.fetch_add(1, Ordering::Relaxed);
     }
-    // What is missed or refused may be the drop directory's fault and not the file's.
+    // A missing or refused file may be due to the drop directory.
     if found.iter().any(|one| is_doubtful(&one.seen)) {
         let is_missed = found.iter().any(|one| one.seen == Seen::Gone);
         if directory.is_empty()? && is_missed {
@@ -100,7 +99,7 @@ fn look_at(root: &Root, filter: &Filter, path: &SourcePath) -> Result<Seen, Errn
     }
 }
 
-/// Judges a link without opening what it leads to.
+/// Classifies a link without opening its target.
 pub(super) fn link(root: &Root, path: &SourcePath) -> Result<Seen, Errno> {
     Ok(match target_of(root, path)? {
         LinkTarget::File(target, stat) => regular(root, &target, &stat)?,
@@ -108,7 +107,7 @@ pub(super) fn link(root: &Root, path: &SourcePath) -> Result<Seen, Errno> {
     })
 }
 
-/// Judges a regular file without opening it.
+/// Classifies a regular file without opening it.
 pub(super) fn regular(root: &Root, path: &SourcePath, stat: &Stat) -> Result<Seen, Errno> {
     Ok(match root.is_foreign_link(path, stat)? {
         true => Seen::Ignored(IgnoreReason::HardLink),
@@ -116,7 +115,7 @@ pub(super) fn regular(root: &Root, path: &SourcePath, stat: &Stat) -> Result<See
     })
 }
 
-/// Judges what is neither a file, a directory nor a link.
+/// Classifies anything but a file, a directory or a link.
 pub(super) fn special(file_type: FileType) -> Seen {
     if file_type == FileType::Socket {
         Seen::Ignored(IgnoreReason::Socket)
@@ -152,7 +151,7 @@ fn target_of(root: &Root, path: &SourcePath) -> Result<LinkTarget, Errno> {
     }
 }
 
-/// Opens a regular file and closes it again, to learn whether it may be read.
+/// Opens a regular file and closes it, to learn whether it may be read.
 fn openable(root: &Root, path: &SourcePath, stat: Stat) -> Result<Seen, Errno> {
     match regular(root, path, &stat) {
         Ok(Seen::File(_)) => {}
@@ -167,10 +166,10 @@ fn openable(root: &Root, path: &SourcePath, stat: Stat) -> Result<Seen, Errno> {
     }
 }
 
-/// Judges a path that could not even be looked at.
+/// Classifies a path without a `Stat`.
 fn unseen(errno: Errno) -> Result<Seen, Errno> {
     match errno {
-        // A link or a file where a directory of the path was: what stood there is not there.
+        // A link or a file in place of a parent directory: the former file is gone.
         Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV => Ok(Seen::Gone),
         errno if is_exhausted(errno) || is_passing(errno) => Err(errno),
         Errno::NAMETOOLONG => Ok(Seen::Ignored(IgnoreReason::PathTooLong)),
@@ -256,7 +255,7 @@ mod tests {
 
     #[test]
     fn device_is_named_and_not_opened() {
-        // Only root makes devices; these are there for everybody.
+        // Only root can create devices; these exist everywhere.
         for device in ["null", "zero"] {
             assert_eq!(look_one(Path::new("/dev"), device), Seen::Ignored(IgnoreReason::Device));
         }
@@ -329,8 +328,8 @@ mod tests {
         assert_eq!(unseen(Errno::NOENT), Ok(Seen::Gone));
     }
 
-    /// Uses up all handles of its process but one, and looks. Does so only when the test below
-    /// runs it in a process of its own.
+    /// Uses up all handles of its process but one, and looks. Does so only when the test below runs
+    /// it in a child process.
     #[test]
     fn looks_with_one_handle_left() {
         if std::env::var_os("DROPFERRY_TEST_HANDLES").is_none() {

@@ -1,38 +1,38 @@
-//! Reading ranges of a planned file: digesting them, and proving that it was the planned version.
+//! Reads ranges of a planned file, digests them, and proves that it was the planned version.
 //!
-//! Owns the bytes between the disk and the request body. Each part is digested before it is sent, side by
-//! side with others ([`lockstep`]), whether the platform wants the digest first or not: the storage's answer
-//! is compared with it. A small file is *kept*: all of it is read into memory that was reserved for it, and
-//! sent from there. What is larger is read again as it is sent ([`body`]): the page cache has it as a rule.
+//! Owns the bytes between the disk and the request body. Each part is digested before it is sent, in parallel
+//! with others ([`lockstep`]), whether the platform needs the digest first or not: the storage's answer is
+//! compared with it. A small file is *kept*: all of it is read into reserved memory, and sent from there. A
+//! larger one is read again while it is sent ([`body`]), usually from the page cache.
 //!
 //! It promises that a file that is not the planned version never becomes an accepted part: the
 //! fingerprint is compared when the file is opened, and again, on the open file and on its path,
-//! after the last byte was read and *before the last chunk is given*. So a file that changed,
-//! shrank, or was replaced makes the request break off before its body is complete. A part without
-//! bytes has no chunk to hold back: its sender must look at the ending before believing it, and
-//! does well to do so for all parts.
+//! after the last byte was read and *before the last chunk is passed on*. So a file that changed,
+//! shrank, or was replaced ends the request before its body is complete. An empty part has no chunk
+//! to hold back: its sender must check the ending before trusting it, and should do so for all
+//! parts.
 //!
-//! Part of the fingerprint is the time of change, which programs cannot set. It moves also when only
-//! mode, owner, name or links of a file do, and the content may be the same: a
-//! `chmod` during an upload costs a new one. Reading, and writing back what is dirty, moves nothing.
+//! The fingerprint includes the time of change, which programs cannot set. It also moves when only
+//! mode, owner, name or links of a file change, with the same content: a `chmod` during an upload
+//! costs another read. Reading, and writing dirty pages back, changes nothing.
 //!
-//! A store through a writable mapping moves the modification time only when it makes a clean page
-//! dirty. So a file that takes more than one read is written back before it is digested: its pages are
-//! clean then, and whatever a writer stores from there on is seen in the fingerprint. Files of one
-//! read are spared the flush of the disk: a store into a dirty page of one stays unseen
-//! until the kernel has written it back, some 30 s after it became so.
+//! A store through a writable mapping updates the modification time only when it makes a clean page
+//! dirty. So a file that takes more than one read is written back before it is digested: its pages
+//! are clean then, and later stores show in the fingerprint. Files of one read are spared the disk
+//! flush: a store into a dirty page of one is not detected until the kernel has written the page
+//! back, some 30 s after it became dirty.
 //!
 //! Each read copies a byte once, by the kernel, from the page cache into a page-aligned buffer
-//! ([`buffers`]); hashing reads it there, and the connection takes it from there without a copy but
-//! the kernel's own, or that of encryption. Memory is `transfer.memory`, for all parts together: a part is
-//! kept only if its
-//! length is free, and read again through [`MEMORY_PER_PART`], whatever its length: reading stops when
-//! no one takes chunks, and ends when they are dropped. Files are never mapped into memory: a
-//! truncation would kill the process. Pages that had to be fetched from the disk are forgotten once
-//! their part has arrived ([`ColdPages`]): an instrument keeps its own.
+//! ([`buffers`]); hashing reads it there, and the connection sends it from there without a further
+//! copy but the kernel's own, or that of encryption. Memory is `transfer.memory`, for all parts
+//! together: a part is kept only if its length is free, and read again through [`MEMORY_PER_PART`]
+//! otherwise: reading pauses while no chunk is consumed, and ends when they are dropped. Files are
+//! never mapped into memory: a truncation would kill the process. Pages that had to be read from
+//! the disk are dropped from the cache once their part has arrived ([`ColdPages`]): an instrument
+//! keeps its own.
 //!
-//! At a crash nothing is lost. Called by the shell: on blocking threads, with a flag that ends them
-//! early, but for what is `async` or says otherwise.
+//! A crash loses nothing. Called by the shell, on blocking threads unless `async` or stated
+//! otherwise, with a flag that cancels the work.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -69,7 +69,7 @@ mod tests;
 /// connection, since hyper gathers up to 408 KiB (two chunks) and a wrapper may hold one.
 const CHUNKS_PER_PART: u32 = 4;
 
-/// Most memory that one part takes that is read again, whatever its length.
+/// Most memory of one part that is read again, whatever its length.
 pub(crate) const MEMORY_PER_PART: ByteCount = ByteCount(CHUNKS_PER_PART as u64 * BUFFER_BYTES);
 
 /// Pages of a file that were not in memory before it was read here.
@@ -80,15 +80,15 @@ pub(crate) struct ColdPages {
 }
 
 impl ColdPages {
-    /// Lets the system forget them: other files' pages had to go for them, and no other user reads them.
+    /// Drops them from the page cache: they displaced other files' pages, and no other process reads them.
     pub(crate) fn forget(&self) {
         let length = NonZeroU64::new(self.range.length);
-        // Advice only.
+        // Only advice.
         rustix::fs::fadvise(&*self.file, self.range.offset, length, Advice::DontNeed).ok();
     }
 }
 
-/// Asked at every chunk that is read: whether reading continues.
+/// Called at every chunk that is read: whether reading continues.
 pub(crate) trait Attend {
     /// Returns whether reading is to stop.
     fn is_stopped(&self) -> bool;
@@ -100,7 +100,7 @@ impl Attend for AtomicBool {
     }
 }
 
-/// Reads parts: one for the process, for its memory and its lanes are shared by all of them.
+/// Reads parts: one for the process, because all parts share its memory and its lanes.
 #[derive(Debug, Clone)]
 pub(crate) struct PartReader {
     buffers: Buffers,
@@ -108,22 +108,22 @@ pub(crate) struct PartReader {
 }
 
 impl PartReader {
-    /// Starts with a budget of memory.
+    /// Starts with a memory budget.
     pub(crate) fn new(memory: ByteCount) -> Self {
         Self { buffers: Buffers::new(memory, CHUNKS_PER_PART), width: VectorWidth::best() }
     }
 
-    /// Returns how many parts are best digested side by side.
+    /// Returns how many parts are best digested in parallel.
     pub(crate) fn lanes(&self) -> usize {
         self.width.lanes()
     }
 
-    /// Reserves room for a whole part, where the budget has it.
+    /// Reserves memory for a whole part, if the budget has it.
     pub(crate) fn try_room_for_whole(&self, length: u64) -> Option<Room> {
         self.buffers.try_whole(length)
     }
 
-    /// Waits for the room that a part of any length is read again through.
+    /// Waits for the memory in which a part of any length is read again.
     pub(crate) async fn room_to_read_again(&self) -> Room {
         self.buffers.some(CHUNKS_PER_PART).await
     }
@@ -166,8 +166,8 @@ impl PartReader {
         Ok(ContentMark { part_size, md5_of_parts: over_parts.finish() })
     }
 
-    /// Reads ranges side by side and returns their digests, in order. Blocks. The first that fails ends
-    /// the others.
+    /// Reads ranges in parallel and returns their digests, in order. Blocks. The first failure
+    /// cancels the others.
     pub(crate) fn hash_ranges(
         &self,
         source: &SourceFile,
@@ -194,8 +194,8 @@ impl PartReader {
         failed.map_or(Ok(md5s), Err)
     }
 
-    /// Finds out whether a file is still what was read of it, range by range. One that may be another version is
-    /// read, if its time of modification is the planned one or `settled`. Blocks.
+    /// Checks whether a file is still what was read of it, range by range. If it may be another version,
+    /// it is read, provided that its time of modification is the planned one or `settled`. Blocks.
     ///
     /// # Errors
     /// As [`Self::hash_range`].
@@ -206,7 +206,7 @@ impl PartReader {
         settled: Option<&Fingerprint>,
         stop: &impl Attend,
     ) -> Result<PartsProof, Failure> {
-        // To open it writes back what is dirty, without which its times may be old.
+        // Opening it writes dirty pages back, without which its times may be old.
         drop(open(source)?);
         let (planned, version) = (&source.fingerprint, proof::find(source)?);
         if planned.is_untouched(&version) {
@@ -231,7 +231,7 @@ impl PartReader {
     /// Reads the whole file in order and digests it. Blocks.
     ///
     /// # Errors
-    /// When it is not the planned version, at its begin or at its end, or `stop` was set.
+    /// When it is not the planned version, at its start or at its end, or `stop` was set.
     pub(crate) fn digest_file(
         &self,
         source: &SourceFile,
@@ -262,19 +262,19 @@ impl PartReader {
     }
 }
 
-/// What became of a file since its parts were read.
+/// The state of a file since its parts were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PartsProof {
-    /// As it is now, and the parts whose bytes are others.
+    /// Its present version, and the parts with other bytes.
     Read { version: Fingerprint, differing: Vec<PartNumber> },
-    /// It was written to or touched just now.
+    /// It was just written to or touched.
     Moved(Fingerprint),
 }
 
-/// MD5 and SHA-256 of a whole file, as far as they were asked for.
+/// MD5 and SHA-256 of a whole file, as far as they were requested.
 pub(crate) type WholeDigests = (Option<Md5>, Option<[u8; 32]>);
 
-/// Ends reading when it is told to, or when a range has failed.
+/// Cancels reading on request, or when a range has failed.
 struct OrFailed<'a, T> {
     stop: &'a T,
     has_failed: Cell<bool>,
@@ -295,13 +295,13 @@ fn cancelled(source: &SourceFile) -> Failure {
     Failure::new(FailureKind::Cancelled, message)
 }
 
-/// Returns whether the end of a range must come from the disk. Its begin says nothing: the part before
-/// it may have been read ahead into it. Asking fetches the page, so the answer holds once.
+/// Returns whether the end of a range must come from the disk. Its start proves nothing: the part before
+/// it may have been read ahead into it. The check itself loads the page, so the answer is valid once.
 fn is_cold(file: &File, range: ByteRange) -> bool {
     let Some(last) = range.offset.saturating_add(range.length).checked_sub(1) else { return false };
     let mut byte = [0];
     let into = &mut [IoSliceMut::new(&mut byte)];
-    // A file system that cannot tell is left alone.
+    // A file system without this call is left alone.
     rustix::io::preadv2(file, into, last, ReadWriteFlags::NOWAIT) == Err(rustix::io::Errno::AGAIN)
 }
 
@@ -315,16 +315,16 @@ fn check_range(source: &SourceFile, range: ByteRange) -> Result<(), Failure> {
     Err(Failure::new(FailureKind::LocalFault, message))
 }
 
-/// Tells the system that a range is read in order, if it takes more than one read.
+/// Advises the system that a range is read in order, if it takes more than one read.
 fn prepare_to_read(file: &File, range: ByteRange) {
     if range.length > CHUNK_BYTES as u64 {
         let length = NonZeroU64::new(range.length);
-        // Advice only: a file system that does not take it reads as well.
+        // Only advice: a file system without it reads as well.
         rustix::fs::fadvise(file, range.offset, length, Advice::Sequential).ok();
     }
 }
 
-/// Fills the buffer from the file; a file that ends before is not the planned one.
+/// Fills the buffer from the file; a file that ends earlier is not the planned one.
 fn fill(file: &File, source: &SourceFile, at: u64, buffer: &mut [u8]) -> Result<(), Error> {
     let mut done = 0;
     while done < buffer.len() {

@@ -1,33 +1,33 @@
-//! Patterns over paths, compiled: what the lists of a drop and of a profile are made of.
+//! Compiled patterns over paths, for the lists of drop directories and profiles.
 //!
-//! A pattern without a slash is compared with the file's name, at any depth; one with a slash with the
-//! whole path, relative to whatever its list is relative to. Matching allocates nothing: it happens for
+//! A pattern without a slash is compared with the file's name, at any depth; one with a slash with
+//! the whole path, relative to the base of its list. Matching allocates nothing: it happens for
 //! every file of every scan. It never touches the file system.
 //!
-//! Called by `filter`, for the lists of a drop, and by `profile`, for those of a profile.
+//! Called by `filter`, for the lists of a drop directory, and by `profile`, for those of a profile.
 
 use globset::{Candidate, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 
 #[derive(Debug, thiserror::Error)]
 #[error("pattern \"{pattern}\" in {list} is not understood")]
 pub struct PatternError {
-    /// Which setting it is in: `include`, `exclude` or `order`.
+    /// Its setting: `include`, `exclude` or `order`.
     pub list: &'static str,
     pub pattern: String,
     #[source]
     pub source: globset::Error,
 }
 
-/// Which letters are the same, in which list.
+/// The matching rules of a list.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) list: &'static str,
-    /// Large and small letters are the same.
+    /// Case is ignored.
     pub(super) ignores_case: bool,
 }
 
 impl Rules {
-    /// The rules of a drop's own lists.
+    /// The rules of a drop directory's own lists.
     pub(super) fn exact(list: &'static str) -> Self {
         Self { list, ignores_case: false }
     }
@@ -85,7 +85,7 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// Patterns of which any may match.
+/// Patterns without an order.
 #[derive(Debug, Clone)]
 pub(super) struct Patterns {
     names: GlobSet,
@@ -109,7 +109,7 @@ impl Patterns {
     }
 }
 
-/// Patterns whose positions matter.
+/// Patterns whose order matters.
 #[derive(Debug, Clone)]
 pub(super) struct Ordered(Vec<Pattern>);
 
@@ -143,7 +143,7 @@ impl Ordered {
     }
 }
 
-/// Returns the pattern to compare with the whole path; `None` when it is for names.
+/// Returns the pattern for the whole path; `None` when it is for names.
 fn by_path(pattern: &str) -> Option<&str> {
     pattern.contains('/').then(|| pattern.trim_start_matches('/'))
 }

@@ -1,15 +1,15 @@
-//! Sequencer profiles: what is known of a kind of run folder, as data.
+//! Sequencer profiles: descriptions of kinds of run folders, as data.
 //!
-//! A profile says which directories are runs, what closes one, what is sent first, what is held until
-//! then, what is never sent unless asked for, and where a run's own files name it. Several are compiled in
-//! from `config/profiles/`; a file beside the configuration adds another or takes the place of one.
-//! Adding an instrument takes a file and no code; `docs/profiles.md` documents every key.
+//! A profile defines which directories are runs, what closes one, what is sent first, what is held
+//! until then, what is never sent unless requested, and where a run's own files name it. Several
+//! are compiled in from `config/profiles/`; a file beside the configuration adds another or
+//! replaces one. A new instrument needs a file and no code; `docs/profiles.md` documents every key.
 //!
-//! Owns the keys of such a file, their checks, and the compiled patterns over paths. It promises that
-//! matching a path allocates nothing and costs a few microseconds: it is done for each file of each
-//! scan. It never touches the file system: [`super::run`] reads a run by what is here.
+//! Owns the keys of such a file, their checks, and the compiled patterns over paths. It promises
+//! that matching a path allocates nothing and costs a few microseconds, because it is done for each
+//! file of each scan. It never touches the file system: [`super::run`] reads a run by these rules.
 //!
-//! Built by `config`, asked by [`super::Filter`] and by [`super::run`].
+//! Built by `config`, used by [`super::Filter`] and by [`super::run`].
 
 mod check;
 mod matching;
@@ -61,7 +61,7 @@ const TEXTS: [&str; NAMES.len()] = [
     include_str!("../../config/profiles/massspec.toml"),
 ];
 
-/// What is wrong with a profile's file.
+/// An error in a profile's file.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
     /// It is no TOML, or has an unknown key or a wrong type.
@@ -70,15 +70,15 @@ pub enum ProfileError {
     /// A value is not possible.
     #[error("{message}")]
     Value {
-        /// Where it is in the file, when it is somewhere.
+        /// Its position in the file, if it has one.
         span: Option<Range<usize>>,
-        /// The key, the value, and what is wrong.
+        /// The key, the value, and the problem.
         message: String,
         hint: Option<String>,
     },
 }
 
-/// What is known of a kind of run folder.
+/// The description of a kind of run folder.
 #[derive(Debug, Clone)]
 pub struct Profile {
     name: String,
@@ -111,16 +111,16 @@ impl Profile {
         Some(Arc::clone(PARSED[index].get_or_init(parse)))
     }
 
-    /// Returns the profile that knows nothing: drops are the directories at the top, and close for want
-    /// of change.
+    /// Returns the profile without rules: runs are the directories at the top, and close after a
+    /// period without change.
     pub fn plain() -> Arc<Self> {
         Self::builtin(NAMES[0]).expect("the first of the names is compiled in")
     }
 
-    /// Reads and checks the text of a profile.
+    /// Parses and checks the text of a profile.
     ///
     /// # Errors
-    /// [`ProfileError`] names the first thing that is wrong, with its place and what is allowed.
+    /// [`ProfileError`] names the first problem, with its position and what is allowed.
     pub fn parse(name: &str, text: &str) -> Result<Self, ProfileError> {
         let own: raw::ProfileKeys = toml::from_str(text)?;
         let raw = match own.based_on.clone() {
@@ -135,12 +135,12 @@ impl Profile {
         &self.name
     }
 
-    /// Says to people what it is for.
+    /// Returns its description for people.
     pub fn description(&self) -> &str {
         self.raw.description.as_deref().unwrap_or_default()
     }
 
-    /// Returns how its runs are closed in a drop directory of this quiet period.
+    /// Returns how its runs are closed in a drop directory with this quiet period.
     pub fn closing(&self, quiet_period: Duration) -> Closing {
         Closing {
             reads_runs: self.reads_runs(),
@@ -152,23 +152,23 @@ impl Profile {
         }
     }
 
-    /// Returns how many quiet periods must pass without any change in a run before it is believed to
-    /// be closed: after its markers came, or without them where there are none.
+    /// Returns how many quiet periods a run must be unchanged before it counts as closed: after its
+    /// markers are there, or without markers.
     pub fn quiet_periods(&self) -> u32 {
         self.quiet_periods
     }
 
-    /// Returns how long a run may be without its markers before an operator is told.
+    /// Returns how long a run may lack its markers before it is reported.
     pub fn stale_after(&self) -> Duration {
         self.stale_after
     }
 
-    /// Returns whether files of a run say which one of the instrument it is.
+    /// Returns whether files of a run identify it among the instrument's runs.
     pub(crate) fn is_identified_by_files(&self) -> bool {
         !self.reading.identified_by.is_empty()
     }
 
-    /// Returns whether a run says anything of itself that this profile reads.
+    /// Returns whether this profile reads any of a run's own files.
     pub fn reads_runs(&self) -> bool {
         let Reading { closes, words, samples, outcome, manifest, skips, .. } = &self.reading;
         let has_markers = !self.markers.is_empty() || !closes.is_empty();
@@ -186,7 +186,7 @@ impl Profile {
         &self.markers
     }
 
-    /// Returns where a run's own files say what it is.
+    /// Returns the rules for a run's own files.
     pub(super) fn reading(&self) -> &Reading {
         &self.reading
     }
@@ -199,7 +199,7 @@ impl Profile {
         self.matching.classify(path)
     }
 
-    /// Returns whether the file at `path`, relative to its run, is not whole while it is empty.
+    /// Returns whether the file at `path`, relative to its run, is incomplete while it is empty.
     pub(super) fn is_never_empty(&self, path: &[u8]) -> bool {
         self.matching.is_never_empty(path)
     }

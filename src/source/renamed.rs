@@ -1,16 +1,16 @@
 //! Runs whose directory was renamed while they are being sent.
 //!
-//! A run goes on under the name that it was first seen with: that is its name in the rows, in its ledger and at
-//! the destinations. *Owns* which name its directory has now, and translates paths between the two. Below a drop
-//! directory all is opened, listed and observed by the first name; only [`beneath`](super::beneath) and the
-//! walk know the other.
+//! A run continues under the name that it was first seen with: that is its name in the rows, in its
+//! ledger and at the destinations. *Owns* the present name of its directory, and translates paths
+//! between the two. Everything below a drop directory is opened, listed and observed by the first
+//! name; only [`beneath`](super::beneath) and the walk know the other.
 //!
-//! A directory is taken for a renamed run only where the run's own directory is gone and a directory beside it,
-//! or elsewhere in the drop directory and not much deeper, has one of the run's files: inode, size and time of
-//! modification are those of the upload. An inode alone proves nothing, for file systems use them again. Or, where
-//! it lies on another file system by now, has files of the same names and sizes and says by its own files that it is
-//! that run of the instrument. *At a crash* nothing is lost: a row keeps the name, and before it is written the
-//! next scan finds the same.
+//! A directory counts as a renamed run only if the run's own directory is gone and a directory
+//! beside it, or elsewhere in the drop directory and not much deeper, has one of the run's files:
+//! with the inode, size and time of modification of the upload. An inode alone proves nothing,
+//! because file systems reuse them. Or, on another file system, if it has files of the same names
+//! and sizes and its own files give the same run id. *At a crash* nothing is lost: a row keeps the
+//! name, and before it is written the next scan finds the same.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -25,27 +25,27 @@ use super::run::read_run;
 use super::{DirectoryRoot, Error, Filter};
 use crate::model::{Fingerprint, RunTrace, SourcePath};
 
-/// Directories that are listed to find one run.
+/// Limit of directories that are listed to find one run.
 const LISTED_MAX: usize = 1_000;
-/// Files of a run that are looked for in a directory that is not beside its own.
+/// Files of a run that are searched for in a directory that is not beside its own.
 const FAR_FILES: usize = 2;
 
-/// The directories of runs that have another name now, by the first one.
+/// The directories of renamed runs, by the first name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RenamedRuns(BTreeMap<SourcePath, SourcePath>);
 
-/// What the directory at a listed path is.
+/// The meaning of a directory at a listed path.
 pub(super) enum ListedAs {
-    /// What its path says.
+    /// It is what its path says.
     Itself,
-    /// A run with another first name.
+    /// A run with this first name.
     Run(SourcePath),
-    /// Another one at the first name of a renamed run.
+    /// A different directory at the first name of a renamed run.
     InTheWay,
 }
 
 impl RenamedRuns {
-    /// Notes which name a run has now; its first name ends the matter.
+    /// Sets the present name of a run; its first name removes the entry.
     pub(crate) fn note(&mut self, run: SourcePath, now: Option<SourcePath>) {
         match now {
             Some(now) => drop(self.0.insert(run, now)),
@@ -75,7 +75,7 @@ impl RenamedRuns {
     }
 }
 
-/// Replaces the directory in which a path is; runs are never in one another.
+/// Replaces the directory that contains a path; runs are never nested.
 fn replaced<'a, 'r>(
     path: &'a SourcePath,
     mut names: impl Iterator<Item = (&'r SourcePath, &'r SourcePath)>,
@@ -89,9 +89,9 @@ fn replaced<'a, 'r>(
     }
 }
 
-/// Finds the directories of runs that are not at their names; never in what is left out. `trace` returns by what
-/// the run of a name is known; a directory of which files were admitted is a run of its own. Returns the runs whose directory has another name than was known; none where it has its first one
-/// again, or is gone.
+/// Finds the directories of runs that are not at their names, except in pruned ones. `trace` returns
+/// what identifies the run of a name; a directory with admitted files is a run of its own. Returns the
+/// runs whose directory's name has changed; `None` where it has its first one again, or is gone.
 ///
 /// # Errors
 /// When the drop directory cannot be opened, or cannot be listed.

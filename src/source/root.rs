@@ -1,15 +1,15 @@
-//! Which directory is at the path of a drop directory, and whether it is the one that has to.
+//! The identity of the directory at the path of a drop directory, and the check of it.
 //!
-//! Owns the identity of a root: [`identify`] reads it off an open directory, so that nothing can be put
-//! in its place between opening and asking. [`DirectoryRoot`] promises that a drop directory is opened by its
-//! path each time, since a handle that is kept would block an unmount, and that another directory than
-//! the expected one is refused before anything in it is looked at: a link that was put in its place,
-//! another share, another directory of the same name.
+//! Owns the identity of a root: [`identify`] reads it from an open directory, so that the directory
+//! cannot be replaced between opening and asking. [`DirectoryRoot`] promises to open a drop
+//! directory by its path each time, since a handle that is kept would block an unmount, and to
+//! refuse another directory than the expected one before anything in it is looked at: a link in its
+//! place, another share, another directory of the same name.
 //!
-//! An identity is computed once for each mount and inode; after that, opening costs one `statx` more.
-//! Scans and the watch's checks also look where it is, and compute it again on kernels that use the
-//! numbers of mounts again. It never writes. At a crash nothing is lost: the
-//! engine keeps the identity in a row and hands it in again. Called by all that opens drop directories.
+//! An identity is computed once for each mount and inode; after that, opening costs one more
+//! `statx`. Scans and the watch's checks also compare its location, and compute it again on kernels
+//! that reuse mount ids. It never writes. A crash loses nothing: the engine keeps the identity in a
+//! row and passes it in again. Called by all code that opens drop directories.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -29,41 +29,41 @@ use super::renamed::RenamedRuns;
 use super::writers::OpenWriters;
 use crate::model::RootIdentity;
 
-/// `STATX_MNT_ID_UNIQUE`: a number that no later mount gets, from Linux 6.8 on. Older kernels leave it
-/// out and give the other one.
+/// `STATX_MNT_ID_UNIQUE`: an id that no later mount gets, from Linux 6.8 on. Older kernels omit it
+/// and return the other one.
 const UNIQUE_MOUNT: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
-/// A list of mounts is read in one go up to this length.
+/// Size of the first read of the mount list.
 const MOUNTS_USUAL: usize = 16 * 1024;
 
-/// File systems that give a directory another inode number once they forgot it, or after a mount.
+/// File systems that give a directory another inode number after they dropped it, or after a mount.
 const LOOSE_INODES: [&str; 4] = ["vfat", "msdos", "exfat", "fuse"];
-/// File systems that name themselves by what is written on them, wherever their device turns up.
+/// File systems that are identified by their content, whatever their device.
 const NAMED_BY_CONTENT: [&str; 4] = ["ext2", "ext3", "ext4", "btrfs"];
 
-/// Which directory is open, as long as it stays mounted: what a watch compares.
+/// Identifies an open directory as long as it stays mounted: a watch compares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RootMark {
     mount: u64,
-    /// No later mount gets the number.
+    /// No later mount gets the id.
     is_unique: bool,
     device: u64,
     inode: u64,
 }
 
-/// What is known of an open directory.
+/// What is known about an open directory.
 #[derive(Debug, Clone)]
 pub(super) struct OpenRoot {
     pub(super) mark: RootMark,
     pub(super) identity: RootIdentity,
-    /// Where it is, without links.
+    /// Its path without links.
     location: PathBuf,
 }
 
-/// The path of a drop directory, and which directory has to be there.
+/// The path of a drop directory, with the identity that it must have.
 #[derive(Debug)]
 pub struct DirectoryRoot {
-    /// Its configured name, for messages; none for a directory that is looked at once.
+    /// Its configured name, for messages; `None` for a directory that is looked at once.
     name: Option<String>,
     path: PathBuf,
     state: Mutex<RootState>,
@@ -71,9 +71,9 @@ pub struct DirectoryRoot {
 
 #[derive(Debug, Clone, Default)]
 struct RootState {
-    /// The directory that it has to be, once files of it were seen.
+    /// The expected identity, once files of it were seen.
     expected: Option<RootIdentity>,
-    /// Where the path led when it was first opened, with links resolved.
+    /// The resolved path when it was first opened.
     location: Option<PathBuf>,
     /// The directory that was last accepted.
     accepted: Option<OpenRoot>,
@@ -91,24 +91,24 @@ impl PartialEq for DirectoryRoot {
 impl Eq for DirectoryRoot {}
 
 impl DirectoryRoot {
-    /// Names a drop directory and the directory that its rows are about. Where they say nothing, it is
-    /// whatever is or is mounted where the path leads when it is first opened.
+    /// Builds a drop directory with the identity in its rows. Without one, the directory that is at
+    /// the path or mounted there when it is first opened is accepted.
     pub fn new(name: &str, path: impl Into<PathBuf>, expected: Option<RootIdentity>) -> Self {
         let state = RootState { expected, ..RootState::default() };
         Self { name: Some(name.to_owned()), path: path.into(), state: Mutex::new(state) }
     }
 
-    /// Names a directory of which no rows say anything: any is accepted.
+    /// Builds a directory without rows: any identity is accepted.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { name: None, path: path.into(), state: Mutex::default() }
     }
 
-    /// Returns its path, as it was configured.
+    /// Returns its configured path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Expects another directory from now on.
+    /// Sets the expected identity.
     pub fn expect(&self, expected: Option<RootIdentity>) {
         let mut state = self.state();
         if state.expected != expected {
@@ -117,7 +117,7 @@ impl DirectoryRoot {
         }
     }
 
-    /// Files of it were seen: from now on it has to be the directory that was accepted.
+    /// Files of it were seen: from now on the accepted directory is the expected one.
     pub fn settle(&self) {
         let mut state = self.state();
         if state.expected.is_none() && self.name.is_some() {
@@ -129,12 +129,12 @@ impl DirectoryRoot {
         self.state().accepted.as_ref().map(|found| found.identity.clone())
     }
 
-    /// Returns which other directory was refused, when none was accepted since.
+    /// Returns the identity of a refused directory, if none was accepted since.
     pub fn refused(&self) -> Option<RootIdentity> {
         self.state().refused.clone()
     }
 
-    /// Opens it by its path, computes which directory it is, and returns both numbers of it.
+    /// Opens it by its path, and returns its identity and its mark.
     ///
     /// # Errors
     /// `SourceAway` when it cannot be opened or is another directory than the expected one.
@@ -143,12 +143,12 @@ impl DirectoryRoot {
         Ok((found.identity, found.mark))
     }
 
-    /// Opens it by its path, and returns the mark of the directory that is there.
+    /// Opens it by its path, and returns its mark.
     pub fn mark(&self) -> Result<RootMark, Error> {
         Ok(self.open()?.found()?.mark)
     }
 
-    /// Returns which runs in it have another name now.
+    /// Returns the renamed runs in it.
     pub(crate) fn renamed(&self) -> Arc<RenamedRuns> {
         Arc::clone(&self.state().renamed)
     }
@@ -157,7 +157,7 @@ impl DirectoryRoot {
         self.state().renamed = renamed;
     }
 
-    /// Returns which files in it are held open to be written, as far as a watch knows.
+    /// Returns the files in it that are held open for writing, as far as a watch knows.
     pub(crate) fn writers(&self) -> Arc<OpenWriters> {
         Arc::clone(&self.state().writers)
     }
@@ -172,9 +172,8 @@ impl DirectoryRoot {
         }
     }
 
-    /// Opens it by its path, and finds out which directory it is although that is known. What was
-    /// found before holds for a directory of a mount that no other can be taken for, as long as it
-    /// is where it was.
+    /// Opens it by its path, and determines its identity again. The former result is still used for
+    /// a mount with a unique id, as long as the location is the same.
     pub(super) fn open_anew(&self) -> Result<Root, Error> {
         let root = Root::open(&self.path)?.with_renamed(self.renamed());
         let mark = root.mark()?;
@@ -235,12 +234,12 @@ pub(super) fn mark_of(fd: impl AsFd) -> Result<RootMark, Errno> {
     })
 }
 
-/// Returns where an open directory is, without links.
+/// Returns the path of an open directory, without links.
 pub(super) fn location_of(fd: &OwnedFd) -> io::Result<PathBuf> {
     fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
-/// Finds out which directory is open.
+/// Determines the identity of an open directory.
 pub(super) fn identify(fd: &OwnedFd) -> io::Result<OpenRoot> {
     let (mark, location) = (mark_of(fd)?, location_of(fd)?);
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
@@ -263,7 +262,7 @@ fn fsid(fd: &OwnedFd) -> Option<u64> {
 /// One line of `/proc/self/mountinfo`.
 #[derive(Debug, PartialEq, Eq)]
 struct Mount<'a> {
-    /// The directory of the file system that is mounted.
+    /// The mounted directory of the file system.
     root: PathBuf,
     point: PathBuf,
     file_system: &'a [u8],
@@ -310,7 +309,7 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// Returns the name that udev gives a device by what is written on it.
+/// Returns udev's name of a device by its content.
 fn uuid_of(device: &[u8]) -> Option<String> {
     let device = fs::canonicalize(OsStr::from_bytes(device)).ok()?;
     if !device.starts_with("/dev") {
@@ -321,7 +320,7 @@ fn uuid_of(device: &[u8]) -> Option<String> {
     names.next().map(|link| link.file_name().to_string_lossy().into_owned())
 }
 
-/// Reads the octal escapes of `mountinfo`.
+/// Decodes the octal escapes of `mountinfo`.
 fn unescape(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -415,7 +414,7 @@ mod tests {
         symlink("outside", at("drop")).unwrap();
         refused();
         fs::remove_file(at("drop")).unwrap();
-        // The same directory through a link is not where it was.
+        // The same directory through a link is at another location.
         symlink("real", at("drop")).unwrap();
         assert!(root.check().is_err());
         fs::remove_file(at("drop")).unwrap();
@@ -439,7 +438,7 @@ mod tests {
         symlink("data", at("drop")).unwrap();
         let root = DirectoryRoot::new("lab", at("drop"), None);
         root.check().unwrap();
-        // What is mounted there, or made again, is taken as it is.
+        // A new mount or directory there is accepted.
         fs::rename(at("data"), at("old")).unwrap();
         fs::create_dir(at("data")).unwrap();
         root.check().unwrap();

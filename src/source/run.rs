@@ -1,15 +1,15 @@
-//! What a run's own files and its name say of it: who it is, what closes it, how it ended.
+//! What a run's own files and its name say about it: its identity, what closes it, its outcome.
 //!
-//! Owns the reading of a run's small files by the rules of a [`super::Profile`]. It promises never to fail for
-//! what a file says: an instrument writes while it is read, so a file that is half-written, empty, of
-//! another form or not there says nothing, and the next source of a word is asked. Until the files that
-//! name the run are whole the run is *not identified*, and reading again may say more.
+//! Owns the reading of a run's small files by the rules of a [`super::Profile`]. It promises never to
+//! fail because of a file's content: an instrument writes while it is read, so a file that is partially
+//! written, empty, malformed or missing gives nothing, and the next source of a word is tried. Until the
+//! files that identify the run are complete the run is *not identified*, and a later read may give more.
 //!
-//! Files are opened through `beneath` only, regular ones only, and read up to [`files::READ_MAX`]; what
-//! is not read for its size is said. It never writes, and never holds more than one file's bytes and
-//! the words it found.
+//! Files are opened through `beneath` only, regular ones only, and read up to [`files::READ_MAX`];
+//! a file that is too large is reported. It never writes, and never holds more than one file's
+//! bytes and the words it found.
 //!
-//! At a crash nothing is lost: nothing is kept between two calls. The shell calls it on a blocking
+//! A crash loses nothing: no state is kept between two calls. The shell calls it on a blocking
 //! thread.
 
 mod date;
@@ -27,16 +27,16 @@ use super::{DirectoryRoot, Error, Filter};
 use crate::model::{LateMarkers, RunOutcome, RunReading, SkipVerdict, SourcePath};
 use files::RunFolder;
 
-/// Longest word: what it names are folders, and a name has at most 255 bytes.
+/// Longest word: words name folders, and a name has at most 255 bytes.
 const WORD_MAX: usize = 200;
-/// Most samples of one run: two lanes of 1 536 wells, and as many again.
+/// Limit of samples of one run: two lanes of 1 536 wells, and as many again.
 const SAMPLES_MAX: usize = 10_000;
 
-/// Reads what the run at `run`, below the drop directory `root`, says of itself.
+/// Reads what the run at `run`, below the drop directory `root`, says about itself.
 ///
 /// # Errors
-/// When the drop directory or the run is not there (`SourceGone`), or this process ran out of handles
-/// or memory (`LocalFault`). What a file says, or does not, is never an error.
+/// When the drop directory or the run is missing (`SourceGone`), or this process lacks handles or
+/// memory (`LocalFault`). The content of a file is never an error.
 pub(crate) fn read_run(
     root: &DirectoryRoot,
     run: &SourcePath,
@@ -45,7 +45,7 @@ pub(crate) fn read_run(
     let mut folder = RunFolder::open(root, run)?;
     let reading = filter.profile.reading();
     let words = words(&mut folder, run, reading)?;
-    // A file on its own has nothing below it that could name or close it.
+    // A single file has nothing below it that could name or close it.
     if !folder.is_directory() {
         return Ok(RunReading { words, is_identified: true, ..RunReading::default() });
     }
@@ -90,7 +90,7 @@ fn words(
     Ok(words)
 }
 
-/// Returns a word as it may be in the name of a folder; `None` when it is none.
+/// Returns a word in a form for folder names; `None` when it is unusable.
 fn clean(word: &str, found: &str) -> Option<String> {
     let found = found.trim();
     if word == "date" {
@@ -101,8 +101,8 @@ fn clean(word: &str, found: &str) -> Option<String> {
     (is_name && is_text).then(|| found.replace(['/', '\\'], "-"))
 }
 
-/// Returns whether every file that names the run is there and whole: one that a word is looked for in
-/// must give it.
+/// Returns whether every file that identifies the run exists and is complete: one that is a source
+/// of a word must give it.
 fn is_identified(folder: &mut RunFolder<'_>, reading: &Reading) -> Result<bool, Error> {
     for file in &reading.identified_by {
         let mut is_whole = None;
@@ -121,7 +121,7 @@ fn is_identified(folder: &mut RunFolder<'_>, reading: &Reading) -> Result<bool, 
     Ok(true)
 }
 
-/// Returns what is looked for in a file.
+/// Returns the positions that are read in a file.
 fn spots<'a>(
     reading: &'a Reading,
     file: &'a FilePattern,
@@ -134,7 +134,7 @@ fn spots<'a>(
     })
 }
 
-/// Returns the first rule that applies, of those that say what closes the run.
+/// Returns the first applicable rule of those that close the run.
 fn close_rule<'a>(reading: &'a Reading, words: &BTreeMap<String, String>) -> Option<&'a CloseRule> {
     let applies = |(word, globs): &(&str, Vec<globset::GlobMatcher>)| {
         words.get(*word).is_some_and(|found| globs.iter().any(|glob| glob.is_match(found)))
@@ -142,7 +142,7 @@ fn close_rule<'a>(reading: &'a Reading, words: &BTreeMap<String, String>) -> Opt
     reading.closes.iter().find(|rule| rule.when.iter().all(applies))
 }
 
-/// Returns the markers of waves that have begun and are not over, by their paths below the run.
+/// Returns the markers of waves that have begun and not ended, by their paths below the run.
 fn late_missing(folder: &mut RunFolder<'_>, reading: &Reading) -> Result<Vec<String>, Error> {
     let mut missing = Vec::new();
     for wave in &reading.waves {
@@ -164,8 +164,8 @@ fn late_missing(folder: &mut RunFolder<'_>, reading: &Reading) -> Result<Vec<Str
     Ok(missing)
 }
 
-/// Returns whether a rule leaves the run out. What lacks may still come, and then it does not; what decides
-/// may not be there yet, or be half-written.
+/// Returns whether a rule skips the run. A missing file may still come, and then the rule does not
+/// apply; the deciding file may be missing or partially written.
 fn skip(folder: &mut RunFolder<'_>, rules: &[SkipRule]) -> Result<SkipVerdict, Error> {
     let mut verdict = SkipVerdict::No;
     for rule in rules {

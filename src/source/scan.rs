@@ -1,20 +1,20 @@
 //! The walk over a drop directory that finds every file.
 //!
-//! Owns the truth about what is there: events may be lost, a scan is not. It promises one
+//! Owns the authoritative view of the files: events may be lost, a scan is not. It promises one
 //! observation for every path that is not a directory, plus one for each directory that may not be
 //! read or is pruned, in batches of at most [`BATCH_MAX`], some of them empty; and that
-//! [`ScanSummary::complete`] is true only if the walk came to its end and the drop directory is still the
-//! one it began with. Then a path that was not seen is gone, unless it lies in a place of
+//! [`ScanSummary::complete`] is true only if the walk ended and the drop directory is still the one
+//! it began with. Then a path that was not seen is gone, unless it is in a directory of
 //! [`ScanSummary::unseen`].
 //!
-//! Names that disposal gives for a moment are left out: what is under them is being disposed of.
+//! Private names of disposal are left out: their files are being disposed of.
 //!
-//! Depth first, one directory open at a time, and names are passed on as they are read: memory holds
-//! one batch and the directories that were seen and not yet entered, never the whole tree. Files are
-//! not opened, links are not followed but for a look at where they lead.
+//! Depth first, one directory open at a time, and names are passed on as they are read: memory
+//! holds one batch and the seen directories that were not entered yet, never the whole tree. Files
+//! are not opened, and links are only resolved, not followed.
 //!
-//! A file that comes or goes during the walk may be seen or not; the next scan settles it. At a
-//! crash nothing is lost. The shell calls it on a thread of its own, one scan of a drop at a time.
+//! A file that comes or goes during the walk may be seen or not; the next scan settles it. A crash loses
+//! nothing. The shell calls it on a thread of its own, one scan of a drop directory at a time.
 
 use std::collections::BTreeSet;
 use std::ffi::CStr;
@@ -32,40 +32,40 @@ use super::root::RootMark;
 use super::{DirectoryRoot, Error, Filter};
 use crate::model::{IgnoreReason, Observation, RootIdentity, Seen, SourcePath};
 
-/// Most observations in one batch: large enough that passing it on costs nothing beside the walk,
-/// small enough that the engine's turn stays short.
+/// Limit of observations in one batch: large enough that passing it on is cheap compared with the
+/// walk, small enough that the engine's turn stays short.
 pub const BATCH_MAX: usize = 1_000;
 
-/// Directories after which what was seen is passed on, be it nothing: the task that waits for the scan
-/// learns that it moves, also where every directory takes seconds.
+/// Directories after which the observations are passed on, even if there are none: the task that
+/// waits for the scan sees that it moves, also where every directory takes seconds.
 const PULSE_DIRECTORIES: u64 = 64;
 
-/// What the kernel lists at once: a thousand names or so. One listing serves the whole walk.
+/// Bytes of one kernel listing: about a thousand names. One buffer serves the whole walk.
 const LISTING_BYTES: usize = 64 << 10;
 
-/// Places that were not seen and are named; with more of them the walk counts as not come to its end.
+/// Limit of unseen directories that are listed; with more of them the walk counts as incomplete.
 const UNSEEN_MAX: usize = 1_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanSummary {
-    /// How many observations were given.
+    /// The number of observations.
     pub seen_count: u64,
-    /// How many directories were read, the drop directory included.
+    /// The number of directories that were read, including the drop directory.
     pub directory_count: u64,
-    /// The walk came to its end.
+    /// The walk ended.
     pub complete: bool,
-    /// Directories that could not be read to their end, and files that could not be looked at.
+    /// Directories that could not be read completely, and files without a `Stat`.
     pub unseen: BTreeSet<SourcePath>,
-    /// Nothing at all is in the drop directory.
+    /// The drop directory is empty.
     pub is_empty: bool,
-    /// Which directory the drop directory is.
+    /// The identity of the drop directory.
     pub root: RootIdentity,
-    /// Which directory it is, as long as it stays mounted.
+    /// Its mark, valid as long as it stays mounted.
     pub mark: RootMark,
 }
 
 impl ScanSummary {
-    /// Returns whether a path that was not seen is not there.
+    /// Returns whether a path that was not seen does not exist.
     pub fn saw_all(&self) -> bool {
         self.complete && self.unseen.is_empty()
     }
@@ -79,12 +79,12 @@ impl ScanSummary {
     }
 }
 
-/// Walks the drop directory `root` and passes what it sees to `batch`, which may stop the walk.
+/// Walks the drop directory `root` and passes observations to `batch`, which may stop the walk.
 /// Directories in `skip` are not entered.
 ///
 /// # Errors
-/// When the drop directory is not there, is not the expected one, was replaced during the walk, or may
-/// not be read (`SourceAway`), or this process ran out of handles or memory (`LocalFault`).
+/// When the drop directory is missing, is not the expected one, was replaced during the walk, or
+/// may not be read (`SourceAway`), or this process lacks handles or memory (`LocalFault`).
 pub fn scan(
     root: &DirectoryRoot,
     filter: &Filter,
@@ -150,12 +150,12 @@ struct TreeWalk<'a, F> {
     batch: Vec<Observation>,
     /// Directories to enter; the last one first.
     pending: Vec<SourcePath>,
-    /// The path that is looked at, in the same room for all.
+    /// The present path, in one buffer for all.
     path: Vec<u8>,
     summary: ScanSummary,
 }
 
-/// Why one directory was not read to its end.
+/// Why one directory was not read completely.
 enum DirectoryHalt {
     Stopped,
     Failed(Errno),
@@ -222,7 +222,7 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> TreeWalk<'_, F> {
             }
         }
         self.summary.directory_count += 1;
-        // A sign of life from trees with few files, which fill no batch for long.
+        // A sign of life from trees with few files, which rarely fill a batch.
         if self.summary.directory_count.is_multiple_of(PULSE_DIRECTORIES)
             && (self.emit)(std::mem::take(&mut self.batch)).is_break()
         {
@@ -231,7 +231,7 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> TreeWalk<'_, F> {
         Ok(())
     }
 
-    /// Looks at [`Self::path`], which is `name` in an open directory.
+    /// Observes [`Self::path`], which is `name` in an open directory.
     fn visit(
         &mut self,
         directory: impl AsFd,
@@ -244,14 +244,14 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> TreeWalk<'_, F> {
         let stat = match stat_entry(directory, name) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(ControlFlow::Continue(())),
-            // One file that fails for the moment costs its directory nothing.
+            // One file that fails for the moment does not stop its directory.
             Err(errno) if is_passing(errno) => {
                 self.summary.miss(SourcePath::from_bytes(&self.path));
                 return Ok(ControlFlow::Continue(()));
             }
             Err(errno) => return Err(errno),
         };
-        // The listing of some file systems does not tell, and things change under our hands.
+        // Some listings do not give the type, and the entry may have changed.
         if stat.file_type == FileType::Directory {
             return Ok(self.find_directory());
         }
@@ -284,7 +284,7 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> TreeWalk<'_, F> {
         ControlFlow::Continue(())
     }
 
-    /// Goes on without a directory: one that vanished is no loss, any other is a place that was not seen.
+    /// Continues without a directory: a vanished one is no loss, any other is recorded as unseen.
     fn miss_directory(&mut self, path: SourcePath, errno: Errno) -> Result<ControlFlow<()>, Error> {
         match errno {
             Errno::NOENT | Errno::NOTDIR | Errno::LOOP => Ok(ControlFlow::Continue(())),
@@ -582,7 +582,7 @@ mod tests {
             let directory = root.path().join(format!("d{directory}"));
             fs::create_dir(&directory).unwrap();
             fs::write(directory.join("0"), "").unwrap();
-            // Links to one file: making that many files takes longer than all other tests.
+            // Links to one file: creating that many files takes longer than all other tests.
             (1..1_000).for_each(|n| {
                 fs::hard_link(directory.join("0"), directory.join(n.to_string())).unwrap();
             });

@@ -1,20 +1,20 @@
 //! Events of a drop directory, turned into hints where to look.
 //!
-//! Owns the operating system's watch. An event only says "look here": it is never believed, and
-//! losing one costs time until the next scan, never a file. It promises that nothing is lost
-//! *silently*: when our queue overflows, when an event names no path, and when a directory came or
-//! moved, the hint is [`WatchHint::ScanNow`]; when the kernel's queue overflowed it is
-//! [`WatchHint::Lost`]; when watching cannot go on, it is [`WatchHint::Failed`] with the reason, and
-//! the drop is scanned only. An unmount makes a watch dumb without a hint: [`Watch::end`] reports it.
+//! Owns the operating system's watch. An event is only a hint to look: it is never trusted, and losing
+//! one costs time until the next scan, never a file. It promises that nothing is lost *silently*: when
+//! our queue overflows, when an event has no path, and when a directory was created or moved, the hint
+//! is [`WatchHint::ScanNow`]; when the kernel's queue overflowed it is [`WatchHint::Lost`]; when
+//! watching cannot continue, it is [`WatchHint::Failed`] with the reason, and the drop directory is only
+//! scanned. An unmount silences a watch without a hint: [`Watch::end`] reports it.
 //!
-//! The callback runs on the watcher's own thread and never blocks: it adds the path to a bounded set
-//! and wakes the reader. A file that grows event by event is one path in that set. Events of opening
-//! and reading are dropped there, or our own reading would call us. Directory links are not followed
-//! and pruned directories give no hints.
+//! The callback runs on the watcher's own thread and never blocks: it adds the path to a bounded
+//! set and wakes the reader. A file that grows event by event is one path in that set. Events of
+//! opening and reading are dropped there, because our own reading would cause them. Directory links
+//! are not followed and pruned directories give no hints.
 //!
-//! Network file systems tell only what this machine does to them, so they are refused at the start.
-//! At a crash nothing is lost: the scan at the start finds what happened meanwhile. The shell owns
-//! one [`Watch`] for each drop, in a task of its own.
+//! Network file systems report only this machine's changes, so they are refused at the start. A
+//! crash loses nothing: the scan at the start finds what happened meanwhile. The shell owns one
+//! [`Watch`] for each drop directory, in a task of its own.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -40,13 +40,13 @@ use crate::model::{FailureKind, SourcePath};
 
 mod tree;
 
-/// Most paths that wait to be looked at. Beyond, a scan is cheaper than that many looks.
+/// Limit of paths that wait to be looked at. Beyond it, a scan is cheaper than that many looks.
 const PENDING_MAX: usize = 10_000;
 
-/// How long hints gather before they are given: a growing file costs at most five looks a second.
+/// How long hints are collected before they are passed on: a growing file costs at most five looks a second.
 const GATHER: Duration = Duration::from_millis(200);
 
-/// File systems whose events do not tell what other machines do: magic number of `statfs`, name.
+/// File systems whose events lack other machines' changes: magic number of `statfs`, name.
 const REMOTE_FILE_SYSTEMS: [(u64, &str); 12] = [
     (0x6969, "NFS"),
     (0xFF53_4D42, "CIFS"),
@@ -64,14 +64,14 @@ const REMOTE_FILE_SYSTEMS: [(u64, &str); 12] = [
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum WatchHint {
-    /// At these paths; each at most once.
+    /// At these paths, each at most once.
     Paths(Vec<SourcePath>),
     ScanNow,
-    /// The kernel's queue overflowed and events were lost. Directories may have been made that are not
-    /// watched, so the watch is of no more use: start another, and scan.
+    /// The kernel's queue overflowed and events were lost. New directories may not be watched, so
+    /// the watch is useless: start another one, and scan.
     Lost,
-    /// Events do not come any more. The watch is of no more use and should be dropped; the drop is
-    /// found by scanning until a watch can be started again.
+    /// No more events come. The watch is useless and should be dropped; files are found by scanning
+    /// until a watch can be started again.
     Failed {
         reason: String,
     },
@@ -81,7 +81,7 @@ pub(crate) enum WatchHint {
 pub(crate) struct Watch {
     shared: Arc<WatchShared>,
     gathering: Option<Pin<Box<Sleep>>>,
-    /// Directories that have come, going to be watched.
+    /// New directories that are being added to the watch.
     adding: Option<JoinHandle<notify::Result<()>>>,
     guard: Guard,
     root: RootMark,
@@ -91,13 +91,13 @@ pub(crate) struct Watch {
 impl Watch {
     /// Begins to watch `root` and everything below it.
     ///
-    /// Takes long for large trees (some 20 µs for each directory, and half a second for a million files):
-    /// call it on a blocking thread. What is there before is not hinted at; a scan after the start finds
-    /// it.
+    /// Slow for large trees (some 20 µs for each directory, and half a second for a million files):
+    /// call it on a blocking thread. Existing files give no hints; a scan after the start finds
+    /// them.
     ///
     /// # Errors
-    /// When the directory is not there or not the expected one, lies on a file system without useful
-    /// events, or the system's limits are reached. `Failure::from(error).message` says it to an operator.
+    /// When the directory is missing or not the expected one, is on a file system without useful
+    /// events, or the system's limits are reached. `Failure::from(error).message` is for operators.
     pub(crate) fn start(root: &DirectoryRoot, filter: Filter) -> Result<Self, Error> {
         let ((_, mark), writers) = (root.check()?, root.writers());
         let root = std::path::absolute(root.path())
@@ -118,12 +118,12 @@ impl Watch {
         Ok(Self { shared, gathering, adding, guard, root: mark, tree })
     }
 
-    /// Returns which directory is watched. What is at its path may be another by then.
+    /// Returns the mark of the watched directory. The directory at its path may be another by then.
     pub(crate) fn root(&self) -> RootMark {
         self.root
     }
 
-    /// Tells how the drop directory ended under the watch, when it has since the last call: such a
+    /// Returns how the drop directory ended under the watch, if it has since the last call: such a
     /// watch gives no hints any more.
     pub(crate) fn end(&self) -> Option<&'static str> {
         self.guard.end()
@@ -139,7 +139,7 @@ impl Watch {
                 self.adding = None;
                 self.shared.pending().add(match added {
                     Ok(Err(error)) => WatchNotice::Failed(reason(&error)),
-                    // What was in them before they were watched, only a scan sees.
+                    // Only a scan sees files that were in them before they were watched.
                     Ok(Ok(())) | Err(_) => WatchNotice::ScanNow,
                 });
                 if let Some(hint) = self.shared.pending().take() {
@@ -163,7 +163,7 @@ impl Watch {
         }
     }
 
-    /// Begins to watch the directories that have come, if any have.
+    /// Begins to watch new directories, if there are any.
     fn add_directories(&mut self) -> bool {
         let directories = std::mem::take(&mut self.shared.pending().directories);
         if directories.is_empty() {
@@ -190,7 +190,7 @@ fn is_below_any(path: &SourcePath, directories: &BTreeSet<SourcePath>) -> bool {
     path.above().any(|above| directories.contains(above))
 }
 
-/// What the callback leaves for the reader.
+/// State shared by the callback and the reader.
 #[derive(Debug, Default)]
 struct WatchShared {
     pending: Mutex<PendingPaths>,
@@ -208,11 +208,11 @@ impl WatchShared {
     }
 }
 
-/// One thing the callback learned.
+/// A finding of the callback.
 #[derive(Debug, PartialEq, Eq)]
 enum WatchNotice {
     Path(SourcePath),
-    /// A directory has come, or changed: it must be watched.
+    /// A directory was created or changed: it must be watched.
     Directory(SourcePath),
     ScanNow,
     Lost,
@@ -286,7 +286,7 @@ impl notify::EventHandler for Callback {
     fn handle_event(&mut self, event: notify::Result<Event>) {
         match event {
             Ok(event) => self.read_event(&event),
-            // A directory that is gone again needs no watch, but what led to it may.
+            // A directory that is gone again needs no watch, but its parent may have changed.
             Err(error) if is_missing(&error) => self.shared.leave(WatchNotice::ScanNow),
             Err(error) => self.shared.leave(WatchNotice::Failed(reason(&error))),
         }
@@ -352,7 +352,7 @@ impl Callback {
     }
 }
 
-/// Returns whether an event says only that somebody looked. Closing after writing is more than that.
+/// Returns whether an event is only an access. Closing after writing is more than that.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the kinds are notify's and may grow")]
 fn is_mere_access(kind: EventKind) -> bool {
     match kind {
@@ -362,10 +362,10 @@ fn is_mere_access(kind: EventKind) -> bool {
     }
 }
 
-/// Returns whether a whole subtree may have come or become readable.
+/// Returns whether a whole subtree may have appeared or become readable.
 ///
-/// Renames and changed permissions do not say of what, so the path is looked at; only local file
-/// systems are watched, and that look is a microsecond.
+/// Events of renames and changed permissions do not give the type, so the path is looked at; only
+/// local file systems are watched, and that look takes a microsecond.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the kinds are notify's and may grow")]
 fn concerns_directory(kind: EventKind, path: &Path) -> bool {
     match kind {
@@ -390,12 +390,12 @@ fn refuse_remote(root: &Path) -> Result<(), Error> {
     }
 }
 
-/// Returns the name of the file system of a directory, if it is one that other machines write to.
+/// Returns the name of a directory's file system, if other machines can write to it.
 pub(crate) fn network_file_system(directory: &Path) -> io::Result<Option<&'static str>> {
     Ok(remote_name(rustix::fs::statfs(directory)?.f_type))
 }
 
-/// Returns the name of a file system that needs scanning; `statfs` extends the sign of some numbers.
+/// Returns the name of a file system that needs scanning; `statfs` sign-extends some numbers.
 fn remote_name(magic: impl Into<i64>) -> Option<&'static str> {
     let magic = magic.into().cast_unsigned() & 0xFFFF_FFFF;
     REMOTE_FILE_SYSTEMS.iter().find(|(number, _)| *number == magic).map(|(_, name)| *name)
@@ -411,7 +411,7 @@ fn is_missing(error: &notify::Error) -> bool {
     }
 }
 
-/// Says to an operator why events do not come, with the cure where there is one.
+/// Returns why no events come, for operators, with the cure where there is one.
 fn reason(error: &notify::Error) -> String {
     let errno = match &error.kind {
         notify::ErrorKind::MaxFilesWatch => Some(Errno::NOSPC),

@@ -1,11 +1,11 @@
-//! Files that programs hold open to write, as far as that can be seen from here.
+//! Files that programs hold open for writing, as far as that is visible here.
 //!
-//! Two hints: a file that was written to, by the events of a local disk, is held open until the event of a writer
-//! that closes it; and `/proc` names what the processes that may be looked at have open, those of the same user,
-//! or all for root. Both prolong a quiet period, and never shorten one. *Not seen*: writers of other machines, on
-//! a share; those of other users and in other mount namespaces that began to write before the watch did; writes
-//! through a mapping of memory. At most [`WRITERS_MAX`] files are kept. *At a crash* nothing is lost: the next life
-//! looks again.
+//! Two hints: a file with write events on a local disk counts as open until the event of a writer
+//! that closes it; and `/proc` lists the open files of the visible processes, those of the same
+//! user, or all for root. Both prolong a quiet period, and never shorten one. *Not seen*: writers
+//! of other machines, on a share; those of other users and in other mount namespaces that began to
+//! write before the watch did; writes through a memory mapping. At most [`WRITERS_MAX`] files are
+//! kept. *At a crash* nothing is lost: the next start looks again.
 
 use std::collections::BTreeSet;
 use std::fs::{canonicalize, read_dir, read_link, read_to_string};
@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use crate::model::{Monotonic, SourcePath};
 
-/// Files kept at most; of more, nothing is known.
+/// Limit of kept files; nothing is known about others.
 const WRITERS_MAX: usize = 10_000;
-/// `/proc` is read no more often: a machine has thousands of open files, and looks may follow each other at once.
+/// Minimum interval of reading `/proc`: a machine has thousands of open files, and looks may follow each other at once.
 const PROC_INTERVAL: Duration = Duration::from_secs(1);
-/// Open files that are looked at in `/proc` at once.
+/// Limit of open files that are checked in `/proc` at once.
 const OPEN_MAX: usize = 50_000;
 
 #[derive(Debug, Default)]
@@ -28,9 +28,9 @@ pub(crate) struct OpenWriters(Mutex<HeldOpen>);
 
 #[derive(Debug, Default)]
 struct HeldOpen {
-    /// By the events of the disk.
+    /// From events of the disk.
     wrote: BTreeSet<SourcePath>,
-    /// By `/proc`, and when that was.
+    /// From `/proc`, with the time of reading.
     open: BTreeSet<SourcePath>,
     open_at: Option<Monotonic>,
 }
@@ -43,7 +43,7 @@ impl OpenWriters {
         }
     }
 
-    /// Notes that a writer closed a file, or that nothing is under its name any more.
+    /// A writer closed a file, or the file does not exist any more.
     pub(super) fn closed(&self, path: &SourcePath) {
         self.seen().wrote.remove(path);
     }
@@ -69,8 +69,8 @@ impl OpenWriters {
     }
 }
 
-/// Returns the files below a directory that `/proc` shows open to be written. What may not be read there is
-/// not known.
+/// Returns the files below a directory that `/proc` shows as open for writing. Unreadable entries
+/// are skipped.
 fn open_below(root: &Path) -> BTreeSet<SourcePath> {
     let Ok(root) = canonicalize(root) else { return BTreeSet::new() };
     let processes = read_dir("/proc").into_iter().flatten().flatten();
@@ -87,7 +87,7 @@ fn open_below(root: &Path) -> BTreeSet<SourcePath> {
     below.take(WRITERS_MAX).collect()
 }
 
-/// Returns whether an open file may be written, by the flags that `/proc/PID/fdinfo/FD` shows in octal.
+/// Returns whether an open file may be written, by the octal flags in `/proc/PID/fdinfo/FD`.
 fn writes(fd: &Path) -> Option<bool> {
     let info = fd.parent()?.with_file_name("fdinfo").join(fd.file_name()?);
     let info = read_to_string(info).ok()?;

@@ -1,14 +1,14 @@
-//! A file that is about to go, under a private name in its own directory.
+//! A file to be removed, under a private name in its own directory.
 //!
-//! `unlink` and `rename` take a name, whatever version is under it at that moment. So a file is
-//! renamed to a private name first and looked at there: nothing that is written under its own name
-//! from then on can be lost. What turns out to be another version is renamed back, never over
-//! something else; when its name is taken by then, it stays beside it as `NAME.kept-1`.
+//! `unlink` and `rename` act on a name, whatever version has it at that moment. So a file is
+//! renamed to a private name first and checked there: nothing that is written under its own name
+//! from then on can be lost. Another version is renamed back, never over another file; when its
+//! name is taken by then, it stays beside it as `NAME.kept-1`.
 //!
-//! Private names are not observed: no scan, no look and no event shows them. *At a crash* one file of
-//! an act may be under its private name; the next act of the run finds it by that name, which holds
-//! its own name (or the digest of its path, where that would be too long), and resumes it or puts
-//! it back.
+//! Private names are not observed: no scan, no look and no event reports them. *At a crash* one
+//! file of an act may be under its private name; the next act of the run finds it by that name,
+//! which contains its own name (or the digest of its path, if that would be too long), and
+//! continues or restores it.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -24,16 +24,16 @@ use super::super::beneath::{Stat, stat_fd};
 use super::{name_of, unproved};
 use crate::model::{Fingerprint, SourcePath};
 
-/// What a private name begins with: the file's own name follows.
+/// Prefix of a private name; the file's own name follows.
 const PREFIX: &[u8] = b".dropferry-going-";
-/// The same where that would be too long: the digest of its path follows.
+/// Prefix if that would be too long; the digest of its path follows.
 const LONG_PREFIX: &[u8] = b".dropferry-gone-";
-/// Longest file name that Linux file systems take, in bytes.
+/// Longest file name on Linux file systems, in bytes.
 const NAME_MAX: usize = 255;
-/// Names that are tried beside one that is taken.
+/// Limit of names that are tried beside a taken one.
 const KEPT_MAX: u32 = 1_000;
 
-/// Returns whether a file name is one that disposal gives.
+/// Returns whether a file name is one of disposal.
 pub(in crate::source) fn is_private(name: &[u8]) -> bool {
     name.starts_with(PREFIX) || name.starts_with(LONG_PREFIX)
 }
@@ -46,7 +46,7 @@ pub(super) fn private_name(path: &SourcePath) -> OsString {
     })
 }
 
-/// Returns the name that a file had before it got a private one, where that tells.
+/// Returns the name that a file had before its private one, where that contains it.
 pub(super) fn own_name(private: &[u8]) -> Option<&[u8]> {
     private.strip_prefix(PREFIX)
 }
@@ -63,7 +63,7 @@ pub(super) fn private_names(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> 
     Ok(found)
 }
 
-/// Looks at a name in an open directory, a link itself and not its target, and never from a cache.
+/// Returns the `Stat` of a name in an open directory, of a link itself and not of its target, and never from a cache.
 pub(super) fn look(directory: impl AsFd, name: &Path) -> Result<Stat, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     stat_fd(rustix::fs::openat(directory, name, flags, Mode::empty())?)
@@ -82,8 +82,8 @@ impl<'a> OpenEntry<'a> {
     }
 }
 
-/// Renames, and never onto something. Where the file system cannot promise that, a link does; where it
-/// has no links either, the name is looked at just before.
+/// Renames without replacing. Where the file system cannot guarantee that, by a link; where it has
+/// no links either, the name is checked just before.
 pub(super) fn rename_free(from: OpenEntry<'_>, to: OpenEntry<'_>) -> Result<(), Errno> {
     let flags = RenameFlags::NOREPLACE;
     match rustix::fs::renameat_with(from.directory, from.name, to.directory, to.name, flags) {
@@ -109,17 +109,17 @@ pub(super) struct Aside<'a> {
     pub(super) parent: &'a OwnedFd,
     pub(super) path: &'a SourcePath,
     pub(super) private: OsString,
-    /// The version that it is, but for the time of change, which a rename moves.
+    /// Its version; a rename changes the time of change.
     pub(super) version: Fingerprint,
 }
 
 impl<'a> Aside<'a> {
-    /// Takes a file that an earlier act left under its private name.
+    /// Adopts a file that an earlier act left under its private name.
     pub(super) fn left(parent: &'a OwnedFd, path: &'a SourcePath, version: Fingerprint) -> Self {
         Self { parent, path, private: private_name(path), version }
     }
 
-    /// Renames a file to its private name and looks at it there; none when it is gone.
+    /// Renames a file to its private name and checks it there; `None` when it is gone.
     ///
     /// # Errors
     /// When it is another version than `version`; then it has its own name again.
@@ -154,7 +154,7 @@ impl<'a> Aside<'a> {
         Path::new(&self.private)
     }
 
-    /// Opens it for reading, as the version that it is.
+    /// Opens it for reading, and checks its version.
     pub(super) fn open(&self) -> io::Result<std::fs::File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(self.parent, self.private(), flags, Mode::empty())?;
@@ -162,7 +162,7 @@ impl<'a> Aside<'a> {
         Ok(file.into())
     }
 
-    /// Checks that an open file is the version that this one is.
+    /// Checks that an open file has its version.
     pub(super) fn check(&self, file: impl AsFd) -> io::Result<()> {
         match stat_fd(file)?.fingerprint.same_version(&self.version) {
             true => Ok(()),
@@ -178,10 +178,10 @@ impl<'a> Aside<'a> {
     }
 }
 
-/// Gives what is under a private name the name of `path` again, or one beside it.
+/// Restores the name of `path`, or one beside it, of a file under a private name.
 ///
 /// # Errors
-/// When it cannot have its own name: the message says which it has.
+/// When it cannot have its own name: the message gives the one it has.
 pub(super) fn put_back(parent: &OwnedFd, private: &OsStr, path: &SourcePath) -> Result<(), Error> {
     let own = OpenEntry::new(parent, Path::new(private));
     let doing = |errno| Error::of_file("put back", path, errno);
@@ -212,7 +212,7 @@ pub(super) fn put_back(parent: &OwnedFd, private: &OsStr, path: &SourcePath) -> 
     Err(doing(Errno::EXIST))
 }
 
-/// Returns whether both are one file, under whatever names.
+/// Returns whether both are the same file, under any names.
 pub(super) fn is_same_file(one: &Stat, other: &Stat) -> bool {
     let (one, other) = (&one.fingerprint, &other.fingerprint);
     (one.device, one.inode) == (other.device, other.inode)

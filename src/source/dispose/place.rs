@@ -1,11 +1,11 @@
 //! The directory that files are moved to, which others may write to as well.
 //!
-//! It promises never to follow a link below that directory: each component is opened by itself, in the
-//! one before, with `O_NOFOLLOW`; nor to replace anything, nor to take the file itself for a copy of
+//! It promises never to follow a link below that directory: each component is opened in the one
+//! before, with `O_NOFOLLOW`; nor to replace anything, nor to mistake the file itself for a copy of
 //! itself. A copy is made under a random name with `O_EXCL`, is durable before it has its own name,
-//! and only then its source goes. Directories that are made are durable with the one above.
+//! and only then its source is removed. Created directories are made durable with their parents.
 //!
-//! *At a crash* a file is whole in one of its two places, or in both; a copy that was begun stays
+//! *At a crash* a file is complete in one of its two places, or in both; a partial copy remains
 //! under its random name, and the next act of the run that copies to that directory removes it.
 
 use std::fs::File;
@@ -24,26 +24,26 @@ use super::aside::{Aside, OpenEntry, is_same_file, look, rename_free};
 use super::{directory_of, name_of, unproved};
 use crate::model::SourcePath;
 
-/// Read at once when files are compared.
+/// Bytes read at a time when files are compared.
 const COMPARE_BYTES: usize = 1 << 20;
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// An open directory that files are moved to, and the one below it that the last file went to.
+/// The open target directory, and the directory below it of the last file.
 #[derive(Debug)]
 pub(super) struct MoveTarget<'a> {
     to: &'a Path,
     top: OwnedFd,
     current: Option<(SourcePath, OwnedFd)>,
-    /// How the names of unfinished copies of this run begin.
+    /// Prefix of the names of partial copies of this run.
     partial: String,
 }
 
 impl<'a> MoveTarget<'a> {
-    /// Opens the directory, which must be another than the drop directory.
+    /// Opens the target directory, which must differ from the drop directory.
     pub(super) fn open(to: &'a Path, root: &Root, unit: &SourcePath) -> Result<Self, Error> {
         let failed = |errno| Error::of_file("open", &shown(to), errno);
-        // The operator may have named it by a link.
+        // The operator may have configured a link.
         let flags = DIRECTORY.difference(OFlags::NOFOLLOW);
         let top = rustix::fs::openat(CWD, to, flags, Mode::empty()).map_err(failed)?;
         let drop = root.open_directory(&SourcePath::from_bytes(b"")).and_then(stat_fd);
@@ -54,7 +54,7 @@ impl<'a> MoveTarget<'a> {
         Ok(Self { to, top, current: None, partial })
     }
 
-    /// Checks that a file may be moved to its place, before anything is done to it.
+    /// Checks that a file may be moved to its place, before it is touched.
     pub(super) fn check(
         &mut self,
         path: &SourcePath,
@@ -103,8 +103,8 @@ impl<'a> MoveTarget<'a> {
         aside.remove()
     }
 
-    /// Returns whether a file with the content of `source` is at its place already, and durable: a copy
-    /// that was made before a kill.
+    /// Returns whether a file with the content of `source` is already at its place, and durable: a
+    /// copy from before a kill.
     fn has_same(&mut self, path: &SourcePath, source: &File) -> Result<bool, Error> {
         let directory = self.directory(path)?;
         let failed = |errno: Errno| Error::of_file("look at the place of", path, errno);
@@ -131,20 +131,20 @@ impl<'a> MoveTarget<'a> {
         }
     }
 
-    /// Copies a file to another file system so that it is whole and durable there.
+    /// Copies a file to another file system, complete and durable.
     fn copy(&mut self, aside: &Aside<'_>, source: File) -> Result<(), Error> {
         let path = aside.path;
         let partial = format!("{}{:016x}.partial", self.partial, random());
         let directory = self.directory(path)?;
         let copied = copy_to(directory, Path::new(&partial), aside, source);
         if copied.is_err() {
-            // What cannot be removed harms no one.
+            // A file that cannot be removed does no harm.
             rustix::fs::unlinkat(directory, Path::new(&partial), AtFlags::empty()).ok();
         }
         copied.map_err(|error| Error::new("move", path, error))
     }
 
-    /// Removes the unfinished copies that an act of this run left in the directory of a file.
+    /// Removes the partial copies that an act of this run left in the directory of a file.
     pub(super) fn sweep(&mut self, path: &SourcePath) -> Result<(), Error> {
         let partial = self.partial.clone();
         let directory = self.directory(path)?;
@@ -163,7 +163,7 @@ impl<'a> MoveTarget<'a> {
         sweep().map_err(|errno| Error::of_file("clean up the place of", path, errno))
     }
 
-    /// Makes what was moved durable.
+    /// Makes the moved files durable.
     pub(super) fn finish(mut self) -> Result<(), Error> {
         self.leave()
     }
@@ -173,7 +173,7 @@ impl<'a> MoveTarget<'a> {
         sync(&directory).map_err(|errno| Error::of_file("sync", &path, errno))
     }
 
-    /// Returns the directory that a file is moved to, made where it is missing.
+    /// Returns the directory that a file is moved to, created if missing.
     fn directory(&mut self, path: &SourcePath) -> Result<&OwnedFd, Error> {
         let wanted = directory_of(path);
         if self.current.as_ref().is_none_or(|(current, _)| *current != wanted) {
@@ -215,7 +215,7 @@ impl<'a> MoveTarget<'a> {
     }
 }
 
-/// Makes the names in a directory durable, where its file system knows such a thing.
+/// Makes the names in a directory durable, where its file system supports that.
 fn sync(directory: &OwnedFd) -> Result<(), Errno> {
     match rustix::fs::fsync(directory) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
@@ -252,12 +252,12 @@ fn shown(path: &Path) -> SourcePath {
     SourcePath::from_bytes(path.as_os_str().as_bytes())
 }
 
-/// A number that others cannot tell beforehand.
+/// A number that others cannot predict.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Compares two files from their beginning.
+/// Compares two files from their start.
 fn is_same(mut one: &File, mut other: &File) -> io::Result<bool> {
     let (mut left, mut right) = (vec![0; COMPARE_BYTES], vec![0; COMPARE_BYTES]);
     loop {

@@ -1,13 +1,13 @@
-//! The bytes of a part that was digested, as they go into a request: kept in memory, or read again.
+//! The bytes of a digested part for a request: kept in memory, or read again.
 //!
-//! What is read again lies in the page cache as a rule, so the task that sends it reads it itself, without
-//! waiting. A chunk that is not in memory, the first one, before which the file is opened, and the last one,
-//! after which the file is proved, are read by a thread that may block; once memory did not have a chunk, the
-//! next one is read while the one before it is sent.
+//! Bytes that are read again are usually in the page cache, so the task that sends them reads them
+//! itself, without waiting. A chunk that is not in memory, the first one, before which the file is
+//! opened, and the last one, after which the file is proved, are read by a blocking thread; after a
+//! chunk was not in memory, the next one is read while the one before it is sent.
 //!
-//! The bytes are not hashed again: the storage is given the digest, and compares, or the ETag that it
-//! answers is compared. The file was written back before it was digested, so what is stored into it since
-//! moves its times, and the proof finds it. *At a crash* nothing is lost.
+//! The bytes are not hashed again: the storage gets the digest and compares, or its ETag is
+//! compared. The file was written back before it was digested, so a later store changes its times,
+//! and the proof finds it. *At a crash* nothing is lost.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -44,7 +44,7 @@ enum From {
     Ended,
 }
 
-/// How reading a part ended: there once the last chunk was given, or an error; never when the bytes were
+/// How reading a part ended: set after the last chunk or an error; never when the bytes were
 /// dropped before.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ending(Arc<OnceLock<Result<Option<ColdPages>, Failure>>>);
@@ -55,14 +55,14 @@ impl Ending {
         self.0.get()
     }
 
-    /// Has the system forget the pages that reading brought into memory.
+    /// Drops the pages that reading brought into memory from the page cache.
     pub(crate) fn forget_pages(&self) {
         if let Some(Ok(Some(pages))) = self.get() {
             pages.forget();
         }
     }
 
-    /// Returns whether no one reads any more: the bytes were dropped, and no thread is left in a read.
+    /// Returns whether reading is over: the bytes were dropped, and no thread is in a read.
     pub(crate) fn is_left(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
@@ -75,12 +75,12 @@ struct PartReread {
     range: ByteRange,
     is_cold: bool,
     room: Room,
-    /// None until the first chunk was read.
+    /// `None` until the first chunk was read.
     file: Option<Arc<File>>,
-    /// Where the next chunk begins that is not being read.
+    /// Offset of the next chunk that is not being read.
     at: u64,
     reading: Option<JoinHandle<Result<ReadStep, Failure>>>,
-    /// Memory did not have a chunk: the next one is read ahead.
+    /// A chunk was not in memory: the next one is read ahead.
     reads_ahead: bool,
     is_proved: bool,
 }
@@ -88,20 +88,20 @@ struct PartReread {
 #[derive(Debug)]
 struct ReadStep {
     file: Arc<File>,
-    /// None of a part without bytes.
+    /// `None` for an empty part.
     chunk: Option<Chunk>,
 }
 
 impl PartBytes {
-    /// Sends what is in memory.
+    /// Sends the bytes in memory.
     pub(crate) fn kept(kept: Kept) -> Self {
         let ending = Ending::default();
-        // No one else has it.
+        // There is no other copy of it yet.
         ending.0.set(Ok(kept.cold)).ok();
         Self { from: From::Memory(kept.chunks.into_iter()), ending }
     }
 
-    /// Reads a part again that was digested, through memory that was reserved.
+    /// Reads a digested part again, in reserved memory.
     pub(crate) fn read_again(
         source: SourceFile,
         range: ByteRange,
@@ -122,7 +122,7 @@ impl PartBytes {
         Self { from: From::File(Box::new(reader)), ending: Ending::default() }
     }
 
-    /// Returns where to see how reading ended.
+    /// Returns the handle that shows how reading ended.
     pub(crate) fn ending(&self) -> Ending {
         self.ending.clone()
     }
@@ -144,7 +144,7 @@ impl Stream for PartBytes {
             Err(failure) => (Some(Err(io::Error::other(failure.clone()))), Err(failure)),
         };
         this.from = From::Ended;
-        // It ends once.
+        // It is set once.
         this.ending.0.set(ending).ok();
         Poll::Ready(item)
     }
@@ -186,21 +186,21 @@ impl PartReread {
         Poll::Ready(Ok(step.chunk.map(Bytes::from_owner)))
     }
 
-    /// Returns the next chunk, if it is not the last and lies in memory.
+    /// Returns the next chunk, if it is not the last and is in memory.
     fn read_from_memory(&mut self) -> Option<Bytes> {
         let left = self.end() - self.at;
         let file = self.file.as_ref().filter(|_| left > CHUNK_BYTES as u64)?;
         let mut chunk = self.room.take(left);
         let into = &mut [IoSliceMut::new(chunk.as_mut())];
         let read = rustix::io::preadv2(file, into, self.at, ReadWriteFlags::NOWAIT);
-        // Whatever failed, the thread that may wait finds out.
+        // On any failure, the blocking thread finds the reason.
         let count = read.ok().filter(|count| *count > 0)?;
         chunk.cut(count);
         self.at += count as u64;
         Some(Bytes::from_owner(chunk))
     }
 
-    /// Has the next chunk read by a thread that may block.
+    /// Reads the next chunk on a blocking thread.
     fn start(&mut self, ending: &Ending) -> JoinHandle<Result<ReadStep, Failure>> {
         let (source, file, range) = (self.source.clone(), self.file.clone(), self.range);
         let (at, left) = (self.at, self.end() - self.at);
@@ -214,7 +214,7 @@ impl PartReread {
     }
 }
 
-/// Opens the file, where it is not open, reads a chunk, and proves the file when it was the last one.
+/// Opens the file if needed, reads a chunk, and proves the file after the last one.
 fn read_step(
     source: &SourceFile,
     file: Option<Arc<File>>,

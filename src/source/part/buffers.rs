@@ -1,10 +1,10 @@
-//! Memory for the bytes of parts: page-aligned buffers, used again, never more than the budget.
+//! Memory for the bytes of parts: reused page-aligned buffers, never more than the budget.
 //!
-//! Owns the budget of `transfer.memory`. A [`Room`] is a share of it that was reserved; its buffers go
-//! back when the last byte of the last one is released, and the share with them. So what is held, here
-//! and in flight through the connections, never exceeds the budget, whatever the sizes of parts.
-//! Buffers stay for the next part; of those that no one uses, all but a few are given back to the
-//! system once nothing is reserved.
+//! Owns the budget of `transfer.memory`. A [`Room`] is a reserved share of it; its buffers are
+//! returned when the last byte of the last one is released, and the share with them. So the bytes
+//! held here and in flight in the connections never exceed the budget, whatever the sizes of parts.
+//! Buffers are kept for the next part; all but a few unused ones are returned to the system once
+//! nothing is reserved.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,17 +12,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::model::ByteCount;
 
-/// Bytes read at once. Larger reads save nothing measurable; smaller ones cost system calls.
+/// Bytes per read. Larger reads save nothing measurable; smaller ones cost system calls.
 pub(super) const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Buffers start on a page: reading into the middle of one doubles the kernel's work on some
+/// Buffers begin on a page: reading into the middle of one doubles the kernel's work on some
 /// processors.
 const PAGE_BYTES: usize = 4096;
 
-/// What one buffer takes of the budget.
+/// One buffer's share of the budget.
 pub(super) const BUFFER_BYTES: u64 = (CHUNK_BYTES + PAGE_BYTES) as u64;
 
-/// Unused buffers that are kept while nothing is reserved: enough for small files to come by.
+/// Unused buffers that are kept while nothing is reserved: enough for a few small files.
 const KEPT: usize = 8;
 
 /// All buffers of the process.
@@ -37,7 +37,7 @@ struct BufferPool {
 }
 
 impl Buffers {
-    /// Makes a budget; one that is too small for a single stream is as large as that.
+    /// Creates a budget, which is at least large enough for a single stream.
     pub(super) fn new(memory: ByteCount, stream: u32) -> Self {
         let count = usize::try_from(memory.0 / BUFFER_BYTES).unwrap_or(Semaphore::MAX_PERMITS);
         let capacity = count.clamp(stream as usize, Semaphore::MAX_PERMITS);
@@ -45,8 +45,8 @@ impl Buffers {
         Self(Arc::new(BufferPool { room, capacity, free: Mutex::default() }))
     }
 
-    /// Reserves room for all of `length` bytes, if it is there; a quarter of the budget is left for
-    /// what can do with little.
+    /// Reserves room for all of `length` bytes, if it is free; a quarter of the budget is left for
+    /// parts that need little.
     pub(super) fn try_whole(&self, length: u64) -> Option<Room> {
         let count = u32::try_from(length.div_ceil(CHUNK_BYTES as u64).max(1)).ok()?;
         let left = self.0.room.available_permits().checked_sub(count as usize)?;
@@ -63,7 +63,7 @@ impl Buffers {
         self.room(permit)
     }
 
-    /// Returns room outside of the budget, for who holds one buffer at a time.
+    /// Returns room outside of the budget, for a caller that holds one buffer at a time.
     pub(super) fn aside(&self) -> Room {
         self.room(None)
     }
@@ -83,7 +83,7 @@ struct Share {
 }
 
 impl Room {
-    /// Returns a page-aligned chunk of at most `left` bytes. The caller keeps to what it reserved.
+    /// Returns a page-aligned chunk of at most `left` bytes. The caller must not exceed its reservation.
     pub(super) fn take(&self, left: u64) -> Chunk {
         let free = self.0.shared.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let memory = free.unwrap_or_else(|| vec![0; CHUNK_BYTES + PAGE_BYTES]);
@@ -104,7 +104,7 @@ impl Drop for Share {
     }
 }
 
-/// A filled piece of a buffer; goes back when dropped.
+/// A filled piece of a buffer, which is returned when dropped.
 #[derive(Debug)]
 pub(super) struct Chunk {
     memory: Vec<u8>,
@@ -118,7 +118,7 @@ impl Chunk {
         self.length
     }
 
-    /// Leaves off what is beyond `length`.
+    /// Removes the bytes beyond `length`.
     pub(super) fn cut(&mut self, length: usize) {
         self.length = self.length.min(length);
     }

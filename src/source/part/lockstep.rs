@@ -1,15 +1,14 @@
-//! Digests of parts: a chunk of each is read at a time, and all are digested side by side.
+//! Digests parts in parallel: one chunk of each is read at a time, and all are digested together.
 //!
-//! One thread does it for all parts that are wanted at once. So a lane costs no thread, small files are
-//! done by the dozen, and a part that comes later joins at the next chunk. The bytes of a part are *kept*
-//! where memory was reserved for all of it, and sent from there; of another only the digest is kept, and its
-//! bytes are read again to be sent ([`super::body`]). Parts of one file in the same group share the open file.
+//! One thread does this for all parts that are wanted at once. So a lane costs no thread, small files are
+//! done by the dozen, and a later part joins at the next chunk. The bytes of a part are *kept* if memory was
+//! reserved for all of it, and sent from there; of any other only the digest is kept, and its bytes are read
+//! again to be sent ([`super::body`]). Parts of one file in the same group share the open file.
 //!
-//! A read that hangs must not hold up the others. So the parts lie in a [`Together`], and
-//! the thread takes one out for as long as it reads it. A watcher that sees no step end takes
-//! the parts of other files away ([`Together::split`]) and has other threads go on with them; a part
-//! that is given up ([`Together::give_up`]) fails at once, and the thread that reads it ends when
-//! the read does.
+//! A read that hangs must not delay the others. So the parts are in a [`Together`], and the thread
+//! removes one while it reads it. A monitor that sees no step end takes the parts of other files
+//! away ([`Together::split`]) and gives them to other threads; a cancelled part
+//! ([`Together::give_up`]) fails at once, and the thread that reads it ends when the read does.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -29,20 +28,20 @@ use super::{
 use crate::digest::{Hasher, advance};
 use crate::model::{ByteRange, Failure, Md5};
 
-/// Parts at once: what the widest lanes take.
+/// Limit of parts at once: the widest lanes.
 pub(crate) const TOGETHER_MAX: usize = 32;
-/// How far ahead the disk is asked for what is not in memory.
+/// How far ahead the disk is asked for data that is not in memory.
 const AHEAD_BYTES: u64 = 4 * CHUNK_BYTES as u64;
-/// What is read at once of each part while none is held: sixteen of them stay in a core's own cache
+/// Bytes read at a time of each part while none is kept: sixteen of them stay in a core's own cache
 /// until they are digested.
 const WINDOW_BYTES: u64 = 64 * 1024;
 
-/// A part whose digest is wanted.
+/// A part to digest.
 #[derive(Debug)]
 pub(crate) struct WantedRange {
     pub file: SourceFile,
     pub range: ByteRange,
-    /// Memory for all of it, where its bytes are to be kept.
+    /// Memory for all of it, if its bytes are to be kept.
     pub room: Option<Room>,
 }
 
@@ -50,7 +49,7 @@ pub(crate) struct WantedRange {
 #[derive(Debug)]
 pub(crate) struct Digested {
     pub md5: Md5,
-    /// Its bytes, where memory was reserved for them.
+    /// Its bytes, if memory was reserved for them.
     pub kept: Option<Kept>,
     /// Its pages were not in memory before.
     pub is_cold: bool,
@@ -63,7 +62,7 @@ pub(crate) struct Kept {
     pub(super) cold: Option<ColdPages>,
 }
 
-/// Parts that one thread digests side by side, each with its tag.
+/// Parts that one thread digests together, each with its tag.
 pub(crate) struct Together<T> {
     group: Mutex<PartGroup<T>>,
     step_count: AtomicU64,
@@ -73,7 +72,7 @@ struct PartGroup<T> {
     /// Parts whose file is not open yet.
     come: VecDeque<(WantedRange, T)>,
     jobs: VecDeque<(PartJob, T)>,
-    /// What the thread reads: it is nowhere else meanwhile.
+    /// The part that the thread reads: it is nowhere else meanwhile.
     busy: Option<(SourceFile, T)>,
     /// The others were taken away: no more join.
     is_split: bool,
@@ -85,9 +84,9 @@ struct PartJob {
     is_cold: bool,
     at: u64,
     hasher: Hasher,
-    /// What was read and not kept yet.
+    /// Bytes that were read and not kept yet.
     chunk: Bytes,
-    /// It is in the digest: a part that is taken from a thread continues where that one was.
+    /// They are in the digest: a part that is taken from a thread continues from that state.
     is_hashed: bool,
     chunks: Vec<Bytes>,
 }
@@ -104,7 +103,7 @@ impl<T> Default for PartGroup<T> {
     }
 }
 
-/// Returns the group of a file, made where there is none.
+/// Returns the group of a file, created if there is none.
 fn of<'a, T>(
     groups: &'a mut Vec<(SourceFile, PartGroup<T>)>,
     file: &SourceFile,
@@ -124,7 +123,7 @@ impl<T> std::fmt::Debug for Together<T> {
 }
 
 impl<T> Together<T> {
-    /// Returns how many steps have ended: while that does not change, one part is being read.
+    /// Returns the number of finished steps: while it does not change, one part is being read.
     pub(crate) fn step_count(&self) -> u64 {
         self.step_count.load(Ordering::Relaxed)
     }
@@ -134,8 +133,8 @@ impl<T> Together<T> {
         self.lock().busy.as_ref().map(|(file, _)| file.clone())
     }
 
-    /// Takes away the parts of other files than the one that is being read, if one is: those of each
-    /// for a thread of its own, as the next may hang like this one, and at least one thread. Not twice.
+    /// Takes away the parts of other files than the one being read, if there is one: each file's
+    /// for a thread of its own, as the next may hang too, and at least one thread. Only once.
     pub(crate) fn split(&self) -> Vec<Self> {
         let mut group = self.lock();
         let Some(file) = group.busy.as_ref().map(|(file, _)| file.clone()) else {
@@ -159,13 +158,13 @@ impl<T> Together<T> {
             .map(|(_, group)| Self { group: group.into(), ..Self::default() })
             .collect();
         if others.is_empty() {
-            // For what comes: this thread takes no more.
+            // For later parts: this thread accepts no more.
             others.push(Self::default());
         }
         others
     }
 
-    /// Gives up the part that is being read, and those that wait behind it: their file and tags.
+    /// Cancels the part that is being read, and those that wait behind it; returns their file and tags.
     pub(crate) fn give_up(&self) -> Option<(SourceFile, Vec<T>)> {
         let mut group = self.lock();
         let (file, tag) = group.busy.take()?;
@@ -178,7 +177,7 @@ impl<T> Together<T> {
         self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something to a part that may never come back; none when it was given up meanwhile.
+    /// Runs an action on a part that may never return; `None` if the part was cancelled meanwhile.
     fn step<W>(&self, file: SourceFile, tag: T, act: impl FnOnce() -> W) -> Option<(W, T)> {
         self.lock().busy = Some((file, tag));
         let done = act();
@@ -191,10 +190,10 @@ impl<T> Together<T> {
 struct Taken;
 
 impl PartReader {
-    /// Digests parts until no more are given, and hands each back with its tag. `more` is asked for at
-    /// most that many at each chunk, and told how many others are in progress. Blocks.
+    /// Digests parts until no more are given, and returns each with its tag. `more` is called at
+    /// each chunk with the limit of further parts, and with the number in progress. Blocks.
     ///
-    /// Each fails as [`Self::hash_range`] does, without a word to the others.
+    /// Each fails as [`Self::hash_range`] does, without affecting the others.
     pub(crate) fn digest_together<T>(
         &self,
         together: &Together<T>,
@@ -226,7 +225,7 @@ impl PartReader {
             if read.is_err() {
                 return;
             }
-            // Nothing is being read, so no one takes them away.
+            // Nothing is being read, so nothing is taken away.
             let mut jobs = std::mem::take(&mut together.lock().jobs);
             let fresh = jobs.iter_mut().filter(|(job, _)| !job.is_hashed);
             let lanes = fresh.map(|(job, _)| (&mut job.hasher, job.chunk.as_ref()));
@@ -245,7 +244,7 @@ impl PartReader {
     }
 }
 
-/// Opens the files of the parts that have come.
+/// Opens the files of the new parts.
 fn begin_all<T>(
     together: &Together<T>,
     done: &mut impl FnMut(T, Result<Digested, Failure>),
@@ -265,7 +264,7 @@ fn begin_all<T>(
     }
 }
 
-/// Does something to each part; those that fail are done.
+/// Runs an action on each part; those that fail are finished.
 fn each<T>(
     together: &Together<T>,
     done: &mut impl FnMut(T, Result<Digested, Failure>),
@@ -284,8 +283,8 @@ fn each<T>(
 }
 
 impl WantedRange {
-    /// Returns the file, where another part of it is in the group: it was written back when it was opened,
-    /// and what was stored into it since moved its times.
+    /// Returns the file, if another part of it is in the group: it was written back when it was
+    /// opened, and later stores changed its times.
     fn shared_file<T>(&self, jobs: &VecDeque<(PartJob, T)>) -> Option<Arc<File>> {
         let job = jobs.iter().rev().find(|(job, _)| job.wanted.file == self.file);
         job.map(|(job, _)| Arc::clone(&job.file))
@@ -330,13 +329,13 @@ impl PartJob {
         let done = self.at - self.wanted.range.offset;
         if self.is_cold && self.left() > 0 && done.is_multiple_of(CHUNK_BYTES as u64) {
             let length = NonZeroU64::new(self.left().min(AHEAD_BYTES));
-            // Advice only.
+            // Only advice.
             rustix::fs::fadvise(&self.file, self.at, length, Advice::WillNeed).ok();
         }
         Ok(())
     }
 
-    /// Keeps what was digested where it is to be held; and proves the file once all was read.
+    /// Keeps the digested bytes if they are to be kept, and proves the file after the last.
     fn keep(&mut self) -> Result<(), Failure> {
         let chunk = std::mem::take(&mut self.chunk);
         if self.wanted.room.is_some() && !chunk.is_empty() {
@@ -374,7 +373,7 @@ mod tests {
         name.bytes().cycle().zip(0..LENGTH).map(|(byte, _)| byte).collect()
     }
 
-    /// Has the others taken away while a read of "hung" stands still, after that many steps of the thread.
+    /// Splits the group while a read of "hung" is stuck, after that many steps of the thread.
     fn digests_after_split(reads: u32, is_hashed: bool) -> BTreeMap<&'static str, Md5> {
         let root = tempfile::tempdir().unwrap();
         let together = Together::default();

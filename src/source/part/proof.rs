@@ -1,7 +1,7 @@
-//! Proves that a file has the length that was planned, before it is read and after, and finds its version.
+//! Proves that a file has the planned length, before it is read and after, and determines its version.
 //!
-//! See [`super`] for what is promised. The path is looked at as well as the open file, and what cannot
-//! be opened or looked at is told apart: gone, not readable, or the whole drop directory away.
+//! See [`super`] for the promises. The path is checked as well as the open file, and failures are
+//! distinguished: the file is gone, not readable, or the whole drop directory is unreadable.
 
 use std::fs::File;
 use std::io;
@@ -16,17 +16,17 @@ use super::super::{Error, SourceFile};
 use super::CHUNK_BYTES;
 use crate::model::{Fingerprint, SourcePath};
 
-/// Opens the file, writes back what is dirty, and proves that it is the planned version.
+/// Opens the file, writes dirty pages back, and proves that it is the planned version.
 pub(super) fn open(source: &SourceFile) -> Result<File, Error> {
     open_and(source, |file| {
         if source.fingerprint.size.0 > CHUNK_BYTES as u64 {
-            // Where a file system cannot, the fingerprint tells what it tells.
+            // Where a file system cannot, the fingerprint has to suffice.
             rustix::fs::fdatasync(file).ok();
         }
     })
 }
 
-/// As [`open`], a file that was written back for this version before.
+/// As [`open`], for a file that was already written back in this version.
 pub(super) fn open_clean(source: &SourceFile) -> Result<File, Error> {
     open_and(source, |_| {})
 }
@@ -46,16 +46,16 @@ fn open_and(source: &SourceFile, write_back: impl FnOnce(&File)) -> Result<File,
     Ok(file)
 }
 
-/// Proves that the open file and what its path leads to still have the planned length.
+/// Proves that the open file and the file at its path still have the planned length.
 ///
-/// The path comes first: to replace a file changes the open one as well.
+/// The path is checked first: replacing a file changes the open one as well.
 pub(super) fn prove(source: &SourceFile, file: &File) -> Result<(), Error> {
     let root = source.root.open()?;
     find_below(&root, source)?;
     prove_open(source, file).or_else(|changed| say_gone(&root, source, changed))
 }
 
-/// Returns which version is under the path, of those that have the planned length.
+/// Returns the version at the path, if it has the planned length.
 pub(super) fn find(source: &SourceFile) -> Result<Fingerprint, Error> {
     find_below(&source.root.open()?, source)
 }
@@ -70,7 +70,7 @@ fn find_below(root: &Root, source: &SourceFile) -> Result<Fingerprint, Error> {
     Ok(stat.fingerprint)
 }
 
-/// Proves that what is under the path is the planned version, untouched.
+/// Proves that the file at the path is the planned version, untouched.
 pub(super) fn prove_version(source: &SourceFile) -> Result<(), Error> {
     if source.fingerprint.is_untouched(&find(source)?) {
         return Ok(());
@@ -78,7 +78,7 @@ pub(super) fn prove_version(source: &SourceFile) -> Result<(), Error> {
     Err(Error::changed(&source.path, "it was touched or written to".to_owned()))
 }
 
-/// Removing a file changes the open one as well: that it is gone goes before that it changed.
+/// Removing a file changes the open one as well: "gone" takes precedence over "changed".
 fn say_gone(root: &Root, source: &SourceFile, changed: Error) -> Result<(), Error> {
     match root.stat(&source.path) {
         Err(errno @ (Errno::NOENT | Errno::NOTDIR)) => {
@@ -88,8 +88,8 @@ fn say_gone(root: &Root, source: &SourceFile, changed: Error) -> Result<(), Erro
     }
 }
 
-/// Says why a file is not read: that it is not there is known only where anything is, and that it
-/// may not be read only where the drop directory may.
+/// Returns why a file cannot be read: it counts as missing only if the drop directory has any
+/// content, and as unreadable only if the drop directory is readable.
 fn not_read(root: &Root, source: &SourceFile, doing: &'static str, errno: Errno) -> Error {
     let is_missing = matches!(errno, Errno::NOENT | Errno::NOTDIR);
     match root.is_empty() {
@@ -99,7 +99,7 @@ fn not_read(root: &Root, source: &SourceFile, doing: &'static str, errno: Errno)
     }
 }
 
-/// As [`not_read`], of a file that is open.
+/// As [`not_read`], for an open file.
 pub(super) fn not_read_on(source: &SourceFile, doing: &'static str, error: io::Error) -> Error {
     match (source.root.open(), Errno::from_io_error(&error)) {
         (Ok(root), Some(errno)) => not_read(&root, source, doing, errno),
@@ -133,8 +133,8 @@ fn follow(root: &Root, path: &SourcePath) -> Result<SourcePath, Error> {
     }
 }
 
-/// Refuses what is no file of the planned length. Whether it is the planned version is found out once all of
-/// it was read: a file may be touched at any time.
+/// Refuses anything but a file of the planned length. Whether it is the planned version is checked
+/// after all of it was read, because a file may be touched at any time.
 fn compare(source: &SourceFile, found: &Stat) -> Result<(), Error> {
     if found.file_type != FileType::RegularFile {
         return Err(Error::changed(&source.path, "it is not a regular file".to_owned()));

@@ -44,12 +44,12 @@ pub(super) fn source(root: &Path, name: &str) -> SourceFile {
     }
 }
 
-/// Makes a drop directory with one file of `length` bytes.
+/// Creates a drop directory with one file of `length` bytes.
 fn drop_with(length: u64) -> (tempfile::TempDir, PathBuf, SourceFile) {
     let root = tempfile::tempdir().unwrap();
     let file = root.path().join("file");
     fs::write(&file, content(length)).unwrap();
-    // A drop directory that is empty may be one whose share is away.
+    // An empty drop directory may have an unmounted share.
     fs::create_dir(root.path().join("run")).unwrap();
     let source = source(root.path(), "file");
     (root, file, source)
@@ -63,7 +63,7 @@ async fn read_again(source: &SourceFile, range: ByteRange) -> PartBytes {
     PartBytes::read_again(source.clone(), range, false, reader().room_to_read_again().await)
 }
 
-/// How reading ended, without what it brought into memory.
+/// How reading ended, without the pages it brought into memory.
 fn end(ending: &Ending) -> Option<Result<(), Failure>> {
     ending.get().map(|ended| ended.as_ref().map(|_| ()).map_err(Clone::clone))
 }
@@ -72,7 +72,7 @@ fn whole(source: &SourceFile) -> ByteRange {
     ByteRange { offset: 0, length: source.fingerprint.size.0 }
 }
 
-/// Takes all chunks; the failure is the one inside the last item.
+/// Reads all chunks; the failure is the one inside the last item.
 async fn drain(stream: &mut PartBytes) -> (Vec<u8>, Option<Failure>) {
     let mut bytes = Vec::new();
     while let Some(item) = stream.next().await {
@@ -121,7 +121,7 @@ async fn empty_part_has_no_chunk_and_is_proved_all_the_same() {
     assert_eq!(end(&stream.ending()).unwrap().unwrap_err().kind, FailureKind::SourceChanged);
 }
 
-/// Changes the file while it is being read: the body must break off before its end.
+/// Changes the file while it is being read: the body must end early.
 async fn change_during_read(change: impl FnOnce(&Path)) -> Failure {
     let length = 8 * CHUNK;
     let (_root, file, source) = drop_with(length);
@@ -176,14 +176,14 @@ fn file_that_was_touched_is_read_once_it_is_quiet_and_the_parts_that_differ_are_
         other => panic!("{other:?}"),
     };
     assert_eq!(differing(None), []);
-    // A mode alone: it is read at once.
+    // Only the mode: it is read at once.
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     assert_eq!(differing(None), []);
     let opened = fs::OpenOptions::new().write(true).open(&file).unwrap();
     opened.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
     let touched = moved();
     assert_eq!(differing(Some(&touched)), []);
-    // Other bytes, and the time as it was before.
+    // Other bytes, and the earlier time.
     std::os::unix::fs::FileExt::write_all_at(&opened, b"other", CHUNK + 7).unwrap();
     opened.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
     assert_eq!(differing(Some(&touched)), [PartNumber::from_index(1)]);
@@ -301,7 +301,7 @@ fn mark_is_the_digest_over_the_parts_digests() {
     }
 }
 
-/// Digests parts that are all there from the start, in order.
+/// Digests parts that are all given at the start, in order.
 fn together(reader: &PartReader, wanted: Vec<WantedRange>) -> Vec<Result<Digested, Failure>> {
     let mut left: Vec<_> = wanted.into_iter().enumerate().map(|(tag, one)| (one, tag)).collect();
     let mut ends: Vec<_> = Vec::new();
@@ -369,7 +369,7 @@ async fn kept_part_is_read_once_and_is_what_was_hashed() {
     let (md5, mut chunks) = kept(&reader, &source, range, room.clone()).unwrap();
     let wanted = &content(2 * CHUNK + 17)[1..1 + 2 * CHUNK_BYTES];
     assert_eq!(md5, digest(wanted));
-    // What is kept stays what it was, whatever becomes of the file.
+    // Kept bytes are unchanged, whatever happens to the file.
     fs::write(&file, "other").unwrap();
     let (bytes, failure) = drain(&mut chunks).await;
     assert!(bytes == wanted && failure.is_none());
@@ -384,7 +384,7 @@ async fn part_is_read_again_from_memory_and_from_the_disk() {
     let content = content(5 * CHUNK);
     for (offset, length) in [(0, 5 * CHUNK), (1, 2 * CHUNK + 7), (CHUNK, CHUNK), (7, 0)] {
         let range = ByteRange { offset, length };
-        // A file that lies in memory, and one that does not.
+        // A file that is in memory, and one that is not.
         if offset == 1 {
             let opened = fs::File::open(&file).unwrap();
             rustix::fs::fadvise(&opened, 0, None, Advice::DontNeed).unwrap();
@@ -426,7 +426,7 @@ async fn parts_that_are_read_again_keep_to_the_budget() {
 
 #[test]
 fn cold_pages_are_forgotten_and_warm_ones_stay() {
-    // The system may keep pages that somebody else looks at just then: so it is asked some times.
+    // The system may keep pages that another process reads just then, so this is tried several times.
     let Some(is_forgotten) = (0..8).find_map(|_| cold_pages_are_forgotten()) else {
         skipped_by_machine("the file system of the temporary directory keeps its pages");
         return;
@@ -434,8 +434,8 @@ fn cold_pages_are_forgotten_and_warm_ones_stay() {
     assert!(is_forgotten, "its pages are gone again");
 }
 
-/// Reads a file that is as cold as the system makes it; returns whether its pages were gone again, if
-/// it was cold.
+/// Reads a file that is as cold as the system allows; returns whether its pages were dropped again,
+/// if it was cold.
 fn cold_pages_are_forgotten() -> Option<bool> {
     let (_root, file, source) = drop_with(64 * CHUNK);
     let opened = fs::File::open(&file).unwrap();

@@ -1,4 +1,4 @@
-//! From what is in a profile's file to what is matched and read, with every value checked.
+//! Checks every value of a profile's file, and compiles it for matching and reading.
 
 mod rules;
 
@@ -79,7 +79,7 @@ fn duration(text: &str) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
-/// Returns every marker once, by first mention.
+/// Returns every marker once, in the order of first mention.
 fn markers(raw: &raw::ProfileKeys) -> Result<Vec<String>, ProfileError> {
     let mut markers: Vec<String> = Vec::new();
     for marker in all_markers(raw) {
@@ -122,7 +122,7 @@ fn not_understood(pattern: &Spanned<String>, error: &PatternError) -> ProfileErr
     refuse(pattern.span(), error.to_string(), hint)
 }
 
-/// What remains when patterns that are understood one by one are not together: there are too many.
+/// The error when patterns that are valid one by one are too many together.
 fn together(error: &PatternError) -> ProfileError {
     ProfileError::Value {
         span: None,

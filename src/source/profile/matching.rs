@@ -1,11 +1,11 @@
-//! The patterns of a profile over paths, compiled: runs, and what a file is to its run.
+//! The compiled patterns of a profile over paths: runs, and the roles of files.
 
 use globset::{Candidate, GlobMatcher, GlobSet};
 
 use crate::model::Role;
 use crate::source::patterns::{Candidates, Ordered, Patterns};
 
-/// What a profile says of one file.
+/// A profile's classification of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::source) struct Class {
     pub(in crate::source) role: Role,
@@ -20,9 +20,9 @@ impl Class {
 #[derive(Debug, Clone)]
 pub(super) struct Matching {
     pub(super) runs: GlobSet,
-    /// Directories above runs: a file directly in one belongs to none.
+    /// Directories above runs: a file directly in one belongs to no run.
     pub(super) above: GlobSet,
-    /// Markers, by position; below the run.
+    /// Markers, by position; relative to the run.
     pub(super) markers: Vec<GlobMatcher>,
     pub(super) any_marker: GlobSet,
     pub(super) first: Ordered,
@@ -31,7 +31,7 @@ pub(super) struct Matching {
     pub(super) written_once: Patterns,
     pub(super) never_empty: Patterns,
     pub(super) left_out: Patterns,
-    /// Directories below a run of which everything is left out.
+    /// Directories below a run whose whole content is left out.
     pub(super) left_out_below: GlobSet,
 }
 
@@ -49,7 +49,7 @@ impl Matching {
             && directory.is_some_and(|it| self.above.is_match_candidate(&Candidate::from_bytes(it)))
     }
 
-    /// Returns whether the file at `path`, relative to its run, is not whole while it is empty.
+    /// Returns whether the file at `path`, relative to its run, is incomplete while it is empty.
     pub(super) fn is_never_empty(&self, path: &[u8]) -> bool {
         self.never_empty.matches(&Candidates::of(path))
     }
@@ -64,7 +64,7 @@ impl Matching {
             .find(|at| self.runs.is_match_candidate(&Candidate::from_bytes(&path[..*at])))
     }
 
-    /// Tells what the file at `path`, relative to its run, is to it.
+    /// Returns the classification of the file at `path`, relative to its run.
     pub(super) fn classify(&self, path: &[u8]) -> Class {
         if self.is_empty() {
             return Class::PLAIN;
@@ -95,10 +95,10 @@ impl Matching {
         self.left_out.matches(&Candidates::of(path))
     }
 
-    /// Returns whether all below a directory is left out.
+    /// Returns whether everything below a directory is left out.
     ///
-    /// Where runs are known by patterns, only within one that is: below another directory there may
-    /// still be a run.
+    /// If runs are found by patterns, only within a run: below another directory there may still be
+    /// a run.
     pub(super) fn leaves_out_below(&self, directory: &[u8]) -> bool {
         if self.left_out_below.is_empty() {
             return false;

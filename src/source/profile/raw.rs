@@ -1,4 +1,4 @@
-//! What is in a profile's file, as `serde` reads it. `docs/profiles.md` documents every key.
+//! The content of a profile's file, as `serde` reads it. `docs/profiles.md` documents every key.
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -32,7 +32,7 @@ pub(super) struct ProfileKeys {
 }
 
 impl ProfileKeys {
-    /// Takes from `base` what is not said here.
+    /// Fills missing values from `base`.
     pub(super) fn or(self, base: Self) -> Self {
         Self {
             based_on: self.based_on,
@@ -80,7 +80,7 @@ impl<T> WordKeys<T> {
         }
     }
 
-    /// Returns what there is, with the name of its word.
+    /// Returns the given values, with the names of their words.
     pub(super) fn given(&self) -> impl Iterator<Item = (&'static str, &T)> {
         let all = [
             ("run_id", &self.run_id),

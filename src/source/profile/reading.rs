@@ -1,10 +1,10 @@
-//! What a profile says of a run's own files, checked and compiled: where each word is, what
-//! closes the run, where samples, outcome and manifest are. `run` goes by it.
+//! A profile's rules for a run's own files, checked and compiled: where each word is, what closes
+//! the run, where samples, outcome and manifest are. `run` applies them.
 
 use globset::GlobMatcher;
 use regex::bytes::Regex;
 
-/// Files of a run by a pattern, one matcher for each component of the path below the run.
+/// Files of a run by a pattern, with one matcher for each component of the path below the run.
 #[derive(Debug, Clone)]
 pub(in crate::source) struct FilePattern {
     pub(in crate::source) text: String,
@@ -12,37 +12,37 @@ pub(in crate::source) struct FilePattern {
     pub(in crate::source) parts: Vec<GlobMatcher>,
 }
 
-/// Where a word may be.
+/// The source of a word.
 #[derive(Debug, Clone)]
 pub(in crate::source) enum Origin {
-    /// In the run's own path: the group named after the word.
+    /// The run's own path: the group named after the word.
     Path(Regex),
     File(FilePattern, Spot),
 }
 
-/// Where in a file something is.
+/// The position of a value in a file.
 #[derive(Debug, Clone)]
 pub(in crate::source) enum Spot {
-    /// An element's text or attribute.
+    /// An element's text or an attribute.
     Xml(XmlPath),
     /// A member; names from the outermost.
     Json(Vec<String>),
     /// A line `key=value`.
     Key(String),
-    /// In the file's name: the group named after the word.
+    /// The file's name: the group named after the word.
     Name(Regex),
 }
 
-/// An element of a document, `RunInfo/Run`, and perhaps an attribute of it, `@Id`.
+/// An element of a document, `RunInfo/Run`, and optionally an attribute of it, `@Id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::source) struct XmlPath {
-    /// Local names from the outermost; `*` is any.
+    /// Local names from the outermost; `*` matches any.
     pub(in crate::source) elements: Vec<String>,
     pub(in crate::source) attribute: Option<String>,
 }
 
 impl XmlPath {
-    /// Reads `RunInfo/Run@Id`.
+    /// Parses `RunInfo/Run@Id`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (elements, attribute) = match text.split_once('@') {
             Some((elements, attribute)) => (elements, Some(attribute)),
@@ -56,12 +56,12 @@ impl XmlPath {
 
 #[derive(Debug, Clone)]
 pub(in crate::source) struct CloseRule {
-    /// Words that must match one of their patterns, all of them.
+    /// Conditions: each of these words must match one of its patterns.
     pub(in crate::source) when: Vec<(&'static str, Vec<GlobMatcher>)>,
     /// Any of these sets of markers.
     pub(in crate::source) any_of: Vec<u64>,
-    /// Markers that do not come everywhere, as a set of positions: without any of them the closing time is so
-    /// many times as long.
+    /// Optional markers, as a set of positions: without any of them the closing time is multiplied
+    /// by this.
     pub(in crate::source) sooner_with: u64,
     pub(in crate::source) patience: u32,
     /// The same for people.
@@ -71,13 +71,13 @@ pub(in crate::source) struct CloseRule {
 #[derive(Debug, Clone)]
 pub(in crate::source) struct SamplesRule {
     pub(in crate::source) file: FilePattern,
-    /// The first of these that is there; none: the file is one table.
+    /// The first of these that exists; empty: the file is one table.
     pub(in crate::source) sections: Vec<String>,
-    /// Each of these that is there.
+    /// Each of these that exists.
     pub(in crate::source) columns: Vec<String>,
 }
 
-/// Where a run says how it ended.
+/// Where a run gives its outcome.
 #[derive(Debug, Clone)]
 pub(in crate::source) struct OutcomeRule {
     pub(in crate::source) file: FilePattern,
@@ -96,7 +96,7 @@ pub(in crate::source) struct ManifestRule {
     pub(in crate::source) is_absolute: bool,
 }
 
-/// Which cell of a line.
+/// The cell of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::source) enum Column {
     /// Counted from 0.
@@ -105,24 +105,24 @@ pub(in crate::source) enum Column {
     Name(String),
 }
 
-/// Files that come after a run was completed, below one directory, and what ends them.
+/// Files that come after a run was completed, below one directory, and the markers that end them.
 #[derive(Debug, Clone)]
 pub(in crate::source) struct WaveRule {
     pub(in crate::source) below: FilePattern,
     /// Any of these, below the directory.
     pub(in crate::source) ends: Vec<FilePattern>,
-    /// The same as a set of positions in the list of markers.
+    /// The same as a set of marker positions.
     pub(in crate::source) markers: u64,
 }
 
-/// When a run is left out.
+/// When a run is skipped.
 #[derive(Debug, Clone)]
 pub(in crate::source) struct SkipRule {
-    /// What decides it, once it is there.
+    /// The file that decides, once it exists.
     pub(in crate::source) file: FilePattern,
-    /// What it has to say; none where it is enough that it is there.
+    /// The required value; `None` where the file alone decides.
     pub(in crate::source) says: Option<(Spot, Vec<GlobMatcher>)>,
-    /// None of these is there.
+    /// None of these exists.
     pub(in crate::source) lacks: Vec<FilePattern>,
     pub(in crate::source) reason: String,
 }

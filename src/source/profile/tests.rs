@@ -1,4 +1,4 @@
-//! What each profile makes of the paths of its instruments, and what is said of a bad one.
+//! The classification of instruments' paths by each profile, and the messages about bad ones.
 
 use super::super::tests::{path, settings};
 use super::super::{Filter, Settings};
@@ -12,7 +12,7 @@ fn filter(profile: &str, include: &[&str], order: &[&str]) -> Filter {
     Filter::new(&settings).unwrap()
 }
 
-/// Says what becomes of a path: `left out`, `left over`, or its run, its role, and where it is in the order.
+/// Returns a path's result: `left out`, `left over`, or its run, its role, and its position in the order.
 fn fate(filter: &Filter, text: &str) -> String {
     let path = path(text);
     if let Some(reason) = filter.refusal(&path) {
@@ -37,7 +37,7 @@ fn fate(filter: &Filter, text: &str) -> String {
     format!("{} {role} {class}", place.run(&path))
 }
 
-/// Each line of a table: a path below the run, and what becomes of it without its run.
+/// Each line of a table: a path below the run, and its result without the run.
 fn check(profile: &str, run: &str, table: &[(&str, &str)]) {
     let filter = filter(profile, &[], &[]);
     for (below, expected) in table {
@@ -198,7 +198,7 @@ fn promethion() {
         ],
     );
     let nanopore = filter("nanopore", &[], &[]);
-    // Not below a run: the top directory is the run, and nothing there hides a run.
+    // Not below a run: the top directory is the run, and nothing in it hides a run.
     assert_eq!(fate(&nanopore, "study/notes.txt"), "study plain many");
     assert_eq!(
         fate(&nanopore, "20260301_1726_1A_PAW12345_0123abcd/x").split(' ').next(),

@@ -1,8 +1,8 @@
-//! Dates as instruments write them, as `YYYY-MM-DD`.
+//! Dates in instruments' formats, converted to `YYYY-MM-DD`.
 
 use jiff::civil::Date;
 
-/// Returns the day, as it was where it was written; `None` when the text begins with no date.
+/// Returns the local day in a text; `None` when the text does not begin with a date.
 ///
 /// Illumina alone has three forms in `RunInfo.xml`: `260301`, `3/1/2026 5:26:34 PM` and
 /// `2026-03-01T17:26:34Z`. Folder names have `20260301`, with the time after it or without.
@@ -27,7 +27,7 @@ fn number(text: &str) -> Option<i16> {
     text.parse().ok()
 }
 
-/// Reads `2026-03-01` and, in the American order, `3/1/2026`.
+/// Parses `2026-03-01` and, in the American order, `3/1/2026`.
 fn parted(text: &str) -> Option<(i16, i16, i16)> {
     let (separator, is_american) = if text.contains('/') { ('/', true) } else { ('-', false) };
     let parts: Vec<_> = text.split(separator).map(number).collect::<Option<_>>()?;

@@ -1,4 +1,4 @@
-//! The small files of one run: finding them by pattern, reading them whole, and never too much.
+//! The small files of one run: found by pattern, read completely, within limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,12 +15,12 @@ use crate::source::beneath::{LinkEnd, Root, is_exhausted, stat_fd};
 use crate::source::profile::{FilePattern, Spot};
 use crate::source::{DirectoryRoot, Error};
 
-/// Most bytes of a file that is read for its words. The largest known is a `RunParameters.xml` of
-/// some hundred kB.
+/// Limit of the bytes of a file that is read for its words. The largest known is a
+/// `RunParameters.xml` of some hundred kB.
 pub(super) const READ_MAX: u64 = 4 << 20;
-/// Most files of one pattern: what many files say is said by the first few.
+/// Limit of files of one pattern: the first few give what many files give.
 const FOUND_MAX: usize = 16;
-/// Most names of one directory that are compared with a pattern.
+/// Limit of names of one directory that are compared with a pattern.
 const NAMES_MAX: usize = 50_000;
 
 pub(super) struct RunFolder<'a> {
@@ -28,7 +28,7 @@ pub(super) struct RunFolder<'a> {
     run: &'a SourcePath,
     is_directory: bool,
     found: BTreeMap<String, Rc<[SourcePath]>>,
-    /// The file read last, up to how many bytes: several words are in one.
+    /// The last read file and its limit: several words are in one file.
     last: Option<(SourcePath, u64, Option<Rc<str>>)>,
     notes: BTreeSet<String>,
 }
@@ -59,7 +59,7 @@ impl<'a> RunFolder<'a> {
         self.notes.into_iter().collect()
     }
 
-    /// Asks the files of a pattern for something, the first by name first.
+    /// Reads a value from the files of a pattern, the first by name first.
     pub(super) fn ask(
         &mut self,
         file: &FilePattern,
@@ -80,7 +80,7 @@ impl<'a> RunFolder<'a> {
         Ok(None)
     }
 
-    /// Returns the paths of the files that match, in the order of their names; below the drop directory.
+    /// Returns the paths of the matching files, sorted by name; below the drop directory.
     pub(super) fn find(&mut self, file: &FilePattern) -> Result<Vec<SourcePath>, Error> {
         if let Some(found) = self.found.get(&file.text) {
             return Ok(found.to_vec());
@@ -119,7 +119,7 @@ impl<'a> RunFolder<'a> {
         Ok(names)
     }
 
-    /// Takes what cannot be read for what is not there, unless it is this process's own fault.
+    /// Treats an unreadable file as missing, unless it is this process's own fault.
     fn excuse<T: Default>(&self, path: &SourcePath, errno: Errno) -> Result<T, Error> {
         if is_exhausted(errno) {
             return Err(Error::of_file("read", path, errno));
@@ -127,7 +127,7 @@ impl<'a> RunFolder<'a> {
         Ok(T::default())
     }
 
-    /// Reads a file as text; `None` when there is none, it is not a regular one, or it is too long.
+    /// Reads a file as text; `None` when it is missing, not regular, or too long.
     pub(super) fn read(&mut self, path: &SourcePath, max: u64) -> Result<Option<Rc<str>>, Error> {
         if let Some((last, last_max, text)) = &self.last
             && (last, *last_max) == (path, max)
@@ -159,7 +159,7 @@ impl<'a> RunFolder<'a> {
         Ok(Some(bytes))
     }
 
-    /// Returns where a regular file really is: a link is followed within the drop directory.
+    /// Returns the real path of a regular file: a link is followed within the drop directory.
     fn regular(&self, path: &SourcePath) -> Result<Option<SourcePath>, Errno> {
         let file_type = self.root.stat(path)?.file_type;
         if file_type == FileType::Symlink {
@@ -172,7 +172,7 @@ impl<'a> RunFolder<'a> {
         Ok((file_type == FileType::RegularFile).then(|| path.clone()))
     }
 
-    /// Returns whether a directory is at a path below the drop directory.
+    /// Returns whether there is a directory at a path below the drop directory.
     pub(super) fn is_directory_at(&self, path: &SourcePath) -> Result<bool, Error> {
         let file_type = self.root.stat(path).map(|stat| stat.file_type == FileType::Directory);
         file_type.or_else(|errno| self.excuse(path, errno))
@@ -184,7 +184,7 @@ impl<'a> RunFolder<'a> {
         match self.root.stat(&path) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
-            // What may not be looked at is not known to be missing.
+            // A path that may not be looked at is not known to be missing.
             Err(errno) => self.excuse::<bool>(&path, errno).map(|_| true),
         }
     }

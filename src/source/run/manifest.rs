@@ -1,4 +1,4 @@
-//! Files that a run lists and that are not there.
+//! Files in a run's lists that are missing.
 
 use super::files::RunFolder;
 use super::sheet::cells;
@@ -6,14 +6,14 @@ use crate::model::SourcePath;
 use crate::source::profile::{Column, ManifestRule};
 use crate::source::{Error, Filter};
 
-/// Most bytes of a list: 150 000 lines of the longest kind.
+/// Limit of a list's bytes: 150 000 lines of the longest kind.
 const LIST_MAX: u64 = 32 << 20;
-/// Most files that are looked for: the fullest lists known name some 12 000.
+/// Limit of files that are looked for: the longest known lists name some 12 000.
 const LOOKED_MAX: usize = 50_000;
-/// How many are told: more would tell an operator nothing else.
+/// Limit of reported files: more would not help an operator.
 const TOLD_MAX: usize = 5;
 
-/// Returns the first few files that lists of the run name, that would be sent, and that are not in it.
+/// Returns the first few missing files that lists of the run name and that would be sent.
 pub(super) fn missing(
     folder: &mut RunFolder<'_>,
     rules: &[ManifestRule],
@@ -87,17 +87,17 @@ fn listed<'a>(list: FileList<'a>, run: &'a [u8]) -> impl Iterator<Item = String>
         .filter_map(move |cell| within_run(&cell, run, rule.is_absolute))
 }
 
-/// Returns whether the first cell of a column names what is below it: words, one of which says so. The name of
-/// a file has other signs, or none of these words.
+/// Returns whether the first cell of a column is its heading: words, one of which names files. A
+/// file name has other characters, or none of these words.
 fn is_heading(cell: &str) -> bool {
     let is_words = cell.chars().all(|c| c.is_ascii_alphabetic() || " _-#".contains(c));
     let lower = cell.to_ascii_lowercase();
     is_words && ["file", "path", "name"].iter().any(|word| lower.contains(word))
 }
 
-/// Returns a listed path as one below the run; `None` when it is none.
+/// Returns a listed path as one below the run; `None` when it is not.
 ///
-/// The instrument's own directories mean nothing here: what follows the run's name does.
+/// The instrument's own directories are ignored: the path after the run's name counts.
 fn within_run(cell: &str, run: &[u8], is_absolute: bool) -> Option<String> {
     let path = cell.replace('\\', "/");
     let begins_at_root = path.starts_with('/') || path.as_bytes().get(1..3) == Some(b":/");

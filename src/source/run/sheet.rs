@@ -1,11 +1,11 @@
-//! Tables with commas: sample sheets, and what else is written like them.
+//! Comma-separated tables: sample sheets, and similar files.
 
-/// Longest name of a sample: a longer one begins the name of no file.
+/// Longest name of a sample: no file name begins with a longer one.
 const SAMPLE_MAX: usize = 200;
 
 /// Returns the samples of a sheet: the values of `columns` in the first of `sections` that has any.
 ///
-/// Without sections the whole text is one table. Names of sections and columns are the same in any case.
+/// Without sections the whole text is one table. Case is ignored in names of sections and columns.
 pub(super) fn samples(text: &str, sections: &[String], columns: &[String]) -> Vec<String> {
     if sections.is_empty() {
         return values(text.lines(), columns);
@@ -45,7 +45,7 @@ fn values<'a>(lines: impl Iterator<Item = &'a str>, columns: &[String]) -> Vec<S
     found
 }
 
-/// Splits a line into its cells; quotes hold separators together, two of them are one.
+/// Splits a line into its cells; quoted cells may contain separators, and doubled quotes.
 pub(super) fn cells(line: &str, separator: u8) -> Vec<String> {
     let mut cells = vec![String::new()];
     let mut is_quoted = false;

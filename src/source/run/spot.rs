@@ -1,4 +1,4 @@
-//! One value out of the text of one file, or out of a name.
+//! Extracts one value from the text of a file, or from a name.
 
 use regex::bytes::Regex;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::xml;
 use crate::source::profile::Spot;
 
-/// Returns what is at a place of a text; `None` when it is not there or the text is not whole.
+/// Returns the value at a position of a text; `None` when it is missing or the text is incomplete.
 pub(super) fn read(spot: &Spot, text: &str) -> Option<String> {
     match spot {
         Spot::Xml(path) => xml::find(text, path),

@@ -36,7 +36,7 @@ impl Run {
         self.read_without(&[])
     }
 
-    /// Reads it where what matches these patterns is not uploaded.
+    /// Reads it where matching files are not uploaded.
     fn read_without(&self, exclude: &[&str]) -> RunReading {
         let filter = filter(self.profile, exclude);
         read_run(&DirectoryRoot::at(self.root.path()), &path(self.run), &filter).unwrap()
@@ -340,7 +340,7 @@ fn nothing_is_read_from_elsewhere_or_from_what_is_no_file() {
 }
 
 proptest::proptest! {
-    /// Whatever is in the files that are read, it is never an error and never a panic.
+    /// Whatever the content of the files, reading never fails and never panics.
     #[test]
     fn no_bytes_make_it_fail(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300), cut in 0_usize..300) {
         let mut whole = run_info("A00123", "260301").into_bytes();

@@ -1,9 +1,9 @@
-//! Bytes of a file as text, whatever wrote them.
+//! Decodes the bytes of a file as text, in any encoding in use.
 
-/// Returns the text, without the mark that some editors put first.
+/// Returns the text, without a byte order mark.
 ///
-/// Windows writes UTF-16 for some XML; any other byte that is not UTF-8 becomes U+FFFD, which no word
-/// may hold.
+/// Windows writes UTF-16 for some XML; any other byte that is not UTF-8 becomes U+FFFD, which no
+/// word may contain.
 pub(super) fn decoded(bytes: &[u8]) -> String {
     match bytes {
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),

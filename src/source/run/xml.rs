@@ -1,4 +1,4 @@
-//! One value out of an XML document, if the document is whole.
+//! Extracts one value from an XML document, if the document is complete.
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
@@ -10,8 +10,8 @@ const DEPTH_MAX: usize = 64;
 
 /// Returns the text or attribute of the first element at `path` that has it.
 ///
-/// A document that breaks off, or is none, says nothing: it may have been caught half-written, and what
-/// it says then may be half a word.
+/// A document that is truncated or invalid gives nothing: it may be partially written, and its
+/// value may be half a word.
 pub(super) fn find(text: &str, path: &XmlPath) -> Option<String> {
     let mut reader = Reader::from_str(text.trim());
     let mut search = Search { path, open: Vec::new(), inside: None, found: None };
@@ -43,9 +43,9 @@ pub(super) fn find(text: &str, path: &XmlPath) -> Option<String> {
 
 struct Search<'a> {
     path: &'a XmlPath,
-    /// For each open element, whether it is the one of its depth in the path.
+    /// For each open element, whether it matches the path at its depth.
     open: Vec<bool>,
-    /// The text of the element that is meant, while it is open.
+    /// The text of the wanted element, while it is open.
     inside: Option<String>,
     found: Option<String>,
 }
@@ -70,7 +70,7 @@ impl Search<'_> {
         Some(())
     }
 
-    /// Returns whether the innermost open element is the one that is meant.
+    /// Returns whether the innermost open element is the wanted one.
     fn is_here(&self) -> bool {
         self.open.len() == self.path.elements.len() && self.open.last() == Some(&true)
     }

@@ -1,12 +1,12 @@
 //! The directories of a drop directory, each watched by itself.
 //!
 //! The recursive watch of `notify` looks at every file to find the directories, which costs as much as a
-//! scan. Here only lists are read, which tell what is a directory. *Promises*: each directory is watched
-//! before it is listed, so one that is made meanwhile is in the list, or is reported; pruned ones are not
-//! watched. What is reported must be given to [`Tree::watch_below`]: it is not watched until then. One that
-//! may not be read is left out, as scans say; that it may be read again is told by the one above it.
+//! scan. Here only directory listings are read, which give the types. *Promises*: each directory is watched
+//! before it is listed, so one that is created meanwhile is in the listing, or is reported; pruned ones are
+//! not watched. Reported ones must be passed to [`Tree::watch_below`]: they are not watched until then. One
+//! that may not be read is left out, and scans report it; its parent reports when it becomes readable.
 //!
-//! Blocks, and must not be called on the watcher's own thread. At a crash nothing is lost.
+//! Blocks, and must not be called on the watcher's own thread. A crash loses nothing.
 
 use std::fs;
 use std::io;
@@ -27,7 +27,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// Begins to watch the drop directory and all below it.
+    /// Begins to watch the drop directory and everything below it.
     pub(super) fn start(
         root: PathBuf,
         filter: Filter,
@@ -57,7 +57,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Watches a directory, unless it is gone again or may not be read.
+    /// Watches a directory, unless it is gone or may not be read.
     fn try_watch(&self, directory: &SourcePath) -> notify::Result<bool> {
         match self.watch(&self.place(directory)) {
             Err(error) if is_out_of_reach(&error) => Ok(false),
@@ -65,7 +65,7 @@ impl Tree {
         }
     }
 
-    /// Lists the directories in a directory, without pruned ones; none when it is gone or closed.
+    /// Lists the directories in a directory, without pruned ones; none when it is gone or unreadable.
     fn directories(&self, above: &SourcePath) -> notify::Result<Vec<SourcePath>> {
         let mut found = Vec::new();
         let place = self.place(above);
@@ -76,7 +76,7 @@ impl Tree {
         };
         for entry in listed {
             let entry = entry.map_err(failed)?;
-            // What is not known is gone.
+            // An entry without a type is gone.
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }
@@ -101,7 +101,7 @@ impl Tree {
     }
 }
 
-/// Returns whether a directory is gone again, or may not be read.
+/// Returns whether a directory is gone, or may not be read.
 fn is_out_of_reach(error: &notify::Error) -> bool {
     use io::ErrorKind::{NotADirectory, PermissionDenied};
     is_missing(error)

@@ -1,4 +1,4 @@
-//! The part of a profile that is about a run's own files, checked and compiled.
+//! The rules of a profile for a run's own files, checked and compiled.
 
 use std::ops::Range;
 
@@ -14,10 +14,10 @@ use super::super::{ProfileError, raw};
 use super::{not_understood, patterns, refuse};
 use crate::source::patterns::Rules;
 
-/// What a rule that waits for no marker waits for.
+/// What a rule without markers waits for.
 const NO_CHANGE: &str = "no change";
 
-/// Where something may be, as keys of one table.
+/// A value's possible positions, as keys of one table.
 type SpotKeys<'a> = [(&'static str, Option<&'a Spanned<String>>); 4];
 
 fn spot_keys(values: [Option<&Spanned<String>>; 4]) -> SpotKeys<'_> {
@@ -25,7 +25,7 @@ fn spot_keys(values: [Option<&Spanned<String>>; 4]) -> SpotKeys<'_> {
     [("xml", xml), ("json", json), ("key", key), ("name", name)]
 }
 
-/// Checks and compiles it.
+/// Checks and compiles the rules.
 pub(super) fn reading(raw: &raw::ProfileKeys, markers: &[String]) -> Result<Reading, ProfileError> {
     let closes = raw.closes.as_deref().unwrap_or_default();
     let is_default = |rule: &Spanned<raw::Closes>| rule.as_ref().when.given().next().is_none();
@@ -191,7 +191,7 @@ fn origin(word: &'static str, one: &Spanned<raw::OriginKeys>) -> Result<Origin, 
     }
 }
 
-/// Reads the one key that says where in a file something is.
+/// Parses the one key that gives a value's position in a file.
 fn spot(what: &str, keys: SpotKeys<'_>, span: Range<usize>) -> Result<Spot, ProfileError> {
     let mut given = keys.into_iter().filter_map(|(key, value)| Some((key, value?)));
     let (Some((key, value)), None) = (given.next(), given.next()) else {
@@ -212,7 +212,7 @@ fn spot(what: &str, keys: SpotKeys<'_>, span: Range<usize>) -> Result<Spot, Prof
 
 fn named_group(word: &str, value: &Spanned<String>) -> Result<Regex, ProfileError> {
     let text = value.as_ref();
-    // Bytes, for names need not be UTF-8; and ASCII classes, for no instrument writes other digits.
+    // Bytes, because names need not be UTF-8; and ASCII classes, because no instrument writes other digits.
     let regex = RegexBuilder::new(text).unicode(false).build().map_err(|error| {
         let said = error.to_string();
         let last = said.lines().last().unwrap_or_default().to_owned();
@@ -279,7 +279,7 @@ fn column(value: Option<&Spanned<raw::ColumnKeys>>) -> Result<Column, ProfileErr
     }
 }
 
-/// Returns what a word stands for; the first where none is given.
+/// Returns the value of a word; the first where none is given.
 fn choice<T: Copy>(
     key: &str,
     value: Option<&Spanned<String>>,
