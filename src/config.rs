@@ -1,9 +1,9 @@
 //! Configuration: checked, typed and complete before anything starts.
 //!
-//! Two sets of types: `raw` mirrors the file, [`Config`] is what the program goes by; beyond `raw`
-//! no option is left open. Every problem that can be found is found in one go and said with file,
-//! line, what was found, what is allowed, and a hint. What this version cannot do is refused, never
-//! silently left out.
+//! Two sets of types: `raw` mirrors the file, [`Config`] is what the program uses; outside of `raw`
+//! no option is left open. All problems are found in one pass and reported with file, line, what
+//! was found, what is allowed, and a hint. What this version cannot do is refused, never silently
+//! ignored.
 
 mod lenient;
 mod many;
@@ -41,12 +41,12 @@ pub const DEFAULT: &str = include_str!("../config/default.toml");
 #[derive(Debug, Clone)]
 pub struct Config {
     pub path: PathBuf,
-    /// Where rows and receipts are kept.
+    /// The state directory.
     pub state_directory: PathBuf,
     pub care: Care,
-    /// Where operators ask the running daemon.
+    /// The path of the control socket.
     pub control_socket: PathBuf,
-    /// Where the status page is served, if anywhere.
+    /// The status page, if it is served.
     pub web: Option<web::Settings>,
     pub transfer: Transfer,
     pub retry: RetrySettings,
@@ -54,36 +54,36 @@ pub struct Config {
     pub destinations: Vec<Destination>,
     pub drops: Vec<Drop>,
     pub notify: NotifyConfig,
-    /// What is allowed, and may not be meant.
+    /// Settings that are allowed, but may not be intended.
     pub warnings: Vec<Problem>,
 }
 
-/// Whom the daemon tells what.
+/// The channels, and what they get.
 #[derive(Debug, Clone)]
 pub struct NotifyConfig {
     pub channels: Vec<ChannelConfig>,
     pub notices: NoticeSettings,
-    /// The addresses that show that the daemon lives.
+    /// The addresses for heartbeats.
     pub heartbeats: Vec<notify::heartbeat::Settings>,
 }
 
-/// Where a daemon can be found.
+/// The paths to find a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
-    /// Where rows and receipts are kept.
+    /// The state directory.
     pub state_directory: PathBuf,
-    /// Where the control socket may be, the likeliest first.
+    /// Possible paths of the control socket, the likeliest first.
     pub control_sockets: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Care {
-    /// How long parts and attempts of ended uploads are kept; none is for ever.
+    /// How long parts and attempts of ended uploads are kept; `None` is forever.
     pub keep_parts: Option<Duration>,
-    /// How often it is copied; none is never.
+    /// Interval of copies; `None` is never.
     pub backup_interval: Option<Duration>,
     pub backups_kept: usize,
-    /// How often it is checked; none is never.
+    /// Interval of checks; `None` is never.
     pub check_interval: Option<Duration>,
 }
 
@@ -99,9 +99,9 @@ pub struct Transfer {
     pub part_size: PartWish,
     /// Ceiling for part buffers.
     pub memory: ByteCount,
-    /// Bytes a second, when limited.
+    /// The limit in bytes per second, if there is one.
     pub bandwidth: Rate,
-    /// When another rate holds.
+    /// When another rate applies.
     pub timetable: Timetable,
 }
 
@@ -120,7 +120,7 @@ pub struct Destination {
     pub export: Option<ExportSettings>,
     /// A fixed call budget, instead of what the platform announces.
     pub calls_per_second: Option<f64>,
-    /// The smallest part that it takes, where that is less than the platform documents.
+    /// The smallest part that it accepts, where that is less than the platform documents.
     pub part_size_min: Option<PartSize>,
 }
 
@@ -136,7 +136,7 @@ impl Destination {
 }
 
 impl Destination {
-    /// Returns its target, which it is, whatever its name.
+    /// Returns its target, which identifies it whatever its name.
     pub fn address(&self) -> TargetAddress {
         self.platform.address(self.platform.base_url())
     }
@@ -185,20 +185,20 @@ impl Platform {
         http::parse_url(self.base_url()).is_ok_and(|url| http::is_loopback(&url))
     }
 
-    /// Returns the call budget to keep where the platform announces none.
+    /// Returns the call budget to use where the platform announces none.
     pub fn calls_per_second(&self) -> Option<f64> {
         match self {
             Self::SevenBridges(_) => None,
-            // The vendor names no limit: what nobody can mind, but for a server on this machine.
+            // The vendor gives no limit: a modest rate, except for a server on this machine.
             Self::GjirafaVp(_) => Some(if self.is_here() { 10_000.0 } else { 5.0 }),
-            // Storages are made for many calls, and say when there are too many.
+            // Storages are made for many calls, and report when there are too many.
             Self::S3(_) => Some(10_000.0),
-            // The vendor limits calls and does not say to how many.
+            // The vendor limits calls, but does not document the limit.
             Self::BaseSpace(_) => Some(if self.is_here() { 10_000.0 } else { 10.0 }),
         }
     }
 
-    /// Returns the target that it would be at an address: spellings of one address give one target.
+    /// Returns its target at an address: all spellings of one address give one target.
     pub fn address(&self, base_url: &str) -> TargetAddress {
         let container = match self {
             Self::SevenBridges(settings) => settings.project.clone(),
@@ -213,7 +213,7 @@ impl Platform {
         TargetAddress { platform: self.name().to_owned(), base_url, container }
     }
 
-    /// Returns whether the operator takes it that bytes go there in the clear.
+    /// Returns whether the operator accepts plain HTTP.
     pub fn allows_plain_http(&self) -> bool {
         matches!(self, Self::S3(s3::Settings { allow_plain_http: true, .. }))
     }
@@ -231,23 +231,23 @@ impl Platform {
 
 #[derive(Debug, Clone)]
 pub struct Drop {
-    /// What the engine goes by.
+    /// The engine's settings.
     pub settings: DirectorySettings,
-    /// What the walk goes by.
+    /// The settings of finding files.
     pub source: source::Settings,
 }
 
 impl Drop {
-    /// Returns what is known of the run folders it holds.
+    /// Returns the profile of the run folders in it.
     pub fn profile(&self) -> &Arc<source::Profile> {
         &self.source.profile
     }
 }
 
-/// The environment, as far as the configuration asks it.
+/// Reads an environment variable.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Returns the file to read: the one asked for, else `$DROPFERRY_CONFIG`, else the system's.
+/// Returns the file to read: the requested one, else `$DROPFERRY_CONFIG`, else the system's.
 pub(crate) fn locate(asked: Option<&Path>, environment: Environment<'_>) -> PathBuf {
     asked
         .map(Path::to_owned)
@@ -262,15 +262,15 @@ impl Config {
         resolve::resolve(&sources, FileKeys::of_right_keys(&sources)?, environment)
     }
 
-    /// Reads of a configuration file only where the state and the control socket are, for those who
-    /// only look or ask: a drop directory or a credential that is away is what they are asked about.
+    /// Reads only the paths of the state and the control socket, for commands that only read or
+    /// ask: they may be about an unreadable drop directory or a missing credential.
     pub fn load_places(path: &Path, environment: Environment<'_>) -> Result<Places, Problems> {
         let sources = Sources::read(path)?;
         resolve::places(&sources, FileKeys::of(&sources)?, environment)
     }
 
-    /// Reads of a configuration file only which drop directories it names, and looks at none: one may
-    /// lie on a share that does not answer.
+    /// Reads only the names of the drop directories, and accesses none: one may be on a share that
+    /// does not answer.
     pub fn load_drop_directories(
         path: &Path,
         environment: Environment<'_>,
@@ -279,8 +279,8 @@ impl Config {
         Ok(resolve::drop_directories(&sources, FileKeys::of(&sources)?, environment))
     }
 
-    /// Reads which file holds a destination's credential, which need not be there yet; `None` where the
-    /// configuration has no such destination.
+    /// Reads which file holds a destination's credential, which need not exist yet; `None` where
+    /// the configuration has no such destination.
     pub(crate) fn load_credential_place(
         path: &Path,
         name: &str,
@@ -290,7 +290,7 @@ impl Config {
         Ok(resolve::credential_place(&sources, FileKeys::of(&sources)?, environment, name))
     }
 
-    /// Reads and checks one destination, with another file for its credential, and the network; nothing else.
+    /// Reads and checks one destination, with another credential file, and the network; nothing else.
     pub(crate) fn load_destination(
         path: &Path,
         name: &str,
@@ -302,14 +302,14 @@ impl Config {
         resolve::resolve(&sources, keys, environment)
     }
 
-    /// Returns whether a configuration names no drop directory and no destination yet.
+    /// Returns whether a configuration has no drop directory and no destination yet.
     pub(crate) fn is_blank(path: &Path) -> Result<bool, Problems> {
         let sources = Sources::read(path)?;
         let keys = FileKeys::of(&sources)?;
         Ok(keys.drops.is_empty() && keys.destinations.is_empty())
     }
 
-    /// Returns every file that holds a secret.
+    /// Returns every file with a secret.
     pub fn secret_files(&self) -> Vec<&Path> {
         let credentials = self.destinations.iter().filter_map(|target| target.credential.file());
         let credentials = credentials.chain(self.network.proxy_credential.as_deref());
@@ -319,10 +319,10 @@ impl Config {
         credentials.chain(channels).chain(beats).collect()
     }
 
-    /// Refuses a file of our own that lies in a drop directory: it would be uploaded.
+    /// Refuses a file of our own in a drop directory: it would be uploaded.
     ///
     /// # Errors
-    /// In which it lies.
+    /// Names the drop directory.
     pub(crate) fn check_apart(&self, what: &str, file: &Path) -> Result<(), Problems> {
         resolve::check_apart(self, what, file)
     }

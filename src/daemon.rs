@@ -1,13 +1,13 @@
-//! The shell: one loop that turns whatever happens into events, and effects into work.
+//! The shell: one loop that turns inputs into events, and effects into work.
 //!
 //! *Owns* the engine, the store's handle, the pool and the watches. *Promises*: an act that must
-//! wait for a commit starts after it; each act's outcome reaches the engine once; the watchdog is
-//! fed by this loop and by nothing else, so it is alive when the loop is. *Never* decides what to
-//! upload, retry or give up: that is `engine`.
+//! wait for a commit starts after it; each act's outcome reaches the engine once; only this loop
+//! feeds the watchdog, so the watchdog shows that the loop runs. *Never* decides what to upload,
+//! retry or give up: `engine` does.
 //!
-//! *Start is recovery*: what is under way is loaded, the engine is built from it, READY is said, and
-//! what is queued or known follows beside the work ([`loader`]); whether the network answers is no
-//! condition. *At a crash* nothing is to be done here.
+//! *Start is recovery*: the work in progress is loaded, the engine is built from it, READY is sent,
+//! and the queued uploads and known files are loaded while work goes on ([`loader`]); a start does
+//! not need the network. *After a crash* nothing special has to be done.
 
 pub(crate) mod adoption;
 mod bandwidth;
@@ -80,12 +80,12 @@ use persistence::{Commit, StoreEvent, refused};
 use shutdown::Phase;
 use supervisor::warn_if_refused;
 
-/// How often replaced credentials are looked for while a destination is halted.
+/// Interval of checking for replaced credentials while a destination is halted.
 const CREDENTIAL_INTERVAL: Duration = Duration::from_secs(2);
-/// Events taken in one turn before the loop looks around again.
+/// Limit of events in one turn before the loop checks its other inputs.
 const EVENTS_MAX: usize = 256;
 
-/// What ended a wait.
+/// What ended a wait of the loop.
 enum Wake {
     Input(Input),
     Store(StoreEvent),
@@ -94,11 +94,11 @@ enum Wake {
 }
 
 impl Daemon {
-    /// Runs until it is told to stop.
+    /// Runs until it is asked to stop.
     ///
     /// # Errors
-    /// When a commit failed, or the database was removed: what is remembered may be more than what is
-    /// on disk, so the process must end and start again from the rows.
+    /// When a commit failed, or the database was removed: memory may be ahead of the disk, so the
+    /// process must end and start again from the rows.
     pub(crate) async fn run(mut self) -> Result<(), Error> {
         self.note_configured();
         self.inputs.watch(&self.world);
@@ -147,7 +147,7 @@ impl Daemon {
         }
     }
 
-    /// The earliest of everything that happens by itself.
+    /// Returns the earliest deadline of the loop.
     fn deadline(&self) -> Option<Monotonic> {
         let engine = self.engine.next_deadline();
         let credential = self.watches_credentials().then_some(self.due.credentials);
@@ -163,7 +163,7 @@ impl Daemon {
             Wake::Input(Input::Signal(signal)) => self.on_signal(signal),
             Wake::Input(Input::Event(event)) => heard.push(event),
             Wake::Input(Input::Asked(asked)) => self.on_asked(asked),
-            // The page that asked may have closed.
+            // The requesting page may be closed.
             Wake::Input(Input::Pulse(answer)) => answer.send(()).unwrap_or(()),
             Wake::Reply(act, reply) => self.on_reply(act, reply, heard),
             Wake::Store(StoreEvent::Landed(commit)) => self.on_landed(commit, heard)?,
@@ -207,7 +207,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Takes what has arrived meanwhile, so that what belongs together is decided and committed together.
+    /// Collects waiting events, so that they are decided and committed together.
     fn take_waiting(&mut self, heard: &mut Vec<Event>) -> Result<(), Error> {
         while heard.len() < EVENTS_MAX {
             if let Some(commit) = self.persistence.try_landed() {
@@ -229,7 +229,7 @@ impl Daemon {
             tracing::debug!(elapsed_ms, "a scan saw {seen_count} paths");
         }
         if let Ok(Outcome::Scanned { .. } | Outcome::RowsRead) = &reply {
-            // What it saw lies in the other channel, and comes first.
+            // Its observations are in the other channel, and come first.
             while let Ok(event) = self.inputs.events.try_recv() {
                 heard.push(event);
             }
@@ -246,7 +246,7 @@ impl Daemon {
         self.note_clocks();
     }
 
-    /// Writes how far destinations' clocks are from ours, where that has changed.
+    /// Records the clock differences of destinations that have changed.
     fn note_clocks(&mut self) {
         let clock = |destination: &Destination| {
             let (behind_ns, name) = (destination.clock_news()?, destination.name().clone());
@@ -279,7 +279,7 @@ impl Daemon {
         }
     }
 
-    /// Does one thing that the desk asks for; returns what is for the engine.
+    /// Performs one task of the desk; returns events for the engine.
     fn carry_out(
         &mut self,
         task: Task<Arc<World>, (oneshot::Sender<Reply>, Reply)>,
@@ -287,7 +287,7 @@ impl Daemon {
         match task {
             Task::Tell(event) => return Some(event),
             Task::Start(world, id, act) => self.begin(world, id, act),
-            // Whoever asked may have gone.
+            // The requester may be gone.
             Task::Answer((to, reply)) => to.send(reply).unwrap_or(()),
             Task::Write(records) => {
                 let view = self.engine.view();
@@ -297,7 +297,7 @@ impl Daemon {
         None
     }
 
-    /// Writes what is configured: what was taken out is not shown as if it were watched or called.
+    /// Records the configured names, so that removed ones are not shown as watched or called.
     fn note_configured(&mut self) {
         let config = &self.setup.config;
         let drops = config.drops.iter().map(|drop| drop.settings.name.clone()).collect();
@@ -306,7 +306,7 @@ impl Daemon {
         self.submit(vec![Record::Configured { drops, destinations, stuck_after }]);
     }
 
-    /// Writes what no act waits for.
+    /// Submits records that no act waits for.
     fn submit(&mut self, records: Vec<Record>) {
         self.desk.submitted();
         self.persistence.submit(records, &|_| None);
@@ -349,7 +349,7 @@ impl Daemon {
             .for_each(|destination| self.tell(Event::CredentialChanged { destination }));
     }
 
-    /// Does what is due by itself for the database, the supervisor and monitors.
+    /// Does what is due for the database, the supervisor and monitors.
     ///
     /// # Errors
     /// When the database was removed or replaced.
@@ -365,7 +365,7 @@ impl Daemon {
         self.persistence.look(now.monotonic).map_err(Error::Store)
     }
 
-    /// Cuts what is left, and waits for the writer: everything submitted is written.
+    /// Cancels the remaining acts, and waits for the writer: everything submitted is written.
     async fn stop(mut self) -> Result<(), Error> {
         self.world.stopping.stop.store(true, Ordering::Relaxed);
         self.world.stopping.drains.store(true, Ordering::Relaxed);

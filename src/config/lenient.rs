@@ -1,4 +1,4 @@
-//! Reads a table in spite of keys that are wrong in it, so that one reading finds all of them.
+//! Parses a table in spite of wrong keys, so that one pass finds all of them.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -10,23 +10,23 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{Problem, meant_key};
 use super::sources::Sources;
 
-/// More wrong keys than one reads at once.
+/// Limit of wrong keys, more than a person reads at once.
 const WRONG_MAX: usize = 50;
 
-/// What is wrong with keys.
+/// The problems of keys.
 #[derive(Debug, Default)]
 pub(super) struct Wrong {
     pub(super) problems: Vec<Problem>,
-    /// The keys that were left out, with their tables, and those that were meant: that they are missing is
-    /// no second problem.
+    /// The refused keys, with their tables, and those that were meant: that they are missing is no
+    /// second problem.
     pub(super) refused: BTreeSet<String>,
 }
 
-/// Reads a table, and leaves out of it what is wrong. `place` is the name of the table and a dot, `more`
-/// are keys that are allowed too.
+/// Parses a table without its wrong keys. `place` is the name of the table and a dot, `more` are
+/// additional allowed keys.
 ///
 /// # Errors
-/// When it cannot be read even so.
+/// When it cannot be parsed even so.
 pub(super) fn read<'a, T: Deserialize<'a>>(
     sources: &Sources,
     table: &mut DeTable<'a>,
@@ -54,7 +54,7 @@ pub(super) fn read<'a, T: Deserialize<'a>>(
     }
 }
 
-/// Takes the key out of its table, found by its own place or by that of its value; returns it with its tables.
+/// Removes the key from its table, found by its own position or that of its value; returns it with its tables.
 fn take_out(table: &mut DeTable<'_>, span: &Range<usize>, place: &str) -> Option<String> {
     let is_there = |item: &Spanned<DeValue<'_>>| item.span() == *span;
     let found = table.iter().find(|(key, value)| {

@@ -1,4 +1,4 @@
-//! A table of which there may be several: one, or an array of them.
+//! A table that may occur several times: one table, or an array of them.
 
 use std::fmt;
 use std::marker::PhantomData;

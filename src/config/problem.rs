@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, in words that lead to the cure.
+//! Problems of a configuration, in words that lead to the cure.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -9,10 +9,10 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where it is, when it is on a line.
+    /// Its position, when it is on a line.
     pub place: Option<ProblemPlace>,
     pub message: String,
-    /// How to mend it, when we know.
+    /// How to correct it, where that is known.
     pub hint: Option<String>,
 }
 
@@ -25,18 +25,18 @@ pub struct ProblemPlace {
     excerpt: Option<Excerpt>,
 }
 
-/// A line as far as it can hold no secret, and the part of it that is meant.
+/// A line as far as it cannot contain a secret, and the marked part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Excerpt {
     text: String,
     meant: Range<usize>,
 }
 
-/// Everything that is wrong with a configuration.
+/// All problems of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
     pub path: PathBuf,
-    /// What is wrong, in the order of lines.
+    /// The problems, in the order of lines.
     pub problems: Vec<Problem>,
 }
 
@@ -58,7 +58,7 @@ impl Problems {
         Self { path: path.to_owned(), problems: vec![problem] }
     }
 
-    /// Says all of it, each with the line it is on.
+    /// Formats all of them, each with its line.
     pub(crate) fn shown(&self) -> String {
         let shown = |problem: &Problem| problem.shown(&self.path);
         self.problems.iter().map(shown).collect::<Vec<_>>().join("\n")
@@ -66,7 +66,7 @@ impl Problems {
 }
 
 impl Problem {
-    /// What is no TOML, or has an unknown key or a wrong type. `more` are keys that are allowed too.
+    /// Invalid TOML, an unknown key or a wrong type. `more` are additional allowed keys.
     pub(super) fn syntax(
         path: &Path,
         text: &str,
@@ -87,12 +87,12 @@ impl Problem {
         Self { place, message, hint }
     }
 
-    /// Returns the line, when it is on one.
+    /// Returns its line, when it is on one.
     pub fn line(&self) -> Option<usize> {
         self.place.as_ref().map(|place| place.line)
     }
 
-    /// Returns the file it is in, when not the one that was named, and the line.
+    /// Returns its file, if that is not the named one, and its line.
     pub(crate) fn at(&self, named: &Path) -> String {
         match &self.place {
             Some(place) => format!("{}:{}", place.path.display(), place.line),
@@ -123,7 +123,7 @@ impl ProblemPlace {
     }
 }
 
-/// Keys whose values hold no secret, also by mistake: what is written there is shown.
+/// Keys whose values never contain a secret, not even by mistake: they may be shown.
 const OPEN_KEYS: [&str; 58] = [
     "acl",
     "allow_plain_http",
@@ -186,15 +186,15 @@ const OPEN_KEYS: [&str; 58] = [
 ];
 
 impl Excerpt {
-    /// Takes the line of a position. A value that may be a secret is left out; so is a line that is no
-    /// key and no table.
+    /// Returns the line of a position. A possible secret is left out; so is a line that is neither
+    /// a key nor a table.
     fn of(text: &str, span: Range<usize>) -> Option<Self> {
         let start = text.get(..span.start)?.rfind('\n').map_or(0, |at| at + 1);
         let line = text.get(start..)?.lines().next()?.trim_end();
         let clip = |at: usize, end: usize| at.saturating_sub(start).min(end);
         let range = |end: usize| {
             let from = clip(span.start, end.saturating_sub(1));
-            // A position that a parser gives may be within a letter.
+            // A parser's position may be within a character.
             let from = line.floor_char_boundary(from);
             from..line.ceil_char_boundary(clip(span.end, end).max(from + 1))
         };
@@ -220,12 +220,12 @@ impl Excerpt {
     }
 }
 
-/// Returns the line of a byte, counted from 1.
+/// Returns the line of a byte offset, counted from 1.
 pub(super) fn line_of(text: &str, at: usize) -> usize {
     text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// What is no TOML, in words that say what is there.
+/// Describes invalid TOML by what is there.
 fn plain(said: &str, text: &str, span: Option<&Range<usize>>) -> (String, Option<String>) {
     let Some(span) = span else { return (said.to_owned(), None) };
     let start = text.get(..span.start).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1);
@@ -271,8 +271,8 @@ fn unknown_field(said: &str) -> Option<(&str, Vec<&str>)> {
     Some((key, allowed))
 }
 
-/// A value of another type than its key has. What it is is never repeated: it may be a secret that
-/// stands where the name of its file should.
+/// A value with a wrong type. It is never repeated: it may be a secret in place of the name of its
+/// file.
 struct WrongType<'a> {
     found: &'static str,
     wanted: &'a str,
@@ -284,7 +284,7 @@ impl<'a> WrongType<'a> {
             .into_iter()
             .find_map(|begin| said.strip_prefix(begin))?;
         let (value, wanted) = said.rsplit_once(", expected ")?;
-        // The value itself stands in quotes of one kind or another.
+        // The value is in quotes of some kind.
         let found = match value.split(['`', '"']).next().unwrap_or_default().trim() {
             "string" | "character" => "a text",
             "integer" | "floating point" => "a number",
@@ -319,7 +319,7 @@ impl<'a> WrongType<'a> {
     }
 }
 
-/// Returns the key whose value stands there.
+/// Returns the key of the value at a position.
 fn key_at<'a>(text: &'a str, span: &Range<usize>) -> Option<&'a str> {
     let before = text.get(..span.start)?;
     let line = before.rsplit_once('\n').map_or(before, |(_, line)| line);
@@ -330,7 +330,7 @@ fn key_at<'a>(text: &'a str, span: &Range<usize>) -> Option<&'a str> {
     (is_direct && !key.is_empty() && key.chars().all(is_plain)).then_some(key)
 }
 
-/// Returns whether a key stands in the table of a credential, where a secret may have been written.
+/// Returns whether a position is in the table of a credential, where a secret may have been written.
 fn is_in_credential(text: &str, span: &Range<usize>, section: Option<&str>) -> bool {
     let before = text.get(..span.start).unwrap_or_default();
     let line = before.rsplit_once('\n').map_or(before, |(_, line)| line);
@@ -338,13 +338,13 @@ fn is_in_credential(text: &str, span: &Range<usize>, section: Option<&str>) -> b
     is_inline || section.is_some_and(|section| section.contains("credential"))
 }
 
-/// Returns the line that begins the table which holds a position.
+/// Returns the line that begins the table at a position.
 fn section<'a>(text: &'a str, span: &Range<usize>) -> Option<&'a str> {
     let before = text.get(..span.start)?.rsplit_once('\n').map_or("", |(lines, _)| lines);
     before.lines().rev().find(|line| line.trim().starts_with('['))
 }
 
-/// Returns the key that was most likely meant by one that is not known.
+/// Returns the key that was most likely meant by an unknown one.
 pub(super) fn meant_key(error: &toml::de::Error, more: &[&str]) -> Option<String> {
     let said = error.message().trim().replace('\n', " ");
     let (key, mut allowed) = unknown_field(&said)?;
@@ -360,7 +360,7 @@ pub(super) fn meant_key(error: &toml::de::Error, more: &[&str]) -> Option<String
 /// Keys under which people write a secret.
 const SECRET_WORDS: [&str; 5] = ["token", "api_key", "key", "password", "secret"];
 
-/// Returns the line of the default configuration that shows a key of a table.
+/// Returns the line of the default configuration with a key of a table.
 pub(super) fn example(table: &str, key: &str) -> Option<String> {
     // Its default is no size.
     if key == "part_size" {
@@ -415,7 +415,7 @@ fn unknown_key(
     }
 }
 
-/// Returns the word that needs the fewest changes, when they are few.
+/// Returns the word that needs the fewest changes, if they are few.
 pub(super) fn nearest<'a>(word: &str, among: &[&'a str]) -> Option<&'a str> {
     nearest_words(word, among, 1).first().copied()
 }
@@ -430,7 +430,7 @@ pub(crate) fn nearest_words<'a>(word: &str, among: &[&'a str], max: usize) -> Ve
     near.into_iter().take(max).map(|(_, other)| other).collect()
 }
 
-/// How many letters were changed, left out, put in, or swapped with their neighbour.
+/// The number of changed, missing, added and swapped letters.
 fn distance(one: &str, other: &str) -> usize {
     let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
     let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];

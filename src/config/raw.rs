@@ -1,4 +1,4 @@
-//! The file as `serde` reads it: every key, with its position where a problem may have to name it.
+//! The file as `serde` reads it: every key, with its position where a problem may refer to it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,16 +26,16 @@ pub(super) struct FileKeys<'a> {
     pub(super) destinations: BTreeMap<String, Spanned<DestinationKeys>>,
     pub(super) drops: BTreeMap<String, Spanned<DropKeys>>,
     pub(super) notify: NotifyKeys,
-    /// The tables of the destinations, to be read again by platform.
+    /// The tables of the destinations, which are read again by platform.
     #[serde(skip)]
     tables: DeTable<'a>,
-    /// What could not be read of it.
+    /// The problems of its keys.
     #[serde(skip)]
     wrong: Wrong,
 }
 
 impl<'a> FileKeys<'a> {
-    /// Reads keys all of which must be right.
+    /// Reads keys that must all be right.
     pub(super) fn of(sources: &'a Sources) -> Result<Self, Problems> {
         let mut file = Self::of_right_keys(sources)?;
         match file.take_wrong().problems {
@@ -44,12 +44,12 @@ impl<'a> FileKeys<'a> {
         }
     }
 
-    /// Takes out what is wrong with keys.
+    /// Removes and returns the problems of keys.
     pub(super) fn take_wrong(&mut self) -> Wrong {
         std::mem::take(&mut self.wrong)
     }
 
-    /// Reads the keys that are right, and what is wrong with the others.
+    /// Reads the right keys, and the problems of the others.
     pub(super) fn of_right_keys(sources: &'a Sources) -> Result<Self, Problems> {
         let mut root = sources.parse()?;
         let (file, wrong) = lenient::read::<Self>(sources, &mut root, "", &[])
@@ -59,7 +59,7 @@ impl<'a> FileKeys<'a> {
         Ok(Self { tables, wrong, ..file })
     }
 
-    /// Leaves one destination, with another file for its credential, the network and the place of the state.
+    /// Keeps one destination, with another credential file, the network and the state's path.
     pub(super) fn of_destination(self, name: &str, credential: &Path) -> Self {
         let Self { state, network, mut destinations, tables, wrong, .. } = self;
         destinations.retain(|found, _| found == name);
@@ -73,7 +73,7 @@ impl<'a> FileKeys<'a> {
         Self { state, network, destinations, tables, wrong, ..Self::default() }
     }
 
-    /// Takes out each destination, with its table.
+    /// Removes and returns each destination, with its table.
     pub(super) fn destinations(&mut self) -> Vec<(String, Spanned<DestinationKeys>, DeTable<'a>)> {
         let mut tables = std::mem::take(&mut self.tables);
         let table = |(name, destination): (String, _)| {
@@ -222,8 +222,8 @@ pub(super) struct NetworkKeys {
     pub(super) inactivity_timeout: Text,
 }
 
-/// The keys of every destination. The same table is read once more as that of its platform, which
-/// `platform` names: `serde(flatten)` would lose the position of each value.
+/// The keys of every destination. The same table is read once more as that of its platform, given
+/// by `platform`: `serde(flatten)` would lose the position of each value.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct DestinationKeys {

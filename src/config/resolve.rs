@@ -1,4 +1,4 @@
-//! From what stands in the file to what the program goes by, collecting every problem on the way.
+//! Converts the file's values to those that the program uses, and collects every problem.
 
 mod answer;
 mod apart;
@@ -34,13 +34,13 @@ pub(crate) use destination::{PLATFORM_WORDS, PlatformWord};
 
 const MIB: u64 = 1024 * 1024;
 
-/// Collects problems; every reader returns something usable so that the rest is checked too.
+/// Collects problems; every reader returns a usable value so that the rest is checked too.
 struct Resolver<'a> {
     sources: &'a Sources,
     environment: Environment<'a>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
-    /// Keys that were left out, or that others were taken for: that they are missing is no problem.
+    /// Refused keys, and keys that others were mistaken for: that they are missing is no problem.
     refused: BTreeSet<String>,
     /// A directory did not answer.
     has_silence: bool,
@@ -66,12 +66,12 @@ pub(super) fn check_apart(config: &Config, what: &str, file: &Path) -> Result<()
     resolver.end().map(drop)
 }
 
-/// Where the state of a daemon is that systemd runs.
+/// The state directory of a daemon under systemd.
 const SYSTEM_STATE: &str = "/var/lib/dropferry";
-/// Where its socket is.
+/// Its socket.
 const SYSTEM_SOCKET: &str = "/run/dropferry/control.sock";
 
-/// Resolves where the state and the control socket are, and nothing else.
+/// Resolves only the paths of the state and the control socket.
 pub(super) fn places(
     sources: &Sources,
     raw: raw::FileKeys<'_>,
@@ -82,17 +82,17 @@ pub(super) fn places(
     let is_configured = raw.control.socket.is_some();
     let mut control_sockets = vec![resolver.control_socket(raw.control.socket, &state_directory)];
     if !is_configured {
-        // Who asks has not the environment of the daemon.
+        // The client does not have the daemon's environment.
         control_sockets.push(state_directory.join(SOCKET_NAME));
         control_sockets.push(SYSTEM_SOCKET.into());
     }
     resolver.end().map(|_| Places { state_directory, control_sockets })
 }
 
-/// The control socket's name in the directory that is its default place.
+/// The control socket's name in its default directory.
 const SOCKET_NAME: &str = "control.sock";
 
-/// Resolves where the drop directories are, and nothing else.
+/// Resolves only the paths of the drop directories.
 pub(super) fn drop_directories(
     sources: &Sources,
     raw: raw::FileKeys<'_>,
@@ -106,16 +106,16 @@ pub(super) fn drop_directories(
     raw.drops.into_iter().filter_map(place).collect()
 }
 
-/// Where a credential is kept.
+/// The location of a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CredentialPlace {
-    /// The platform, as it is written.
+    /// The platform, as written.
     pub(crate) platform: String,
     /// The file; `None` where it is not one of ours.
     pub(crate) file: Option<PathBuf>,
 }
 
-/// Resolves where a destination's credential is kept, and nothing else.
+/// Resolves only the location of a destination's credential.
 pub(super) fn credential_place(
     sources: &Sources,
     mut raw: raw::FileKeys<'_>,
@@ -216,18 +216,18 @@ impl Resolver<'_> {
         }
     }
 
-    /// Takes what is wrong with keys.
+    /// Adds the problems of keys.
     fn add(&mut self, wrong: Wrong) {
         self.problems.extend(wrong.problems);
         self.refused.extend(wrong.refused);
     }
 
-    /// Returns whether another problem says why a key is missing.
+    /// Returns whether another problem explains why a key is missing.
     fn is_refused(&self, table: &str, key: &str) -> bool {
         self.refused.contains(table) || self.refused.contains(&format!("{table}.{key}"))
     }
 
-    /// Resolves the destinations, and remembers those that cannot be used.
+    /// Resolves the destinations, and remembers unusable ones.
     fn destinations(&mut self, raw: &mut raw::FileKeys<'_>) -> Vec<Destination> {
         let mut usable = Vec::new();
         for (name, common, table) in raw.destinations() {
@@ -246,13 +246,13 @@ impl Resolver<'_> {
         self.problems.push(Problem { place, message, hint });
     }
 
-    /// Says what is allowed and may not be meant.
+    /// Warns of a setting that is allowed, but may not be intended.
     fn warn(&mut self, span: Range<usize>, message: String) {
         let place = self.sources.place(&span);
         self.warnings.push(Problem { place, message, hint: None });
     }
 
-    /// Returns a path that is written there: it starts at its file.
+    /// Returns a path from the file: it is relative to its file.
     fn below(&self, path: &Spanned<String>) -> PathBuf {
         self.path_from(self.sources.directory_at(path.span().start), path.as_ref())
     }
@@ -277,7 +277,7 @@ impl Resolver<'_> {
         runtime.map_or(state, Path::new).join(SOCKET_NAME)
     }
 
-    /// Refuses a path that the daemon could not put its socket at: nothing but a socket is replaced.
+    /// Refuses a path at which the daemon could not create its socket: only a socket is replaced.
     fn checked_control_socket(&mut self, asked: Option<Spanned<String>>, state: &Path) -> PathBuf {
         let span = asked.as_ref().map(Spanned::span);
         let path = self.control_socket(asked, state);
@@ -297,7 +297,7 @@ impl Resolver<'_> {
         if let Some(directory) = variable("STATE_DIRECTORY") {
             return directory.split(':').next().unwrap_or(&directory).into();
         }
-        // Who asks has not the environment of the service.
+        // The client does not have the service's environment.
         if self.sources.main().starts_with("/etc") {
             return SYSTEM_STATE.into();
         }
@@ -403,7 +403,7 @@ impl Resolver<'_> {
         found
     }
 
-    /// Returns what a word means, among those allowed.
+    /// Returns the value of a word, among the allowed ones.
     fn choice<T: Copy>(
         &mut self,
         key: &str,
@@ -425,7 +425,7 @@ impl Resolver<'_> {
     }
 }
 
-/// Returns where the directory of each drop is written.
+/// Returns the position of each drop directory's path.
 fn directories(drops: &BTreeMap<String, Spanned<raw::DropKeys>>) -> BTreeMap<String, Range<usize>> {
     let place = |(name, raw): (&String, &Spanned<raw::DropKeys>)| {
         let directory = raw.get_ref().directory.as_ref();
@@ -434,7 +434,7 @@ fn directories(drops: &BTreeMap<String, Spanned<raw::DropKeys>>) -> BTreeMap<Str
     drops.iter().map(place).collect()
 }
 
-/// Says once what is wrong on several lines for one cause, such as a file that several destinations name.
+/// Keeps one of several problems with one cause, such as a file that several destinations name.
 fn each_once(problems: Vec<Problem>) -> Vec<Problem> {
     let mut once: Vec<(Problem, Vec<String>)> = Vec::new();
     for problem in problems {
@@ -466,7 +466,7 @@ fn span(value: &Option<Spanned<String>>) -> Option<Range<usize>> {
     value.as_ref().map(Spanned::span)
 }
 
-/// Whether any name or word at the drop's destinations is made of what a run says of itself.
+/// Returns whether a name or word at the drop directory's destinations comes from a run's own files.
 fn needs_words(drop: &Drop, destinations: &[Destination]) -> bool {
     let is_asked = |destination: &&Destination| {
         let prefix = destination.export.as_ref().map(|export| &export.prefix);

@@ -1,7 +1,7 @@
-//! The files of a configuration: the one that is named, and those of `conf.d` beside it.
+//! The files of a configuration: the named one, and those of `conf.d` beside it.
 //!
-//! Each text is kept behind as many blanks as the files before it are long. So a position that a parser
-//! gives is of one file, and says of which.
+//! Each text is kept after as many blanks as the files before it are long. So a parser's position
+//! identifies the file too.
 
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +18,7 @@ const DIRECTORY: &str = "conf.d";
 #[derive(Debug)]
 struct ConfigFile {
     path: PathBuf,
-    /// Where its own text begins.
+    /// Offset of its own text.
     start: usize,
     padded: String,
 }
@@ -29,7 +29,7 @@ impl ConfigFile {
     }
 }
 
-/// Refuses a file that others may write, for a configuration may name commands.
+/// Refuses a file that others may write, because a configuration may name commands.
 fn check_mode(file: &Path, found: &std::fs::Metadata) -> Result<(), Problems> {
     let mode = found.permissions().mode() & 0o777;
     if mode & 0o022 != 0 && found.is_file() {
@@ -40,14 +40,14 @@ fn check_mode(file: &Path, found: &std::fs::Metadata) -> Result<(), Problems> {
     Ok(())
 }
 
-/// A configuration's files, the one that was named first.
+/// A configuration's files, the named one first.
 #[derive(Debug)]
 pub(super) struct Sources {
     files: Vec<ConfigFile>,
 }
 
 impl Sources {
-    /// Makes a configuration of one text.
+    /// Builds a configuration from one text.
     pub(super) fn single(path: &Path, text: &str) -> Self {
         let mut sources = Self { files: Vec::new() };
         sources.push(path.to_owned(), text);
@@ -80,7 +80,7 @@ impl Sources {
         self.files.push(ConfigFile { path, start, padded: " ".repeat(start) + text });
     }
 
-    /// Returns the file that was named.
+    /// Returns the named file.
     pub(super) fn main(&self) -> &Path {
         self.files.first().map_or(Path::new(""), |file| &file.path)
     }
@@ -94,31 +94,31 @@ impl Sources {
         self.files.iter().rev().find(|file| file.start <= position)
     }
 
-    /// Returns the directory that paths start at which are written there.
+    /// Returns the directory that paths at a position are relative to.
     pub(super) fn directory_at(&self, position: usize) -> &Path {
         let file = self.file_at(position).and_then(|file| file.path.parent());
         file.unwrap_or(Path::new("."))
     }
 
-    /// Returns what is written there.
+    /// Returns the text at a position.
     pub(super) fn written(&self, span: &Range<usize>) -> Option<&str> {
         self.file_at(span.start)?.padded.get(span.clone())
     }
 
-    /// Returns where a text is first written from a position on.
+    /// Returns the first position of a text, from a position on.
     pub(super) fn found(&self, text: &str, from: usize) -> Option<Range<usize>> {
         let at = from + self.file_at(from)?.padded.get(from..)?.find(text)?;
         Some(at..at + text.len())
     }
 
-    /// Returns where that is, for people.
+    /// Returns the file and line of a position, for people.
     pub(super) fn place(&self, span: &Range<usize>) -> Option<ProblemPlace> {
         let file = self.file_at(span.start)?;
         let local = |at: usize| at.saturating_sub(file.start);
         Some(ProblemPlace::new(&file.path, file.text(), local(span.start)..local(span.end)))
     }
 
-    /// Says what is no TOML, or has an unknown key or a wrong type, in one of the files.
+    /// Describes invalid TOML, an unknown key or a wrong type, in one of the files.
     pub(super) fn syntax(&self, error: &toml::de::Error, more: &[&str]) -> Problem {
         let file = error.span().and_then(|span| self.file_at(span.start));
         let Some(file) = file.or(self.files.first()) else {
@@ -131,16 +131,16 @@ impl Sources {
         Problem::syntax(&file.path, file.text(), error, span, more)
     }
 
-    /// Parses all files, and joins them.
+    /// Parses all files, and merges them.
     pub(super) fn parse(&self) -> Result<DeTable<'_>, Problems> {
         let mut whole = DeTable::new();
         let mut problems = Vec::new();
         for file in &self.files {
             let (table, errors) = DeTable::parse_recoverable(&file.padded);
             let mut wrong: Vec<_> = errors.iter().map(|error| self.syntax(error, &[])).collect();
-            // What follows on a line follows from the first mistake in it.
+            // Further errors on a line follow from the first one.
             wrong.dedup_by_key(|problem| problem.line());
-            // A table that appears twice is said with its line; so its keys are not.
+            // A table that appears twice is reported with its line, so its keys are not.
             let is_key = |problem: &Problem| problem.message == "this key appears twice";
             if !wrong.iter().all(is_key) {
                 wrong.retain(|problem| !is_key(problem));
@@ -155,8 +155,8 @@ impl Sources {
         }
     }
 
-    /// Adds the keys of a later file: tables are joined, lists of tables are appended; nothing else may
-    /// stand twice.
+    /// Adds the keys of a later file: tables are merged, arrays of tables are appended; no other
+    /// key may occur twice.
     fn join<'a>(&self, whole: &mut DeTable<'a>, more: DeTable<'a>, problems: &mut Vec<Problem>) {
         for (key, value) in more {
             let Some((first, mut found)) = whole.remove_entry(key.get_ref().as_ref()) else {
@@ -188,7 +188,7 @@ impl Sources {
     }
 }
 
-/// Keys whose values are lists of words: one word stands for a list of one.
+/// Keys whose values are lists of words: a single word means a list of one.
 const LISTS: [&str; 10] =
     ["days", "destinations", "exclude", "hosts", "include", "on", "order", "run", "tags", "to"];
 
@@ -197,7 +197,7 @@ fn lists_of_one(table: &mut DeTable<'_>) {
         let span = value.span();
         let is_list = LISTS.contains(&key.get_ref().as_ref());
         match value.get_mut() {
-            // Its keys are words of the user's own.
+            // Its keys are the user's own words.
             DeValue::Table(_) if key.get_ref() == "metadata" => {}
             DeValue::Table(table) => lists_of_one(table),
             DeValue::Array(list) => {
@@ -224,7 +224,7 @@ fn is_of_tables(list: &[Spanned<DeValue<'_>>]) -> bool {
     list.iter().all(|item| item.get_ref().as_table().is_some())
 }
 
-/// Returns the files of a directory that may not be there, in the order of their names.
+/// Returns the files of a directory that may not exist, sorted by name.
 fn names(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,

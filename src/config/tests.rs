@@ -1,4 +1,4 @@
-//! What an operator reads when a configuration is wrong.
+//! The messages about wrong configurations.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::*;
 mod mistakes;
 mod rows;
 
-/// Checks a text beside real files, and returns what is said with the directory left out.
+/// Checks a text beside real files, and returns the messages without the directory.
 fn said(text: &str) -> String {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().expect("a directory");
@@ -371,7 +371,7 @@ fn who_may_read_a_credential_of_systemd_is_its_own_affair() {
         let credential = format!("{{ systemd = \"{name}\" }}");
         said(&DESTINATION.replace("{ file = \"good.token\" }", &credential))
     };
-    // Its ACL for the service's user looks like a right of the group.
+    // Its ACL for the service's user looks like a permission of the group.
     assert_eq!(given("open.token"), "fine");
     insta::assert_snapshot!(given("other"), @r"
     DIR/config.toml:4: the credential cannot be read: No such file or directory (os error 2)
@@ -420,7 +420,7 @@ fn the_care_for_the_database_is_checked() {
 
 #[test]
 fn what_stands_in_a_secrets_place_is_never_repeated() {
-    // As tokens, keys, passwords and addresses look.
+    // In the forms of tokens, keys, passwords and addresses.
     let planted = [
         "PLANTED0123456789abcdef",
         "PLANTED/abc+def==",
@@ -470,7 +470,7 @@ fn what_stands_in_a_secrets_place_is_never_repeated() {
             texts.push(format!("[network]\nproxy = {value}\n"));
             texts.push(format!("[network]\nproxy_credential = {value}\n"));
         }
-        // A table of its own, and a value that is no text.
+        // A table of its own, and a value that is no string.
         texts.push(format!("{platform}[destinations.far.credential]\n\"{secret}\" = true\n"));
         texts.push(format!("{platform}[destinations.far.credential]\nfile = \"{secret}\"\n"));
     }

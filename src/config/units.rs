@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Why a text is none.
+/// Why a text is invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UnitError {
     pub allowed: &'static str,
@@ -30,7 +30,7 @@ const RATE: UnitError = UnitError { allowed: "a size followed by /s, or \"unlimi
 /// A fraction with more digits is a mistake.
 const FRACTION_DIGITS_MAX: usize = 9;
 
-/// Splits a number from its unit and multiplies them; what is left of a whole one is dropped.
+/// Splits a number from its unit and multiplies them; a fraction of one is dropped.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -50,8 +50,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     u64::try_from(number * u128::from(*factor) / tenths).ok()
 }
 
-/// Words that people write for units, the unit that is meant, and how many of it one is. Lines are sold in
-/// bits.
+/// Spellings of units, the intended unit, and the factor. Lines are sold in bits.
 const SPELLINGS: [(&[&str], &str, f64); 13] = [
     (&["second", "seconds", "sec", "secs"], "s", 1.0),
     (&["m", "minute", "minutes", "mins"], "min", 1.0),
@@ -68,15 +67,15 @@ const SPELLINGS: [(&[&str], &str, f64); 13] = [
     (&["gbit", "gbits"], "GB", 0.125),
 ];
 
-/// Says what was most likely meant, else what is allowed.
+/// Returns the most likely intended value, else what is allowed.
 pub(crate) fn unit_hint(text: &str, unit: &UnitError, is_wanted: impl Fn(&str) -> bool) -> String {
     spelling_hint(text, is_wanted).unwrap_or_else(|| format!("allowed: {}", unit.allowed))
 }
 
-/// Says what was most likely meant by a text that is no size, duration or rate.
+/// Returns the most likely intended value of a text that is no size, duration or rate.
 fn spelling_hint(text: &str, is_wanted: impl Fn(&str) -> bool) -> Option<String> {
     let text = text.trim();
-    // Three digits behind a comma may be thousands.
+    // Three digits after a comma may be thousands.
     let is_fraction = text.split_once(',').is_none_or(|(_, rest)| {
         rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len()) != 3
     });
@@ -114,7 +113,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
 /// Parses the duration of a command's option.
 ///
 /// # Errors
-/// What was most likely meant, else what is allowed.
+/// The most likely intended value, else what is allowed.
 pub(crate) fn duration_argument(text: &str) -> Result<Duration, String> {
     let is_wanted = |near: &str| parse_duration(near).is_ok();
     parse_duration(text).map_err(|unit| unit_hint(text, &unit, is_wanted))

@@ -1,13 +1,13 @@
-//! Rows from ledgers: what is proved there and not known here.
+//! Updates the rows from ledgers whose lines are newer.
 //!
-//! The rows may be the older of the two: a copy was put back, a WAL was rolled back, the database was lost.
-//! Lines beyond what the rows know of a ledger become rows by the same records and the same law by which
-//! an upload gets there otherwise, before anything else of a life begins. So nothing is sent twice, and
-//! no id is given twice.
+//! The rows may be older than the ledgers: a copy was restored, a WAL was rolled back, the database
+//! was lost. Lines beyond those that the rows know become rows by the same records and the same law
+//! as in an upload's normal course, before a process does anything else. So nothing is sent twice,
+//! and no id is given twice.
 //!
-//! *Promises*: a ledger of the length that its row names costs one look at its length; lines are taken only as
-//! far as the chain holds; of a ledger only what is behind its last whole line is set aside. *At a crash* in
-//! between, what was written stays, and the rest is adopted at the next start.
+//! *Promises*: a ledger whose length equals its row costs one check of the length; lines are adopted
+//! only as far as the chain is valid; only the tail after the last complete line is moved aside. *After
+//! a crash* in between, the written rows stay, and the rest is adopted at the next start.
 
 mod lines;
 
@@ -34,24 +34,24 @@ use crate::store::Error;
 use crate::store::snapshot::Snapshot;
 use crate::store::writer::Writer;
 
-/// Records in one transaction.
+/// Limit of records in one transaction.
 const TOGETHER_MAX: usize = 1_000;
 
-/// What was adopted.
+/// The result of the adoption.
 #[derive(Debug, Default)]
 pub(crate) struct Adopted {
-    /// Ledgers that say more than the rows did.
+    /// Ledgers with more lines than the rows knew.
     pub(crate) ledgers: usize,
     pub(crate) uploads: usize,
     pub(crate) runs: usize,
-    /// What could not be adopted: of which ledger, and why.
+    /// Ledgers that could not be adopted, and why.
     pub(crate) faults: Vec<(String, String)>,
-    /// Ledgers that are not as their rows say: damaged, or whole again.
+    /// Ledgers that differ from their rows: damaged, or whole again.
     pub(crate) found: Vec<LedgerFinding>,
 }
 
-/// Brings the rows up to date before a life begins, and says in the log what it took. Returns the ledgers that
-/// are not as their rows say.
+/// Updates the rows before a process starts work, and logs the result. Returns the ledgers that
+/// differ from their rows.
 ///
 /// # Errors
 /// As [`adopt`].
@@ -72,11 +72,11 @@ pub(super) fn prepare(config: &Config, writer: &mut Writer) -> Result<Vec<Ledger
     Ok(found)
 }
 
-/// Brings the rows up to what the ledgers say; `directories` are where drop directories are, by their names.
+/// Updates the rows from the ledgers; `directories` are the paths of drop directories, by name.
 ///
 /// # Errors
-/// When the rows cannot be read or written. A ledger that does not hold is a fault of its own, and stops
-/// no other.
+/// When the rows cannot be read or written. An invalid ledger is a fault of its own, and stops no
+/// other.
 pub(crate) fn adopt(
     state: &Path,
     directories: BTreeMap<DirectoryName, String>,
@@ -114,7 +114,7 @@ struct Adoption<'a> {
     writer: &'a mut Writer,
     rows: Snapshot,
     targets: BTreeMap<TargetAddress, TargetId>,
-    /// Where drop directories are, by their names.
+    /// Paths of drop directories, by name.
     directories: BTreeMap<DirectoryName, String>,
     records: Vec<Record>,
     adopted: Adopted,
@@ -144,7 +144,7 @@ impl Adoption<'_> {
         }
     }
 
-    /// Notes that a ledger that was damaged is whole again, where it is. Its lines are taken at the next start.
+    /// Records that a damaged ledger is whole again, if it is. Its lines are adopted at the next start.
     fn look_again(&mut self, name: &LedgerName, known: &KnownLedger) {
         let ledger = name.ledger_path();
         match receipt::audit(self.state, &ledger, known.head, || false) {
@@ -157,7 +157,7 @@ impl Adoption<'_> {
         }
     }
 
-    /// Takes the lines beyond what is known of a ledger.
+    /// Adopts the lines beyond the known end of a ledger.
     fn take(&mut self, name: &LedgerName, known: &KnownLedger) -> Result<(), Error> {
         let exported = match self.exported(name, known) {
             Ok(exported) => exported,
@@ -175,7 +175,7 @@ impl Adoption<'_> {
         };
         self.adopted.ledgers += 1;
         if name.number() > 1 {
-            // What the ledgers before it say of the run is looked up.
+            // The rows from earlier ledgers are needed for the run.
             self.write()?;
         }
         let (mut last, mut run, mut owner) = (None, None, None);
@@ -214,7 +214,7 @@ impl Adoption<'_> {
                         next.as_ref().is_err_and(LedgerFault::is_torn)
                     };
                     if reader.peek().is_none_or(is_end) && self.is_under_way(&completed)? {
-                        // The run asks for this line, and what follows from it is done then.
+                        // The run requests this line itself, and continues from it.
                         break;
                     }
                     run = self.completed(&completed, &line, &written)?.or(run);
@@ -233,7 +233,7 @@ impl Adoption<'_> {
         Ok(())
     }
 
-    /// Sets aside what is behind the last whole line. The next append would; a run that is over has none.
+    /// Moves the tail after the last complete line aside. The next append would do so, but a completed run has none.
     fn set_tail_aside(&mut self, name: &LedgerName, head: LedgerHead) {
         let at = Clock::real().now().wall;
         if let Err(error) = receipt::set_tail_aside(&name.path(self.state), head.length, at) {
@@ -241,8 +241,8 @@ impl Adoption<'_> {
         }
     }
 
-    /// Returns the row of the run whose lines a ledger has, saying so; `opened` is what it is where there is
-    /// none yet.
+    /// Returns the row of a ledger's run, with the ledger's number; `opened` is the row where there
+    /// is none yet.
     fn with_ledger(
         &self,
         row: Option<RunRow>,
@@ -259,7 +259,7 @@ impl Adoption<'_> {
         };
         let Some(mut row) = row else { return Ok(None) };
         let number = name.number();
-        // A ledger is gone on with in the next one where it is damaged; else the run came again.
+        // A further ledger continues a damaged one; otherwise the run came again.
         let before = name.numbered(number.saturating_sub(1));
         let is_new = number > row.completion.ledgers.last && !self.is_damaged(&before)?;
         if is_new {
@@ -284,7 +284,7 @@ impl Adoption<'_> {
         Ok(LedgerReader::behind(BufReader::new(file), known.head))
     }
 
-    /// Returns where uploads were exported to. A line of that follows the upload's, whose row has both.
+    /// Returns where uploads were exported to. An export's line follows the upload's, whose row has both.
     fn exported(
         &self,
         name: &LedgerName,
@@ -299,7 +299,7 @@ impl Adoption<'_> {
         Ok(exported.collect())
     }
 
-    /// Has the row of an upload say what its line says.
+    /// Brings the row of an upload to the state in its line.
     fn upload(
         &mut self,
         line: &UploadLine,
@@ -345,7 +345,7 @@ impl Adoption<'_> {
                 path: source.path()?,
                 run: source.run()?,
                 fingerprint: Fingerprint {
-                    // It is in no identity.
+                    // No identity includes it.
                     device: 0,
                     inode: source.inode,
                     size: ByteCount(source.size),
@@ -378,7 +378,7 @@ impl Adoption<'_> {
         id
     }
 
-    /// Notes whose the place of a file is, where its drop directory is still configured.
+    /// Records the holder of a file's place, if its drop directory is still configured.
     fn hold_place(&mut self, of: &Admission) {
         let Some(directory) = self.directories.get(&of.file.drop).filter(|_| !of.file.is_sentinel)
         else {
@@ -402,7 +402,7 @@ impl Adoption<'_> {
         }))
     }
 
-    /// Returns the row of a run that is complete by its ledger, and not by its row.
+    /// Returns the row of a run that is complete by its ledger, but not by its row.
     fn completed(
         &mut self,
         said: &RunCompletedLine,
@@ -450,7 +450,7 @@ impl Adoption<'_> {
         self.adopted.faults.push((ledger.to_owned(), why.to_string()));
     }
 
-    /// Notes that a ledger is not what was written.
+    /// Records that a ledger differs from what was written.
     fn damage(&mut self, ledger: &str, known: &KnownLedger, why: &str) {
         self.fault(ledger, &why);
         if known.head.count > 0 && known.damage.is_none() {

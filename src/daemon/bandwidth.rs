@@ -1,8 +1,8 @@
-//! Bytes a second, shared by all parts on their way, and changeable while they are.
+//! The bandwidth, shared by all parts in flight, and adjustable meanwhile.
 //!
-//! *Promises*: a change holds at once, also for those who wait; parts are served in the order in which
-//! they asked. A rate of zero cuts what flies, as cancelled: nothing was wrong with it, and a
-//! connection that is held for hours would be dropped by the far side.
+//! *Promises*: a change applies at once, also to waiting parts; parts are served in the order of
+//! their requests. A rate of zero cancels the parts in flight: they did not fail, and a server
+//! would drop a connection that is held for hours.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,20 +13,20 @@ use crate::clock::Clock;
 use crate::limiter::{ByteBudget, Rate, Reservation};
 use crate::model::{Failure, FailureKind, LivePause};
 
-/// Smaller pieces would be more frame than content.
+/// With smaller pieces the overhead exceeds the content.
 const SLICE_MIN: usize = 512;
-/// Larger pieces are never read at once.
+/// Reads are never larger.
 const SLICE_MAX: usize = 256 * 1024;
-/// Where nothing is limited, what a slow line takes in a moment: pieces are counted as they go.
+/// Size of pieces without a limit: what a slow line sends in a moment, so that counts move steadily.
 const SLICE_COUNTED: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Bandwidth {
     state: Mutex<BandwidthState>,
-    /// Counts changes, and wakes those who wait.
+    /// Counts changes, and wakes waiting parts.
     changed: watch::Sender<u64>,
     clock: Clock,
-    /// What went so far.
+    /// Bytes sent so far.
     pub(crate) meters: Meters,
 }
 
@@ -34,9 +34,9 @@ pub(crate) struct Bandwidth {
 struct BandwidthState {
     rate: Rate,
     budget: ByteBudget,
-    /// Bytes sent at once: few enough that each part moves many times a second.
+    /// Bytes sent at a time: few enough that each part moves many times a second.
     slice: usize,
-    /// Tickets of an earlier budget are worth nothing in this one.
+    /// Tickets of an earlier budget are invalid in this one.
     epoch: u64,
     /// Why the rate is zero.
     stopped: Option<LivePause>,
@@ -58,7 +58,7 @@ impl Bandwidth {
         Self { state: Mutex::new(state), changed, clock: clock.clone(), meters }
     }
 
-    /// Changes the rate, also for those who wait.
+    /// Changes the rate, also for waiting parts.
     pub(crate) fn set(&self, rate: Rate, parts_in_flight: u32) {
         let now = self.clock.now().monotonic;
         let mut state = self.lock();
@@ -75,27 +75,27 @@ impl Bandwidth {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// Notes why nothing may be sent, for those who ask.
+    /// Sets why nothing may be sent.
     pub(crate) fn note_stopped(&self, why: Option<LivePause>) {
         self.lock().stopped = why;
     }
 
-    /// Returns why nothing may be sent, where that is so.
+    /// Returns why nothing may be sent, if so.
     pub(crate) fn stopped(&self) -> Option<LivePause> {
         self.lock().stopped.clone()
     }
 
-    /// Returns how many bytes are sent at once.
+    /// Returns how many bytes are sent at a time.
     pub(crate) fn slice(&self) -> usize {
         self.lock().slice
     }
 
-    /// Returns whether there is a rate to keep to.
+    /// Returns whether the rate is limited.
     pub(crate) fn is_limited(&self) -> bool {
         self.lock().rate.is_some()
     }
 
-    /// Waits until so many bytes may be sent.
+    /// Waits until this many bytes may be sent.
     ///
     /// # Errors
     /// `Cancelled` when nothing may be sent at all.
@@ -119,7 +119,7 @@ impl Bandwidth {
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                // The sender is our own: it does not go away.
+                // We hold the sender ourselves.
                 _ = changed.changed() => {}
             }
         }

@@ -45,8 +45,8 @@ use crate::store::rest::Rest;
 use crate::store::writer::Writer;
 use crate::store::{self, Runner, Store};
 
-/// Events that wait for the loop; a scan that is ahead of it waits. Each may hold a thousand paths, and
-/// what they take is kept for the next scan: few are enough to keep both busy.
+/// Limit of events that wait for the loop; a scan that is ahead of it waits. Each may hold a
+/// thousand paths, and the allocator keeps their memory: few are enough to keep both busy.
 const EVENTS_MAX: usize = 4;
 
 /// The daemon. Built by [`Daemon::start`], run by `run`.
@@ -65,29 +65,29 @@ pub(crate) struct Daemon {
     pub(super) setup: Setup,
 }
 
-/// When the loop looks again at what does not report by itself.
+/// Times of the loop's next checks of state that sends no events.
 #[derive(Debug)]
 pub(super) struct LoopTimers {
-    /// Whether credentials of halted destinations were replaced.
+    /// For replaced credentials of halted destinations.
     pub(super) credentials: Monotonic,
-    /// How much was sent.
+    /// For the bytes sent.
     pub(super) meters: Monotonic,
 }
 
-/// Where the configuration comes from, to read it again.
+/// Reads the configuration again.
 pub(crate) type Reader = Box<dyn Fn() -> Result<Config, crate::config::Problems> + Send>;
 
-/// What a daemon is built from.
+/// The inputs of a daemon.
 pub(crate) struct Setup {
-    /// What it goes by.
+    /// The configuration.
     pub config: Config,
     /// Reads the configuration again.
     pub reader: Reader,
-    /// Renders what is shown.
+    /// Renders output of `status` and `show`.
     pub render: Render,
-    /// Where all that happens is recorded, if anywhere.
+    /// The file for a recording, if one is made.
     pub recording: Option<PathBuf>,
-    /// It starts without a database although receipts or backups are there.
+    /// Start without a database although receipts or backups are there.
     pub is_new_state: bool,
 }
 
@@ -97,16 +97,16 @@ pub enum Error {
     /// The state cannot be used.
     #[error(transparent)]
     Store(store::Error),
-    /// Something that was configured cannot be used.
+    /// Something in the configuration cannot be used.
     #[error("{0}")]
     Configured(String),
-    /// The operating system refused something.
+    /// The operating system refused an operation.
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
 }
 
 impl Daemon {
-    /// Loads what is under way and builds everything else from it and the configuration.
+    /// Loads the work in progress and builds everything else from it and the configuration.
     ///
     /// # Errors
     /// See [`Error`].
@@ -174,7 +174,7 @@ impl Daemon {
     }
 }
 
-/// Gives the clients what was found out of their targets.
+/// Passes the learned properties of targets to the clients.
 fn recall(
     config: &Config,
     destinations: &BTreeMap<DestinationName, Destination>,
@@ -248,7 +248,7 @@ pub(super) fn world(
     })
 }
 
-/// The drop of files that operators hand in, to any destination.
+/// The drop directory of handed-in files, to any destination.
 fn handed_in(config: &Config) -> Drop {
     let destinations = config.destinations.iter().map(|target| target.name.clone()).collect();
     Drop {
@@ -261,13 +261,13 @@ fn sender(config: &ChannelConfig) -> (Channel, Sender) {
     (config.settings.channel.clone(), config.sender.clone())
 }
 
-/// What was found of a destination: which rights we have there, or why it does not let us in.
+/// The result of checking a destination: our permissions there, or why it refuses us.
 pub(crate) type Access = (DestinationName, Result<Vec<RightFound>, Failure>);
 
-/// Asks every destination whether it takes our credential, and tries our rights there.
+/// Checks that every destination accepts our credential, and tests our permissions there.
 ///
 /// # Errors
-/// When something that was configured cannot be used.
+/// When something in the configuration cannot be used.
 pub(crate) async fn check_destinations(config: &Config) -> Result<Vec<Access>, Error> {
     let clock = Clock::real();
     let (events, _) = mpsc::channel(1);
@@ -284,7 +284,7 @@ pub(crate) async fn check_destinations(config: &Config) -> Result<Vec<Access>, E
     Ok(checks)
 }
 
-/// Returns what the engine goes by, for each destination.
+/// Returns the engine's settings of each destination.
 pub(crate) fn destination_settings(config: &Config) -> Vec<DestinationSettings> {
     engine_settings(config).destinations
 }

@@ -1,11 +1,11 @@
-//! The care for the database and the ledgers while the daemon runs: copies, checks, tidying.
+//! Maintenance of the database and the ledgers while the daemon runs: copies, checks, tidying.
 //!
-//! The loop says when ([`plan::Plan`]) and whether it is idle; the work is done on a thread of its
-//! own, one thing at a time, and its end comes back to the loop, which logs it. A check and tidying
-//! are given up when something is to be sent, and everything when the daemon stops.
+//! The loop decides when ([`plan::Plan`]) and knows whether it is idle; the work runs on a thread
+//! of its own, one job at a time, and its result comes back to the loop, which logs it. Checks and
+//! tidying are cancelled when something is to be sent, and everything when the daemon stops.
 //!
-//! *Never* stops the daemon: what fails is a line in the log and in `status`, and is tried again.
-//! *At a crash* nothing is to be done: a copy that was not whole is removed by the next one.
+//! *Never* stops the daemon: a failure is a line in the log and in `status`, and is retried. *After
+//! a crash* nothing has to be done: the next copy removes a partial one.
 
 mod ledgers;
 mod plan;
@@ -22,9 +22,9 @@ use crate::model::{LedgerFinding, Monotonic, Now, WallTime};
 use crate::store::care::{self, Backups, Cared, CheckVerdict, Halt};
 use crate::store::{Error, Store, Tend, Tended};
 
-/// From this length on the WAL is folded while idle: twice what it has in regular use.
+/// From this length on the WAL is checkpointed while idle: twice its usual length.
 const WAL_LARGE: u64 = 8 << 20;
-/// How long a stop waits between two looks whether the thread has ended.
+/// Interval at which a stop checks whether the thread has ended.
 const STOP_PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) struct DatabaseCare {
     /// Nothing has been sent since then.
     idle_since: Option<Monotonic>,
     running: Option<Running>,
-    /// The last copy failed: the failure was logged, and is not again until one succeeds.
+    /// The last copy failed: the failure is logged once, until a copy succeeds.
     is_copy_failing: bool,
     sender: mpsc::Sender<Ended>,
     ended: mpsc::Receiver<Ended>,
@@ -49,7 +49,7 @@ struct Running {
     thread: JoinHandle<()>,
 }
 
-/// How a job ended; `None` where it was told to end early.
+/// How a job ended; `None` where it was cancelled.
 #[derive(Debug)]
 pub(super) enum Ended {
     Backup(Result<Option<PathBuf>, Error>),
@@ -57,14 +57,14 @@ pub(super) enum Ended {
     Tidy(Result<Option<()>, Error>),
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug)]
 pub(super) struct Checked {
     verdict: CheckVerdict,
     ledgers: Vec<LedgerFinding>,
 }
 
-/// What a job needs on its thread.
+/// The inputs of a job on its thread.
 struct Work {
     directory: PathBuf,
     store: Store,
@@ -73,7 +73,7 @@ struct Work {
 }
 
 impl DatabaseCare {
-    /// Starts with what was done in earlier lives.
+    /// Starts with the history of earlier processes.
     pub(super) fn new(config: &config::Config, cared: &Cared, now: Now) -> Self {
         let (sender, ended) = mpsc::channel(1);
         Self {
@@ -94,7 +94,7 @@ impl DatabaseCare {
         self.config = config.clone();
     }
 
-    /// Returns when something is due by itself.
+    /// Returns when the next job is due.
     pub(super) fn deadline(&self) -> Option<Monotonic> {
         match self.running {
             Some(_) => None,
@@ -109,11 +109,11 @@ impl DatabaseCare {
         }
     }
 
-    /// Notes and logs how a job ended. Returns the ledgers that are not as their rows say.
+    /// Records and logs how a job ended. Returns the ledgers that differ from their rows.
     pub(super) fn on_ended(&mut self, ended: Ended, now: Now) -> Vec<LedgerFinding> {
         let mut found = Vec::new();
         let Some(Running { job, thread, .. }) = self.running.take() else { return found };
-        // It has said its last word; a panic would have ended the process.
+        // It has sent its result; a panic would have ended the process.
         thread.join().unwrap_or(());
         let is_done = match ended {
             Ended::Backup(Ok(None)) | Ended::Check(Ok(None)) | Ended::Tidy(Ok(None)) => {
@@ -155,7 +155,7 @@ impl DatabaseCare {
         found
     }
 
-    /// Begins what is due, and gives up what has to wait.
+    /// Starts due jobs, and cancels those that must wait.
     pub(super) fn look(&mut self, store: &Store, is_sending: bool, now: Now) {
         self.idle_since = match is_sending {
             true => None,
@@ -186,7 +186,7 @@ impl DatabaseCare {
                 CareJob::Check => Ended::Check(work.check()),
                 CareJob::Tidy => Ended::Tidy(work.tidy(keep_parts, present)),
             };
-            // A loop that is gone needs to know no more.
+            // A loop that has ended needs no result.
             sender.blocking_send(ended).unwrap_or(());
         };
         match std::thread::Builder::new().name("care".into()).spawn(run) {
@@ -198,7 +198,7 @@ impl DatabaseCare {
         }
     }
 
-    /// Gives up what is being done, and waits for its end.
+    /// Cancels the running job, and waits for its end.
     pub(super) fn finish(mut self) {
         self.ended.close();
         let Some(Running { halt, thread, .. }) = self.running.take() else { return };

@@ -1,4 +1,4 @@
-//! Clients of the platforms, as configured.
+//! Builds the platform clients from the configuration.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub fn clients(
     Ok(built.map(|built| (built.target.name.clone(), built.client)).collect())
 }
 
-/// Builds every destination: its client, and the watch on its credential.
+/// Builds every destination: its client, and the check for a replaced credential.
 pub(super) fn destinations(
     config: &Config,
     clock: &Clock,
@@ -41,7 +41,7 @@ pub(super) fn destinations(
     Ok(built.map(destination).collect())
 }
 
-/// A destination's client, and what it shares with others.
+/// A destination's client, with its share in the account.
 struct Built<'a> {
     target: &'a Target,
     client: SharedPlatform,

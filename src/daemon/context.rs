@@ -30,36 +30,36 @@ pub(crate) struct World {
     pub(crate) targets: BTreeMap<DirectoryName, Vec<DestinationName>>,
     pub(crate) sources: BTreeMap<DirectoryName, Source>,
     pub(crate) channels: Channels,
-    /// Where the rows and the receipts are.
+    /// The state directory.
     pub(crate) state: PathBuf,
-    /// Lines of ledgers that wait to be written.
+    /// Lines of ledgers to write.
     pub(crate) receipts: Receipts,
     /// Views of the rows.
     pub(crate) readers: Readers,
-    /// Where observations go while a scan runs.
+    /// Receives the observations of a running scan.
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) parts: PartReader,
-    /// Bytes a second.
+    /// The bandwidth limit.
     pub(crate) bandwidth: Arc<Bandwidth>,
     pub(crate) stopping: Stopping,
-    /// For how long things take.
+    /// For measuring durations.
     pub(crate) clock: Clock,
 }
 
-/// Where notices go.
+/// The channels of notices.
 #[derive(Debug)]
 pub(crate) struct Channels {
     pub(crate) senders: BTreeMap<Channel, Sender>,
-    /// Makes their calls.
+    /// Sends their requests.
     pub(crate) client: ChannelClient,
 }
 
-/// How far the daemon has stopped; acts that read for long look at it.
+/// How far the daemon has stopped; acts that read for long check it.
 #[derive(Debug, Default)]
 pub(crate) struct Stopping {
-    /// Reading that nothing waits for any more stops.
+    /// Stops reads that nothing waits for any more.
     pub(crate) stop: AtomicBool,
-    /// Reading that can as well be done after the next start stops.
+    /// Stops reads that can as well be done after the next start.
     pub(crate) drains: AtomicBool,
 }
 
@@ -67,20 +67,20 @@ pub(crate) struct Stopping {
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) root: Arc<DirectoryRoot>,
-    /// Files in it are found; without, each is handed in.
+    /// Files in it are found; otherwise each is handed in.
     pub(crate) is_watched: bool,
-    /// What of it is uploaded, and in which order.
+    /// Which of its files are uploaded, and in which order.
     pub(crate) filter: Filter,
     pub(crate) digests: DigestPool,
-    /// Reads that do not come back.
+    /// Reads that hang.
     pub(crate) hung: Hung,
     pub(crate) walker: Walker,
-    /// Which directory scans see at its path: its watch must be on that one.
+    /// The directory that scans see at its path: its watch must be on that one.
     pub(crate) seen: tokio::sync::watch::Sender<Option<RootMark>>,
 }
 
 impl Source {
-    /// Tells the watch which directory stands at the path, or that none can be seen.
+    /// Informs the watch which directory is at the path, or that none is visible.
     pub(super) fn see(&self, mark: Option<RootMark>) {
         self.seen.send_if_modified(|seen| std::mem::replace(seen, mark) != mark);
     }

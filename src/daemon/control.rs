@@ -1,4 +1,4 @@
-//! What operators ask of the running daemon: carried out by the loop, answered after the commit.
+//! Requests of operators to the running daemon: carried out by the loop, answered after the commit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use crate::limiter::Rate;
 use crate::model::{DestinationName, OrderRecord, Record, Scope, Shown, Verb};
 use crate::telemetry;
 
-/// Requests that wait for the loop.
+/// Limit of requests that wait for the loop.
 const WAITING_MAX: usize = 16;
-/// Requests whose files are looked at at once: a file system that hangs takes no more threads.
+/// Limit of requests whose files are checked at once: a file system that hangs takes no more threads.
 const SEARCHES_MAX: usize = 8;
 
-/// A request, as far as it could be prepared aside.
+/// A request after its preparation off the loop.
 #[derive(Debug)]
 pub(super) struct Ready {
     wanted: Wanted,
@@ -41,15 +41,15 @@ enum Wanted {
 #[derive(Debug)]
 struct WaitingRequest {
     answer: oneshot::Sender<Reply>,
-    /// What of a hand-in was refused beforehand, and why.
+    /// Handed-in files that were refused beforehand, and why.
     left_out: Vec<(String, String)>,
 }
 
-/// The socket's requests, as they come.
+/// The requests at the socket.
 #[derive(Debug)]
 pub(super) struct Control {
     asked: mpsc::Receiver<ReceivedRequest>,
-    /// What is never handed in.
+    /// Files that may not be handed in.
     protected: Arc<Protected>,
     searches: JoinSet<Ready>,
     /// Operators whose orders the engine has not answered.
@@ -85,7 +85,7 @@ impl Control {
             tokio::select! {
                 Some(found) = self.searches.join_next() => match found {
                     Ok(ready) => return ready,
-                    // Only an abort gets here: a panic ends the process.
+                    // Only a cancelled task gets here: a panic ends the process.
                     Err(_) => continue,
                 },
                 Some(asked) = self.asked.recv() => {
@@ -108,7 +108,7 @@ impl Control {
         Some((answer, reply_of(answered, left_out)))
     }
 
-    /// Files that are handed in are looked at aside, however long their disk takes.
+    /// Handed-in files are checked off the loop, however long their disk takes.
     fn search(&mut self, asked: ReceivedRequest) -> Option<Ready> {
         let ReceivedRequest { request, descriptors, user, answer } = asked;
         let ControlRequest::Upload { paths, below, to } = request else {
@@ -175,7 +175,7 @@ impl Daemon {
                 return self.reply(answer, Reply::Refused("its files were not looked for".into()));
             }
         };
-        // What is named twice is ordered once.
+        // A scope that is named twice is ordered once.
         let scopes: BTreeSet<Scope> = of.into_iter().collect();
         let scopes: Vec<Scope> = scopes.into_iter().collect();
         scopes.iter().for_each(|scope| tracing::info!("user {who} orders: {verb:?} {scope}"));
@@ -199,7 +199,7 @@ impl Daemon {
         }
     }
 
-    /// Ends what platforms asked for, so that the first call that is retried does not wait for it.
+    /// Ends pauses that platforms requested, so that the first retried call does not wait for them.
     fn lift_pauses(&self, scopes: &[Scope]) {
         let is_meant = |name: &DestinationName| {
             scopes.iter().any(|scope| match scope {

@@ -1,11 +1,11 @@
-//! What the shell does with effects, without doing it: keeps writes in order, holds acts back until
-//! everything before them is durable, and says what the engine receives then.
+//! Decides what to do with effects, without performing it: keeps writes in order, holds acts back
+//! until everything before them is durable, and returns the events that the engine receives then.
 //!
-//! The daemon's loop and the simulation drive the same desk, one write after the other. *Promises*: an act
-//! that waits for a commit starts after it, or comes back as cancelled when a record that it follows
-//! from could not be stored; the engine receives [`Event::Committed`] once for each of its commits, after
-//! what that commit could not store; an answer leaves when all that was written before it is durable.
-//! *At a crash* nothing of it is missed: what was not durable was not done.
+//! The daemon's loop and the simulation drive the same desk, one write after the other. *Promises*: an
+//! act that waits for a commit starts after it, or comes back as cancelled when a record that it follows
+//! from could not be stored; the engine receives [`Event::Committed`] once for each of its commits,
+//! after the records of that commit that could not be stored; an answer is sent when everything written
+//! before it is durable. *A crash* loses nothing: what was not durable was not done.
 
 use std::collections::VecDeque;
 
@@ -15,8 +15,8 @@ use crate::engine::orders::{OrderAnswer, OrderId};
 use crate::model::{Failure, FailureKind, Record};
 use crate::store::writer::{Instead, Refused};
 
-/// See the module documentation. `C` is what acts were decided for: another configuration may be in force when
-/// they start. `A` is an answer on its way to who gave the order.
+/// See the module documentation. `C` is the context in which acts were decided: another
+/// configuration may be in force when they start. `A` is an answer to an operator.
 #[derive(Debug)]
 pub struct Desk<C, A> {
     writes: VecDeque<Write<C, A>>,
@@ -25,27 +25,27 @@ pub struct Desk<C, A> {
 /// A write that is not durable.
 #[derive(Debug)]
 struct Write<C, A> {
-    /// The engine decided it, and is told when it is durable.
+    /// The engine decided it, and is informed when it is durable.
     is_decided: bool,
     then: Vec<(ActId, Act)>,
     context: Option<C>,
     answers: Vec<A>,
 }
 
-/// What the shell is to do, in this order.
+/// A task for the shell, in order.
 #[derive(Debug)]
 pub enum Task<C, A> {
-    /// Submit a transaction to the store; when it is durable, [`Desk::landed`] is next.
+    /// Submit a transaction to the store; when it is durable, call [`Desk::landed`].
     Write(Vec<Record>),
     Start(C, ActId, Act),
-    /// Let an answer go.
+    /// Send an answer.
     Answer(A),
-    /// Hand an event to the engine.
+    /// Pass an event to the engine.
     Tell(Event),
 }
 
 impl<C: Clone, A> Desk<C, A> {
-    /// Starts with nothing to wait for.
+    /// Starts with nothing pending.
     pub fn new() -> Self {
         Self { writes: VecDeque::new() }
     }
@@ -60,7 +60,7 @@ impl<C: Clone, A> Desk<C, A> {
         self.writes.iter().flat_map(|write| write.then.iter().map(|(_, act)| act))
     }
 
-    /// Receives effects, and says what is to be done with them now.
+    /// Receives effects, and returns the tasks for now.
     pub fn receive(
         &mut self,
         effects: Vec<Effect>,
@@ -85,13 +85,13 @@ impl<C: Clone, A> Desk<C, A> {
         tasks
     }
 
-    /// Notes that records were submitted which the engine did not decide, and no act waits for.
+    /// Records were submitted that the engine did not decide, and no act waits for.
     pub fn submitted(&mut self) {
         let (then, context, answers) = (Vec::new(), None, Vec::new());
         self.writes.push_back(Write { is_decided: false, then, context, answers });
     }
 
-    /// Holds an answer back until everything so far is durable; returns it where that is so already.
+    /// Holds an answer back until everything so far is durable; returns it if that is so already.
     pub fn answer(&mut self, answer: A) -> Option<Task<C, A>> {
         match self.writes.back_mut() {
             Some(last) => last.answers.push(answer),
@@ -100,7 +100,7 @@ impl<C: Clone, A> Desk<C, A> {
         None
     }
 
-    /// The oldest write is durable, but for what was refused of it; says what follows.
+    /// The oldest write is durable, except for its refused records; returns the resulting tasks.
     pub fn landed(&mut self, refused: &[Refused]) -> Vec<Task<C, A>> {
         let Some(Write { is_decided, then, context, answers }) = self.writes.pop_front() else {
             return Vec::new();
@@ -131,7 +131,7 @@ fn cancelled() -> Result<Outcome, Setback> {
     failed(Failure::new(FailureKind::Cancelled, "what it follows from cannot be stored"))
 }
 
-/// Says which uploads the engine's memory is ahead of, if of any.
+/// Returns the uploads for which the engine's memory is ahead of the rows, if there are any.
 fn unstored(refused: &[Refused]) -> Option<Event> {
     let unstored = |refused: &Refused| {
         let stored = match &refused.instead {

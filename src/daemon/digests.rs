@@ -1,9 +1,9 @@
-//! The digests of one drop directory's parts: the queue of those that are wanted, and the threads that serve it.
+//! The digests of one drop directory's parts: the queue of wanted ones, and the threads that serve it.
 //!
-//! A task that wants a digest queues it ([`queue`]) and starts a thread where none serves the queue: one thread
-//! digests all that is wanted, side by side. While the task waits it checks that the threads make progress.
-//! When one does not, the parts of other files go to threads of their own; when it does not for longer, what it
-//! reads is given up ([`super::hung`]). *At a crash* nothing is lost.
+//! A task that wants a digest queues it ([`queue`]) and starts a thread if none serves the queue: one
+//! thread digests everything that is wanted, in parallel lanes. While the task waits it checks that the
+//! threads make progress. When one does not, the parts of other files go to threads of their own; after
+//! a longer time, its read is abandoned ([`super::hung`]). *At a crash* nothing is lost.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,11 +29,11 @@ struct DigestThread {
     together: Arc<Together<For>>,
     thread: JoinHandle<()>,
     patience: ReadPatience,
-    /// When it is checked next.
+    /// Time of the next check.
     due: Monotonic,
 }
 
-/// Digests a part; of a file of many parts those that follow as well, where the upload is named.
+/// Digests a part; of a file of many parts also the following ones, where the upload is given.
 pub(super) async fn digest(
     world: &Arc<World>,
     drop: &DirectoryName,
@@ -81,7 +81,7 @@ fn serve(world: &World, drop: &DirectoryName, together: &Together<For>) {
     world.parts.digest_together(together, more, done, &world.stopping.stop);
 }
 
-/// Checks that the threads make progress, and relieves or gives up those that do not.
+/// Checks that the threads make progress, and relieves or abandons those that do not.
 fn check_threads(world: &Arc<World>, drop: &DirectoryName, source: &Source) {
     let now = world.clock.now().monotonic;
     let mut left = Vec::new();

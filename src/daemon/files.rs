@@ -1,4 +1,4 @@
-//! The acts that hold files against the rows: are they still what was sent, were they moved?
+//! The acts that compare files with the rows: are they still what was sent, were they moved?
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub(super) async fn compare(
         let file = SourceFile { root, path, fingerprint, provenance: None };
         let is_same = match sent {
             Some(mark) => world.parts.hash_file(&file, mark.part_size, stop)? == mark,
-            // Of an empty file there is no digest, and nothing that could differ.
+            // An empty file has no digest, and nothing that could differ.
             None => fingerprint.size.0 == 0,
         };
         Ok(Outcome::Compared { is_same })
@@ -39,7 +39,7 @@ pub(super) async fn compare(
     hung::read(&world, what, compare).await
 }
 
-/// Looks each file up by inode, size and time, and whether its old path is gone.
+/// Looks each file up by inode, size and time, and checks whether its old path is gone.
 pub(super) async fn find_moved(
     world: Arc<World>,
     drop: DirectoryName,
@@ -52,7 +52,7 @@ pub(super) async fn find_moved(
         let mut found = Vec::with_capacity(files.len());
         for (path, version) in &files {
             let sent = snapshot.sent_elsewhere(&drop, path, version, targets).map_err(local)?;
-            // Another file under the old path takes the place of what was sent, so this one is sent again.
+            // Another file under the old path replaces what was sent, so this one is sent again.
             let is_gone = |sent: &Sent| {
                 let looked = source::look(&source.root, &source.filter, vec![sent.path.clone()])?;
                 Ok::<_, Failure>(looked.first().is_some_and(|one| one.seen == Seen::Gone))

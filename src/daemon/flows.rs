@@ -1,8 +1,8 @@
-//! How fast each run goes to each destination, at the moment of asking.
+//! The present rate of each run to each destination.
 //!
-//! Bytes are counted by seconds as they are handed to a connection, and taken off again when a part of
-//! them fails: a rate is of what arrives. Without a byte for [`SILENCE`] it is zero. *At a crash* nothing is
-//! lost: no rate is stored.
+//! Bytes are counted by seconds when they are passed to a connection, and subtracted when their
+//! part fails: a rate measures what arrives. After [`SILENCE`] without a byte it is zero. *At a
+//! crash* nothing is lost: no rate is stored.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,29 +10,29 @@ use std::time::Duration;
 
 use crate::model::{FlowKey, Monotonic, Now, WallTime};
 
-/// A rate is over so many seconds: parts begin and end in less on most lines.
+/// Seconds of a rate: parts begin and end in less on most lines.
 const SECONDS: u64 = 6;
-/// Nothing goes any more when no byte went for so long.
+/// After this long without a byte the rate is zero.
 const SILENCE: Duration = Duration::from_secs(4);
-/// Parts in flight of which no byte goes for so long are said to stall.
+/// Parts in flight without a byte for this long are shown as stalled.
 const STALL: Duration = Duration::from_secs(10);
-/// Flows that are remembered before those that have ended are looked for.
+/// Remembered flows from which on ended ones are removed.
 const FLOWS_MAX: usize = 64;
 
-/// The bytes of one run that go to one destination.
+/// The bytes of one run to one destination.
 #[derive(Debug, Default)]
 pub(crate) struct FlowMeter(Mutex<RecentBytes>);
 
 #[derive(Debug, Default)]
 struct RecentBytes {
-    /// Bytes by the second in which they went, the oldest first.
+    /// Bytes by second, the oldest first.
     seconds: VecDeque<(u64, u64)>,
-    /// When a byte went last, or a part of it began.
+    /// When a byte was last sent, or a part of it began.
     moved_at: Monotonic,
 }
 
 impl FlowMeter {
-    /// Notes that a part begins.
+    /// A part begins.
     pub(super) fn begin(&self, now: Monotonic) {
         self.lock().moved_at = now;
     }
@@ -50,7 +50,7 @@ impl FlowMeter {
         }
     }
 
-    /// Takes bytes off that went in vain.
+    /// Subtracts bytes that were sent without effect.
     pub(super) fn take_off(&self, bytes: u64) {
         let mut left = bytes;
         for (_, sum) in self.lock().seconds.iter_mut().rev() {
@@ -95,7 +95,7 @@ impl FlowMeter {
 #[derive(Debug, Default)]
 pub(super) struct Flows(BTreeMap<FlowKey, Arc<FlowMeter>>);
 
-/// How a flow does at a moment.
+/// The present state of a flow.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct FlowNow {
     pub(super) key: FlowKey,
@@ -111,7 +111,7 @@ impl Flows {
         Arc::clone(self.0.entry(key.clone()).or_default())
     }
 
-    /// Lists what goes, and what ended within the last seconds.
+    /// Lists flows that are active or ended within the last seconds.
     pub(super) fn now(&self, now: Now) -> Vec<FlowNow> {
         let flows = self.0.iter();
         let flows =

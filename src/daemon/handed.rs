@@ -1,5 +1,5 @@
-//! Judges what an operator hands in: files, each with a descriptor that proves that the operator may
-//! read it. What is the daemon's own is never taken, whatever is proved.
+//! Checks what an operator hands in: files, each with a descriptor that proves that the operator
+//! may read it. The daemon's own files are never accepted, whatever is proved.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -16,27 +16,27 @@ use crate::model::{Catalogued, DirectoryName, SourcePath};
 use crate::source;
 use crate::store::{self, snapshot::Snapshot};
 
-/// Trees that show what the kernel, the processes and the devices of this machine hold.
+/// Trees with the kernel's, the processes' and the devices' data.
 const UNREAL: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Files that can be admitted.
+    /// Files to admit.
     pub(super) files: Vec<HandedFile>,
     /// What the rows know of them.
     pub(super) known: Catalogued,
-    /// What cannot, and why.
+    /// Refused files, and why.
     pub(super) left_out: Vec<(String, String)>,
 }
 
-/// What is never handed in: the state, the configuration, the credentials.
+/// Files that may not be handed in: the state, the configuration, the credentials.
 #[derive(Debug)]
 pub(super) struct Protected {
     paths: Vec<PathBuf>,
     state: PathBuf,
 }
 
-/// Files and directories by their inodes: what they are called makes no difference.
+/// Files and directories by inode, whatever their names.
 struct Inodes(BTreeSet<(u64, u64)>);
 
 impl Protected {
@@ -49,7 +49,7 @@ impl Protected {
         Ok(known)
     }
 
-    /// Returns what a configuration names.
+    /// Returns the protected files of a configuration.
     pub(super) fn of(config: &Config) -> Self {
         let secrets = config.secret_files().into_iter().map(Path::to_owned);
         let more = config.path.with_file_name("conf.d");
@@ -59,9 +59,9 @@ impl Protected {
         Self { paths, state: config.state_directory.clone() }
     }
 
-    /// Looks where they are at this moment: files are replaced.
+    /// Returns their present inodes, because files are replaced.
     fn inodes(&self) -> Inodes {
-        // Files of the state may have another name elsewhere, by a hard link.
+        // Files of the state may have further names elsewhere, by hard links.
         let backups = self.state.join("backups");
         let listed = [&self.state, &backups].into_iter().filter_map(|at| at.read_dir().ok());
         let files = listed.flatten().filter_map(|entry| entry.ok().map(|entry| entry.path()));
@@ -71,7 +71,7 @@ impl Protected {
 }
 
 impl Inodes {
-    /// Returns whether a path leads to one of them, or through one.
+    /// Returns whether a path leads to a protected file, or through a protected directory.
     fn cover(&self, path: &Path) -> bool {
         path.ancestors().filter_map(inode).any(|inode| self.0.contains(&inode))
     }
@@ -84,12 +84,12 @@ fn inode(path: &Path) -> Option<(u64, u64)> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Offered<'a> {
     pub(super) paths: &'a [Vec<u8>],
-    /// Below which directory their names begin.
+    /// The directory that their names are relative to.
     pub(super) below: Option<&'a [u8]>,
 }
 
 impl Offered<'_> {
-    /// Looks at each file and its descriptor.
+    /// Checks each file and its descriptor.
     pub(super) fn find(
         self,
         descriptors: &Descriptors,

@@ -1,8 +1,8 @@
-//! The line that `systemctl status` shows: what is going on, how fast, and what needs a person.
+//! The status line of `systemctl status`: activity, rate, and problems that need a person.
 //!
-//! It is made from what the loop has in memory, every few seconds and only while the loop turns. It
-//! names what is deaf, closed or refused, for nobody should have to ask a second time for that; the
-//! rest is in `dropferry status`. At a crash the line is the supervisor's to forget.
+//! It is built from the loop's memory, every few seconds and only while the loop runs. It names unreadable
+//! drop directories, closed destinations and a refused configuration, so that no second command is needed for
+//! these; the rest is in `dropferry status`. At a crash the supervisor drops the line.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -12,18 +12,18 @@ use crate::config::Config;
 use crate::engine::Counts;
 use crate::model::{ByteCount, DestinationState, Monotonic};
 
-/// How often the line is made anew while something happens.
+/// Interval of rebuilding the line during activity.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// A rate is over the last minute: a part on a slow line takes about that long.
+/// The rate covers the last minute: a part on a slow line takes about that long.
 const RATE_OVER: Duration = Duration::from_mins(1);
-/// Names of one kind in a line; more are counted.
+/// Limit of names of one kind in the line; more are counted.
 const NAMES_MAX: usize = 3;
 
-/// What the line remembers between two makings.
+/// State between two lines.
 #[derive(Debug)]
 pub(super) struct Headline {
     due: Monotonic,
-    /// What had been sent when, over the last minute; the oldest first.
+    /// Bytes sent by time, over the last minute; the oldest first.
     sent: VecDeque<(Monotonic, ByteCount)>,
     /// The configuration on disk was refused, and an older one is in force.
     pub(super) is_refused: bool,
@@ -60,9 +60,9 @@ impl Headline {
         parts.join("; ")
     }
 
-    /// Returns the bytes accepted in a second, over what is remembered of the last minute.
+    /// Returns the accepted bytes per second, over the last minute.
     fn rate(&mut self, now: Monotonic, sent: ByteCount) -> Option<ByteCount> {
-        // The oldest but one is older than a minute: the oldest is of no use.
+        // If the second oldest is older than a minute, the oldest is not needed.
         while self.sent.get(1).is_some_and(|(at, _)| now.since(*at) >= RATE_OVER) {
             self.sent.pop_front();
         }
@@ -83,7 +83,7 @@ fn going(counts: Counts, config: &Config) -> String {
     }
 }
 
-/// What is configured and does not work, by name.
+/// Configured names that do not work.
 fn troubles(journal: &Journal, config: &Config) -> Vec<String> {
     let deaf = config.drops.iter().map(|drop| &drop.settings.name);
     let deaf: Vec<_> =

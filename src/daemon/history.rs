@@ -1,7 +1,7 @@
-//! What was sent lately: of the last hour each ten seconds, of the last day each five minutes.
+//! Bytes sent recently: in steps of ten seconds for the last hour, of five minutes for the last day.
 //!
-//! Kept in memory: a row each ten seconds would be a commit that nothing else needs, and whoever wants years
-//! of it has `/metrics`. *At a crash* it is lost; the page says since when it is known.
+//! Kept in memory: a row every ten seconds would be an extra commit, and `/metrics` serves longer
+//! histories. *A crash* loses it; the page shows since when it is known.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::model::{ByteCount, Monotonic, Now, WallTime};
 use crate::receipt::rfc3339;
 
-/// How often it is read what was sent.
+/// Interval of sampling.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct History {
 struct Ring {
     step: Duration,
     count_max: usize,
-    /// The interval that the last number is of, counted from the start of the process.
+    /// The interval of the last number, counted from the start of the process.
     newest: u64,
     bytes: VecDeque<u64>,
 }
@@ -43,7 +43,7 @@ impl Default for History {
 }
 
 impl History {
-    /// Takes how much was sent since the start.
+    /// Applies the bytes sent since the start.
     pub(super) fn note(&mut self, now: Now, sent: ByteCount) {
         self.since.get_or_insert(now.wall);
         let more = sent.0.saturating_sub(self.last.0);
@@ -52,7 +52,7 @@ impl History {
         self.day.add(now.monotonic, more);
     }
 
-    /// Renders both as JSON: the newest number is the last, of an interval that goes on.
+    /// Renders both as JSON: the last number is the newest, of an unfinished interval.
     pub(super) fn json(&self) -> String {
         let (hour, day) = (self.hour.json(), self.day.json());
         let since = rfc3339(self.since.unwrap_or_default());

@@ -1,11 +1,11 @@
-//! Reads of files that do not come back, and what must not wait for them.
+//! File reads that hang, and what must not wait for them.
 //!
-//! A read that hangs in the kernel cannot be ended, only left: its thread stays, and the act that wanted
-//! it fails like one whose storage reports an error, and gives its place back. *Promises*: what is read
-//! slowly is left alone, for only a read of which nothing moves for [`LIMIT`] is given up; a file is not
-//! read again before the read that was left has come back; no more than [`HUNG_MAX`] threads are left
-//! behind for one device of one drop directory. Where one read hangs already, another on the same device
-//! is given up after [`SUSPECT_LIMIT`]; while the daemon drains, [`DRAIN_LIMIT`] holds.
+//! A read that hangs in the kernel cannot be ended, only abandoned: its thread stays, and its act
+//! fails as with a storage error, and frees its place. *Promises*: slow reads are left alone,
+//! because only a read without any progress for [`LIMIT`] is abandoned; a file is not read again
+//! before its abandoned read has returned; at most [`HUNG_MAX`] threads are abandoned for one
+//! device of one drop directory. While one read hangs, another one on the same device is abandoned
+//! after [`SUSPECT_LIMIT`]; while the daemon drains, [`DRAIN_LIMIT`] applies.
 //!
 //! *At a crash* nothing is lost: the file is read again.
 
@@ -22,21 +22,21 @@ use crate::engine::event::Setback;
 use crate::model::{ByteCount, DirectoryName, Failure, FailureKind, SourcePath};
 use crate::source::Attend;
 
-/// How often it is looked whether a read moves.
+/// Interval of checking for progress.
 pub(super) const TICK: Duration = Duration::from_secs(1);
-/// Ticks after which parts that are read together are not held up by one of them any more.
+/// Ticks after which parts that are read together are separated from a read without progress.
 pub(super) const SPLIT_TICKS: u32 = 2;
-/// Ticks after which a read is given up: until then it keeps its place among the parts in flight. A disk
-/// that spins up takes longer; its file is read again a moment later.
+/// Ticks after which a read is abandoned: until then it keeps its place among the parts in flight.
+/// A disk that spins up takes longer; its file is read again a moment later.
 const LIMIT: u32 = 5;
-/// The same on a device on which a read hangs.
+/// The same on a device where another read hangs.
 const SUSPECT_LIMIT: u32 = 2;
 /// The same while the daemon stops.
 const DRAIN_LIMIT: u32 = 3;
-/// Reads of one device that hang at most: each keeps a thread and its memory.
+/// Limit of hanging reads of one device: each keeps a thread and its memory.
 const HUNG_MAX: usize = 4;
 
-/// Returns whether a read that was left has come back.
+/// Returns whether an abandoned read has returned.
 type HasReturned = Box<dyn FnMut() -> bool + Send>;
 
 struct Left {
@@ -45,7 +45,7 @@ struct Left {
     has_returned: HasReturned,
 }
 
-/// Reads of one drop directory that were left.
+/// Abandoned reads of one drop directory.
 #[derive(Default)]
 pub(crate) struct Hung(Mutex<Vec<Left>>);
 
@@ -56,12 +56,12 @@ impl fmt::Debug for Hung {
 }
 
 impl Hung {
-    /// Returns whether a read of a file was left and has not come back.
+    /// Returns whether a file has an abandoned read that has not returned.
     pub(super) fn is(&self, path: &SourcePath) -> bool {
         self.left().iter().any(|left| left.path == *path)
     }
 
-    /// Refuses to read what hangs.
+    /// Fails if a read of the file, or too many of its device, hang.
     pub(super) fn check(&self, path: &SourcePath, device: u64) -> Result<(), Failure> {
         let left = self.left();
         let why = if left.iter().any(|left| left.path == *path) {
@@ -74,12 +74,12 @@ impl Hung {
         Err(failing(path, why))
     }
 
-    /// Notes a read that is left.
+    /// Adds an abandoned read.
     pub(super) fn leave(&self, path: SourcePath, device: u64, has_returned: HasReturned) {
         self.left().push(Left { path, device, has_returned });
     }
 
-    /// Returns for how many ticks a read of a device may stand still.
+    /// Returns the ticks that a read of a device may go without progress.
     pub(super) fn limit(&self, world: &World, device: u64) -> u32 {
         if self.left().iter().any(|left| left.device == device) {
             SUSPECT_LIMIT
@@ -95,7 +95,7 @@ impl Hung {
     }
 }
 
-/// Says that a file does not answer.
+/// Builds the failure of a file that does not answer.
 pub(super) fn failing(path: &SourcePath, why: &str) -> Failure {
     Failure::new(FailureKind::SourceFailing, format!("cannot read {path}: {why}"))
 }
@@ -104,7 +104,7 @@ pub(super) fn given_up(path: &SourcePath) -> Failure {
     failing(path, "its storage does not answer")
 }
 
-/// Counts ticks without any progress.
+/// Counts ticks without progress.
 #[derive(Debug, Default)]
 pub(super) struct ReadPatience {
     progress: u64,
@@ -112,7 +112,7 @@ pub(super) struct ReadPatience {
 }
 
 impl ReadPatience {
-    /// Takes note of what was done until a tick, and returns for how many nothing was.
+    /// Applies the progress at a tick, and returns the ticks without any.
     pub(super) fn tick(&mut self, progress: u64) -> u32 {
         self.still = if progress == self.progress { self.still + 1 } else { 0 };
         self.progress = progress;
@@ -120,15 +120,15 @@ impl ReadPatience {
     }
 }
 
-/// Ticks after which a look leaves the path that it is at: it is looked at again later.
+/// Ticks after which a look skips its present path, which is looked at again later.
 pub(super) const LOOK_LIMIT: u32 = 3;
 
-/// Returns for how many ticks a read may stand still.
+/// Returns the ticks that a read may go without progress.
 pub(super) fn limit(world: &World) -> u32 {
     if world.stopping.drains.load(Ordering::Relaxed) { DRAIN_LIMIT } else { LIMIT }
 }
 
-/// Waits for something that a read leads to; none when nothing moves for too long.
+/// Waits for the result of a read; `None` when it makes no progress for too long.
 pub(super) async fn unless_still<T>(
     limit: impl Fn() -> u32,
     progress: impl Fn() -> u64,
@@ -145,7 +145,7 @@ pub(super) async fn unless_still<T>(
     }
 }
 
-/// Stops reading like a flag, and counts the chunks that were read.
+/// A stop flag for reading that also counts the chunks.
 #[derive(Debug)]
 pub(super) struct Watched<'a> {
     stop: &'a AtomicBool,
@@ -160,16 +160,16 @@ impl Attend for Watched<'_> {
 }
 
 pub(super) struct WatchedRead {
-    /// The drop directory; none of a file of our own.
+    /// The drop directory; `None` for a file of our own.
     pub(super) drop: Option<DirectoryName>,
     pub(super) path: SourcePath,
-    /// The device it lies on.
+    /// The device of the file.
     pub(super) device: u64,
-    /// Reads that can as well be done after the next start.
+    /// The read can as well be done after the next start.
     pub(super) may_wait: bool,
 }
 
-/// Reads on a thread of its own, and leaves it when it hangs.
+/// Reads on a thread of its own, and abandons it when it hangs.
 pub(super) async fn read<T: Send + 'static>(
     world: &Arc<World>,
     what: WatchedRead,

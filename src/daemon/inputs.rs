@@ -1,5 +1,5 @@
-//! What reaches the loop from outside: hints and observations, signals, requests of operators, and the
-//! status page, which asks whether the loop turns.
+//! The loop's inputs: hints and observations, signals, requests of operators, and pings of the
+//! status page, which asks whether the loop runs.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(super) struct Inputs {
     pub(super) watchers: JoinSet<()>,
 }
 
-/// One thing that came.
+/// One input.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "one is alive at a time, and is moved on at once")]
 pub(super) enum Input {
@@ -35,7 +35,7 @@ pub(super) enum Input {
 }
 
 impl Inputs {
-    /// Waits for what is next; for an operator's request only if it can be carried out.
+    /// Waits for the next input; for an operator's request only if it can be carried out.
     pub(super) async fn next(&mut self, takes_requests: bool) -> Input {
         tokio::select! {
             signal = self.signals.next() => Input::Signal(signal),
@@ -45,7 +45,7 @@ impl Inputs {
         }
     }
 
-    /// Watches the drop directories of a configuration, in place of those of another.
+    /// Watches the drop directories of a configuration, in place of the former ones.
     pub(super) fn watch(&mut self, world: &World) {
         self.watchers.abort_all();
         for (drop, source) in world.sources.iter().filter(|(_, source)| source.is_watched) {

@@ -1,8 +1,8 @@
-//! One line for each change of an upload's state, made from the records that make the change, so that
+//! One log line for each change of an upload's state, made from the records of the change, so that
 //! the log and the rows cannot disagree.
 //!
-//! An upload's first failures are worth an info line; from the third on it is degraded, and a warning;
-//! parking needs a person, and is an error.
+//! An upload's first failures are info lines; from the third on a failure is a warning; parking
+//! needs a person, and is an error.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,24 +15,24 @@ use crate::model::{
 /// From this failure of an upload on, a failure is a warning.
 const WARN_FROM: u32 = 3;
 
-/// Returns the path of an upload and where it goes, of one that has not ended.
+/// Returns the path and destination of an open upload.
 pub(super) type NameOf<'a> = &'a dyn Fn(UploadId) -> Option<String>;
 
-/// What the log must remember between lines.
+/// State between log lines.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     failures: BTreeMap<UploadId, u32>,
-    /// What was last said of each run that has not completed.
+    /// The last logged state of each run that has not completed.
     runs: BTreeMap<(DirectoryName, SourcePath), (RunState, Option<RunReason>)>,
     pub(super) deaf: BTreeSet<DirectoryName>,
-    /// What was last said of each destination.
+    /// The last logged state of each destination.
     pub(super) destinations: BTreeMap<DestinationName, (DestinationState, Option<String>)>,
-    /// Bytes that went over the wire in parts that were accepted, since the start.
+    /// Bytes of accepted parts, since the start.
     pub(super) sent: ByteCount,
 }
 
 impl Journal {
-    /// Logs what is about to be committed.
+    /// Logs the records of the next commit.
     pub(super) fn note(&mut self, records: &[Record], name_of: NameOf<'_>) {
         for record in records {
             match record {
@@ -106,8 +106,8 @@ impl Journal {
         }
     }
 
-    /// One line for each change of a destination's state: a warning when it does not take what we have, and
-    /// one when that is over. Other reasons for the same state are for debugging.
+    /// Logs each change of a destination's state: a warning when it does not accept uploads, and a
+    /// line when that has ended. Other reasons for the same state are debug lines.
     fn note_destination(
         &mut self,
         destination: &DestinationName,
@@ -115,7 +115,7 @@ impl Journal {
         reason: Option<&str>,
     ) {
         let said = (state, reason.map(str::to_owned));
-        // It is asked at once: the answer is worth a line.
+        // It is asked at once, and the answer is logged.
         if state == DestinationState::Unknown {
             return;
         }
@@ -140,7 +140,7 @@ impl Journal {
         }
     }
 
-    /// One line for each change of a run's state, or of the reason why it does not change.
+    /// Logs each change of a run's state, or of the reason why it waits.
     fn note_run(&mut self, row: &RunRow) {
         let key = (row.drop.clone(), row.name.clone());
         let said = (row.state, row.reason.clone());
@@ -303,7 +303,7 @@ fn note_learned(destination: &DestinationName, what: Learned, detail: &str) {
     }
 }
 
-/// Logs that an upload waits for the place that another one has, or does not any more.
+/// Logs that an upload waits for the place of another one, or does not any more.
 fn note_wait(upload: UploadId, holder: Option<UploadId>) {
     let upload_id = upload.0;
     match holder {
@@ -339,7 +339,7 @@ fn note_order(order: &OrderRecord) {
         OrderRecord::Over { standing, scope } => {
             tracing::info!("{scope} is not {} any more", standing.as_str());
         }
-        // What holds is said where it is put into force.
+        // The rate is logged where it takes effect.
         OrderRecord::Bandwidth { .. } => {}
     }
 }

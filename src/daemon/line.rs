@@ -1,5 +1,5 @@
-//! Requests that are served together: whoever comes while others are being served waits in line, and
-//! the next service takes all that wait.
+//! Requests that are served together: requests during a service wait, and the next service handles
+//! all that wait.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::model::{Failure, FailureKind};
 
-/// A line, and whether somebody serves it.
+/// A queue, with whether it is being served.
 #[derive(Debug)]
 pub(crate) struct ServedQueue<T>(Mutex<Waiters<T>>);
 
@@ -24,14 +24,14 @@ impl<T> Default for ServedQueue<T> {
 }
 
 impl<T> ServedQueue<T> {
-    /// Takes a place; returns whether nobody serves the line: whoever is told so must.
+    /// Adds a request; returns whether the caller must serve the queue.
     pub(super) fn join(&self, request: T) -> bool {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         queue.waiting.push(request);
         !std::mem::replace(&mut queue.is_served, true)
     }
 
-    /// Takes those that waited longest, at most so many. None ends the service.
+    /// Removes the oldest requests, up to this number. An empty queue ends the service.
     pub(super) fn take(&self, most: usize) -> Vec<T> {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = queue.waiting.len().min(most);
@@ -40,7 +40,7 @@ impl<T> ServedQueue<T> {
     }
 }
 
-/// Waits for the answer to a request; nobody gives one when the daemon stops.
+/// Waits for the answer to a request; none comes when the daemon stops.
 pub(super) async fn served<T>(
     answered: oneshot::Receiver<Result<T, Failure>>,
 ) -> Result<T, Failure> {

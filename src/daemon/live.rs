@@ -1,4 +1,4 @@
-//! Answers what only the running daemon knows.
+//! Answers with what only the running daemon knows.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! What a start leaves for later: read on a thread of its own, taken by the loop piece by piece.
+//! Rows that a start loads later: read on a thread of its own, received by the loop in portions.
 //!
-//! Parts go meanwhile. What operators order, and another configuration, wait for its end: both may mean
-//! what is not in memory yet. *At a crash* nothing is to be done: the next start reads it again.
+//! Parts are sent meanwhile. Orders of operators, and a new configuration, wait for the end: both may concern
+//! rows that are not in memory yet. *After a crash* nothing has to be done: the next start reads them again.
 
 use tokio::sync::mpsc;
 
@@ -11,16 +11,16 @@ use crate::model::StoredRows;
 use crate::store::Error;
 use crate::store::rest::{Rest, RestReader};
 
-/// Rows in one piece: what they take is soon taken, and their number hardly matters.
+/// Rows in one portion: small enough to be handled quickly; the exact number hardly matters.
 const ROWS: usize = 1_000;
-/// Pieces that wait for the loop; the thread waits then.
+/// Limit of portions that wait for the loop; then the thread waits.
 const PORTIONS_MAX: usize = 2;
 
 #[derive(Debug)]
 pub(super) struct Loader {
     portions: mpsc::Receiver<Result<StoredRows, Error>>,
     reading: RestReader,
-    /// Another configuration was asked for meanwhile.
+    /// A new configuration was requested meanwhile.
     reload_waits: bool,
 }
 
@@ -31,7 +31,7 @@ impl Loader {
         Ok(Self { portions, reading, reload_waits: false })
     }
 
-    /// Waits for the next piece; for ever after the last one.
+    /// Waits for the next portion; forever after the last one.
     pub(super) async fn next(&mut self) -> Result<StoredRows, Error> {
         match self.portions.recv().await {
             Some(portion) => portion,
@@ -39,7 +39,7 @@ impl Loader {
         }
     }
 
-    /// Ends it, read or not.
+    /// Ends it, finished or not.
     pub(super) fn finish(mut self) {
         self.portions.close();
         self.reading.finish();
@@ -47,7 +47,7 @@ impl Loader {
 }
 
 impl Daemon {
-    /// Takes a piece of what is stored.
+    /// Receives a portion of the rows.
     pub(super) fn on_stored(&mut self, rows: StoredRows) {
         self.tell(Event::Stored(rows));
         if self.engine.view().is_loaded() {
@@ -55,7 +55,7 @@ impl Daemon {
         }
     }
 
-    /// Reads the configuration again when that was asked for while rows were read.
+    /// Reads the configuration again if that was requested while rows were read.
     pub(super) fn reload_if_waiting(&mut self) {
         if self.engine.view().is_loaded()
             && std::mem::take(&mut self.persistence.loader.reload_waits)
@@ -64,7 +64,7 @@ impl Daemon {
         }
     }
 
-    /// Reads the configuration again, once all that is stored is in memory.
+    /// Reads the configuration again, once all rows are in memory.
     pub(super) fn on_reload(&mut self) {
         match self.engine.view().is_loaded() {
             true => self.reload(),

@@ -1,11 +1,10 @@
-//! What goes over the wire to each destination, and what the engine makes of it.
+//! The bytes sent to each destination, for the engine and for display.
 //!
-//! Parts count their bytes as they are handed to their connection; while any is in flight the loop tells
-//! the engine twice a second, which finds from that how many may be. What it found is kept here for
-//! whoever shows it. About once a second it also tells what of each upload is in flight, where that has
-//! changed: the engine records it.
-//! *At a crash* all of it is forgotten but that record, which is then counted as sent: the count is off by
-//! what a second moves at most.
+//! Parts count their bytes when they pass them to their connection; while any is in flight the loop
+//! reports the counts twice a second to the engine, which adjusts the width by them. The width is
+//! kept here for display. About once a second the loop also reports the bytes in flight of each
+//! upload where they have changed: the engine records them. *A crash* loses everything except that
+//! record, which then counts as sent: the error is at most what one second sends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,46 +18,46 @@ use crate::model::{
     ByteCount, DestinationName, Flow, FlowKey, LivePart, Monotonic, Now, PartNumber, UploadId,
 };
 
-/// How often the engine is told.
+/// Interval of reports to the engine.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Of how many readings one tells what is in flight: each such record is a commit.
+/// Every how many reports include the bytes in flight: each such record is a commit.
 const READINGS: u64 = 2;
 
-/// What of a part was handed on and may still be in buffers of this process: it is not counted before the
-/// part has arrived, or else a small file would seem to go at once.
+/// The last bytes of a part that may still be in buffers of this process: they are not counted
+/// before the part has arrived, because otherwise a small file would seem to be sent at once.
 const HIDDEN: u64 = 1024 * 1024;
 
-/// What goes to one destination.
+/// The bytes sent to one destination.
 #[derive(Debug, Default)]
 pub(crate) struct Meter(AtomicU64);
 
 impl Meter {
-    /// Of a part `bytes` are handed on, after `before`.
+    /// `bytes` of a part were passed on, after `before`.
     pub(crate) fn count(&self, before: u64, bytes: u64) {
         let seen = (before + bytes).saturating_sub(HIDDEN) - before.saturating_sub(HIDDEN);
         self.0.fetch_add(seen, Ordering::Relaxed);
     }
 
-    /// A part of so many bytes has arrived.
+    /// A part of this many bytes has arrived.
     pub(crate) fn arrived(&self, bytes: u64) {
         self.0.fetch_add(bytes.min(HIDDEN), Ordering::Relaxed);
     }
 }
 
-/// The bytes of one part in flight, as long as it is.
+/// The bytes of one part, while it is in flight.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     upload: UploadId,
     number: u64,
     parts: Arc<Mutex<PartMeters>>,
     pub(super) flow: Arc<FlowMeter>,
-    /// Bytes handed to the connection.
+    /// Bytes passed to the connection.
     pub(crate) sent: Arc<AtomicU64>,
 }
 
 impl InFlight {
-    /// Says which part of its upload it is.
+    /// Sets the part's number in its upload.
     pub(crate) fn of_part(&self, part: PartNumber) {
         lock(&self.parts).numbers.insert((self.upload, self.number), part);
     }
@@ -84,12 +83,12 @@ struct PartMeters {
     counters: BTreeMap<(UploadId, u64), PartCounter>,
     numbers: BTreeMap<(UploadId, u64), PartNumber>,
     flows: Flows,
-    /// What was told last, where it was not nothing.
+    /// The last reported values, except zeros.
     told: BTreeMap<UploadId, ByteCount>,
 }
 
 impl PartMeters {
-    /// Returns what is in flight of each upload of which it has changed since this was asked.
+    /// Returns the bytes in flight of each upload where they have changed since the last call.
     fn news(&mut self) -> Vec<(UploadId, ByteCount)> {
         let mut now: BTreeMap<UploadId, ByteCount> = BTreeMap::new();
         for ((upload, _), part) in &self.counters {
@@ -116,7 +115,7 @@ pub(crate) struct Meters {
 }
 
 impl Meters {
-    /// Returns where what goes to a destination is counted.
+    /// Returns the meter of a destination.
     pub(crate) fn of(&self, destination: &DestinationName) -> Arc<Meter> {
         Arc::clone(lock(&self.sent).entry(destination.clone()).or_default())
     }
@@ -133,7 +132,7 @@ impl Meters {
         InFlight { upload, number, parts: Arc::clone(&self.parts), flow, sent }
     }
 
-    /// Returns what goes at this moment.
+    /// Returns the present flows.
     pub(crate) fn flows(&self, now: Now) -> Vec<Flow> {
         let parts = lock(&self.parts);
         let flow = |FlowNow { key, bytes_per_second, stalled_since }: FlowNow| {
@@ -146,13 +145,13 @@ impl Meters {
         parts.flows.now(now).into_iter().map(flow).collect()
     }
 
-    /// Returns what is in flight of uploads, when that is due to be told.
+    /// Returns the bytes in flight of uploads, when a report of them is due.
     fn in_flight(&self) -> Vec<(UploadId, ByteCount)> {
         let is_due = self.reading_count.fetch_add(1, Ordering::Relaxed).is_multiple_of(READINGS);
         if is_due { lock(&self.parts).news() } else { Vec::new() }
     }
 
-    /// Returns which parts of which uploads are in flight.
+    /// Returns the parts in flight, with their uploads.
     pub(crate) fn parts_in_flight(&self) -> Vec<LivePart> {
         let parts = lock(&self.parts);
         let counters = parts.counters.iter().map(|(key, counter)| LivePart {
@@ -163,7 +162,7 @@ impl Meters {
         counters.collect()
     }
 
-    /// Returns what went to all destinations together since the start.
+    /// Returns the bytes sent to all destinations since the start.
     pub(crate) fn sent_to_all(&self) -> ByteCount {
         ByteCount(self.sent().into_iter().map(|(_, sent)| sent.0).sum())
     }
@@ -183,7 +182,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Daemon {
-    /// Tells the engine what went, when that is due.
+    /// Reports the bytes sent to the engine, when that is due.
     pub(super) fn read_meters(&mut self, now: Monotonic) {
         if self.due.meters > now || !self.engine.view().has_parts_in_flight() {
             return;

@@ -1,7 +1,7 @@
-//! What is going on, for Prometheus: base units, few labels.
+//! Metrics for Prometheus: base units, few labels.
 //!
-//! Every scrape reads the rows once and fills a registry of its own, so nothing is counted twice and nothing
-//! is kept between scrapes.
+//! Every scrape reads the rows once and fills a registry of its own, so nothing is counted twice
+//! and nothing is kept between scrapes.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -15,13 +15,13 @@ use prometheus_client::registry::{Metric, Registry};
 use crate::model::{DestinationName, Flow, Live, RunState, WallTime};
 use crate::store::snapshot::{RunShown, Status, Tally};
 
-/// Words for the state of uploads, in the order of a life.
+/// Words for the states of uploads, in the order of a life.
 const STATES: [&str; 6] = ["queued", "sending", "waiting", "completed", "parked", "abandoned"];
 const WATCHES: [&str; 3] = ["events", "scanning", "deaf"];
 const DESTINATION_STATES: [&str; 6] =
     ["unknown", "ok", "paused", "throttled", "unreachable", "halted"];
 
-/// The labels of one value, and it.
+/// One value with its labels.
 type LabelledValue<N> = (Vec<(&'static str, String)>, N);
 
 /// Returns the text of a scrape.
@@ -46,7 +46,7 @@ pub(super) fn render(status: &Status, most: &BTreeMap<DestinationName, u32>) -> 
     metrics.one("notices_waiting", "Notices that are not sent yet", waiting);
     metrics.one("orders", "Orders in force: pauses, mostly", status.orders.len() as u64);
     let mut text = String::new();
-    // Writing to a text cannot fail.
+    // Writing to a string cannot fail.
     text::encode(&mut text, &metrics.0).unwrap_or(());
     text
 }
@@ -90,7 +90,7 @@ fn drops(metrics: &mut Metrics, status: &Status) {
     metrics.family("drop_last_full_scan_timestamp_seconds", help, scans);
 }
 
-/// Kinds of failures are a closed list, so their labels are few.
+/// Kinds of failures are a closed list, so there are few labels.
 fn failures(metrics: &mut Metrics, status: &Status) {
     let family = Family::<Vec<(&'static str, String)>, Counter>::default();
     for destination in &status.places.destinations {
@@ -117,7 +117,7 @@ fn widths(metrics: &mut Metrics, most: &BTreeMap<DestinationName, u32>, live: Op
     family("destination_rate_bytes_per_second", help, |flow| flow.bytes_per_second);
 }
 
-/// Runs that are not all there: complete ones would make a label each, for ever.
+/// Runs that are not complete: each complete one would keep a label forever.
 fn runs(metrics: &mut Metrics, status: &Status) {
     let is_open = |run: &&RunShown| {
         matches!(run.row.state, RunState::Open | RunState::Closed)
@@ -142,7 +142,7 @@ fn runs(metrics: &mut Metrics, status: &Status) {
     metrics.family("run_accepted_bytes", "Of these, what a storage has accepted", accepted);
 }
 
-/// Returns the labels of a value that holds for one word of several.
+/// Returns the labels of a value that is set for one word of several.
 fn one_of(
     of: &'static str,
     name: &str,

@@ -1,4 +1,4 @@
-//! What the daemon does for notices: hands them to their channels, and makes surveys.
+//! The daemon's part in notices: passes them to their channels, and makes surveys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,14 +23,14 @@ use crate::source;
 use crate::store::snapshot::Snapshot;
 use crate::telemetry;
 
-/// What of an answer is read: enough to tell whether it is one.
+/// Limit of an answer's bytes that are read: enough to recognise one.
 const ANSWER_MAX: usize = 1024;
-/// A receiver that takes longer is held to be stuck, however slowly it sends.
+/// A receiver that takes longer counts as stuck, however slowly it sends.
 const TIME_LIMIT: Duration = Duration::from_mins(2);
-/// When a day of a report ends, local time: before people come to work.
+/// Local hour at which a day of a report ends: before people come to work.
 const REPORT_HOUR: i8 = 7;
 
-/// Makes the calls of channels by the rules for platforms.
+/// Sends the requests of channels with the platforms' network settings.
 #[derive(Debug, Clone)]
 pub(crate) struct ChannelClient(pub(crate) Http);
 
@@ -89,7 +89,7 @@ pub(crate) async fn send_test(
     channel.sender.send(&notice, means).await
 }
 
-/// Asks whether a channel is there, and sends nothing by it.
+/// Checks that a channel is there, without sending a notice.
 pub(crate) async fn probe_channel(
     config: &Config,
     channel: &ChannelConfig,
@@ -100,7 +100,7 @@ pub(crate) async fn probe_channel(
 }
 
 impl World {
-    /// Returns what channels are handed.
+    /// Returns what a channel needs.
     pub(super) fn means(&self) -> Means<'_> {
         let at = self.clock.now().wall;
         Means { carrier: &self.channels.client, at, keep: telemetry::register_secret }
@@ -119,7 +119,7 @@ pub(super) async fn send(world: &World, notice: &Notice) -> Result<Outcome, Fail
     Ok(Outcome::Notified)
 }
 
-/// Looks at the free space for the state, at how long the credentials last, and at the rows of a period.
+/// Reads the free space for the state, the expiry of the credentials, and the rows of a period.
 pub(super) async fn survey(world: Arc<World>, wanted: Option<ReportWanted>) -> ActReply {
     let look = move || {
         let expiry = |(name, destination): (&DestinationName, &Destination)| {
@@ -135,8 +135,8 @@ pub(super) async fn survey(world: Arc<World>, wanted: Option<ReportWanted>) -> A
     off_the_loop(look).await.or_else(|setback| failed(setback.failure))
 }
 
-/// Summarises the last period that ended, unless it was reported. What cannot be read now is read by the
-/// next survey.
+/// Summarises the last complete period, unless it was reported. If the rows cannot be read, the
+/// next survey does so.
 fn report(world: &World, wanted: ReportWanted) -> Option<NoticeFacts> {
     let now = Timestamp::from_nanosecond(i128::from(world.clock.now().wall.0)).ok()?;
     let (from, until) = last_period(now.to_zoned_datetime(TimeZone::system()), wanted.period)?;
@@ -147,7 +147,7 @@ fn report(world: &World, wanted: ReportWanted) -> Option<NoticeFacts> {
     Snapshot::open(&world.state).and_then(|snapshot| snapshot.report(from, until)).ok()
 }
 
-/// Returns the beginning and the end of the last day or week that ended by a moment.
+/// Returns the start and the end of the last complete day or week before a time.
 fn last_period(now: ZonedDateTime, period: ReportPeriod) -> Option<(WallTime, WallTime)> {
     let end_of =
         |date: Date| date.at(REPORT_HOUR, 0, 0, 0).to_zoned_datetime(now.time_zone().clone());

@@ -1,8 +1,8 @@
-//! The acts that move bytes: one part, or one whole file, digested, paced and sent.
+//! The acts that send bytes: one part, or one whole file, digested, paced and sent.
 //!
-//! Every part is digested first, with the others of its drop directory that are wanted
-//! ([`super::digests`]). A small file is sent from memory, where there is room for it; what is larger is read
-//! again as it is sent.
+//! Every part is digested first, with the other wanted parts of its drop directory
+//! ([`super::digests`]). A small file is sent from memory, if there is room for it; a larger one is
+//! read again while it is sent.
 
 use std::future::Future as _;
 use std::io;
@@ -31,11 +31,11 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt};
 
-/// Of larger files the page cache holds what is sent: reading it from there again costs less than the
+/// Larger files are in the page cache when they are sent: reading them again costs less than the
 /// memory would.
 const KEPT_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Reads a range of a file, sends it, and says how many bytes went.
+/// Reads a range of a file, sends it, and returns the number of bytes sent.
 pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
     let destination = to(world, &sending.flow.destination).or_else(failed)?;
     let (length, upload) = (ByteCount(sending.range.length), sending.upload);
@@ -94,10 +94,10 @@ pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
             }
             Ok(Outcome::Sent { reply, md5, sent })
         }
-        // What the reader says goes before what the network made of it, unless it was merely stopped.
+        // The reader's failure takes precedence over that of the network, unless it was only stopped.
         (_, Some(Err(failure))) if failure.kind != FailureKind::Cancelled => fail(failure.clone()),
         (Err(failure), _) => fail(failure),
-        // Of what is there already no more is read.
+        // Bytes that are already there are not read to the end.
         (Ok(reply), _) if reply.is_found() => Ok(Outcome::Sent { reply, md5, sent }),
         (Ok(_), _) => {
             let message = "the storage took a part before it was sent whole";
@@ -106,7 +106,7 @@ pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
     }
 }
 
-/// Returns whether a file that was sent whole was overwritten meanwhile: then the next try replaces what was sent.
+/// Returns whether a file that was sent whole was written to meanwhile: then the next attempt replaces it.
 async fn is_overwritten(world: &Arc<World>, sending: &Sending, md5: Md5) -> bool {
     let (from, sent) = (sending.source.clone(), [(sending.range, md5)]);
     let (file, what) = (source_file(world, from.clone()), reading(from));
@@ -140,7 +140,7 @@ async fn prepare(world: &Arc<World>, sending: &Sending) -> Result<(Md5, PartByte
     Ok((digested.md5, bytes))
 }
 
-/// Reserves memory for a small file, where there is any.
+/// Reserves memory for a small file, if there is any.
 fn room_to_keep(world: &World, length: u64) -> Option<Room> {
     (length <= KEPT_BYTES_MAX).then(|| world.parts.try_room_for_whole(length)).flatten()
 }
@@ -152,12 +152,12 @@ struct OpenFile {
     device: u64,
 }
 
-/// The bytes of a part, as long as their reader does not hang.
+/// The bytes of a part, until their reader hangs.
 struct Patient {
     chunks: PartBytes,
     world: Arc<World>,
     file: OpenFile,
-    /// The next tick, while a chunk is waited for.
+    /// The next tick, while waiting for a chunk.
     tick: Pin<Box<tokio::time::Sleep>>,
     still: u32,
     has_hung: Arc<AtomicBool>,
@@ -204,19 +204,19 @@ impl Stream for Patient {
     }
 }
 
-/// Lets the bytes go as fast as they may, and counts them.
+/// Passes the bytes on at the permitted rate, and counts them.
 struct Paced {
     chunks: Patient,
-    /// What of a chunk has not gone.
+    /// The rest of a chunk.
     rest: Bytes,
-    /// A slice that waits until it may go.
+    /// A slice that waits for the permitted rate.
     waiting: Option<BoxFuture<'static, io::Result<Bytes>>>,
     slice: usize,
     pacer: Arc<Bandwidth>,
     counters: Counters,
 }
 
-/// Where the bytes of a part are counted as they go.
+/// The counters of a part's bytes.
 struct Counters {
     sent: Arc<AtomicU64>,
     meter: Arc<Meter>,

@@ -1,4 +1,4 @@
-//! One small function for each act: does it, and returns its outcome. Decides nothing.
+//! One small function for each act: performs it, and returns its outcome. Decides nothing.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -19,7 +19,7 @@ use crate::source::{self, PartsProof, ScanSummary};
 use crate::store::snapshot::Snapshot;
 use crate::telemetry::scrub;
 
-/// Does one act. What a failure says is kept, so no secret may be in it, whoever said it.
+/// Performs one act. A failure's text is stored, so it must contain no secret, wherever it comes from.
 pub(crate) async fn perform(world: Arc<World>, act: Act) -> ActReply {
     act_out(world, act).await.map_err(|mut setback| {
         setback.failure.message = scrub(&setback.failure.message).into_owned();
@@ -85,7 +85,7 @@ pub(super) fn reading(from: ReadFrom) -> hung::WatchedRead {
     hung::WatchedRead { drop, path: from.path, device, may_wait: false }
 }
 
-/// Batches of a walk that wait to be compared; the walk waits then.
+/// Limit of batches of a walk that wait to be compared; then the walk waits.
 const BATCHES_MAX: usize = 2;
 
 async fn scan_drop(
@@ -133,7 +133,8 @@ async fn scan_drop(
     source.walker.run(walk).await
 }
 
-/// Holds what a walk sees against the rows, beside the walk, and passes on what is not as it was sent.
+/// Compares the observations of a walk with the rows, during the walk, and passes on those that
+/// differ from what was sent.
 fn compare(
     world: &World,
     drop: &DirectoryName,
@@ -151,10 +152,10 @@ fn compare(
     Ok(())
 }
 
-/// Of a path that hangs when it is looked at nothing is known.
+/// The device of a path that hangs is not known.
 const UNKNOWN_DEVICE: u64 = 0;
 
-/// Looks at paths; one at which it hangs is left out, as if its storage had failed.
+/// Looks at paths; one that hangs is left out, as if its storage had failed.
 async fn look(world: Arc<World>, drop: DirectoryName, mut paths: Vec<SourcePath>) -> ActReply {
     let source = drop_of(&world, &drop).or_else(failed)?;
     loop {
@@ -186,7 +187,7 @@ async fn look(world: Arc<World>, drop: DirectoryName, mut paths: Vec<SourcePath>
             None => {}
         }
         let at = done.load(Ordering::Relaxed);
-        // Else it is the drop directory itself that does not answer.
+        // Otherwise the drop directory itself does not answer.
         let Some(path) = paths.get(at).cloned() else {
             let message = format!("{} does not answer", source.root.path().display());
             return failed(Failure::new(FailureKind::SourceAway, message));
@@ -203,7 +204,7 @@ async fn hash_part(world: Arc<World>, from: ReadFrom, range: ByteRange) -> ActRe
     hung::read(&world, what, hash).await.map(|md5| Outcome::PartHashed { md5 })
 }
 
-/// Finds out whether a file is still what was read of it, part by part.
+/// Checks whether a file is still what was read of it, part by part.
 async fn prove_source(
     world: Arc<World>,
     from: ReadFrom,

@@ -1,8 +1,8 @@
-//! The rows, as the loop uses them: what it writes, what a start leaves to be read, and the care for both.
+//! The loop's access to the rows: writing, loading the rest after a start, and maintenance.
 //!
 //! *Owns* the store and everything that works on it, so that all of it ends in one order
-//! ([`Persistence::finish`]). *Promises*: transactions are written in the order in which they were submitted,
-//! and each state change has its line in the log. *At a crash* nothing is to be done here: what was not
+//! ([`Persistence::finish`]). *Promises*: transactions are written in the order of submission, and
+//! each state change has its line in the log. *After a crash* nothing has to be done: what was not
 //! durable was not done.
 
 use std::time::Duration;
@@ -18,33 +18,33 @@ use crate::model::{Monotonic, Now, Record, StoredRows};
 use crate::store::writer::Refused;
 use crate::store::{CommitAnswer, Error, Store, Thread};
 
-/// How often it is looked whether the database is still the one that is written to.
+/// Interval of checking that the database is still the one that is written to.
 const STATE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What the store answers to a transaction; none when it has ended.
+/// The store's answer to a transaction; an error when the store has ended.
 pub(super) type Commit = Result<Result<Vec<Refused>, Error>, oneshot::error::RecvError>;
 
 #[derive(Debug)]
 pub(super) struct Persistence {
     store: Store,
     thread: Thread,
-    /// Transactions under way, in order.
+    /// Submitted transactions, in order.
     commits: FuturesOrdered<CommitAnswer>,
     pub(super) loader: Loader,
     pub(super) care: DatabaseCare,
     pub(super) journal: Journal,
-    /// When it is looked whether the database is still there.
+    /// Time of the next check of the database file.
     look_due: Monotonic,
 }
 
-/// What the rows have to say.
+/// An event of the store.
 #[derive(Debug)]
 pub(super) enum StoreEvent {
     /// The oldest transaction is durable, or failed.
     Landed(Commit),
-    /// Some of what a start leaves for later.
+    /// A portion of the rows after a start.
     Read(Result<StoredRows, Error>),
-    /// A job of the care for the database ended.
+    /// A maintenance job ended.
     Cared(Ended),
 }
 
@@ -66,7 +66,7 @@ impl Persistence {
         self.commits.push_back(self.store.submit(records));
     }
 
-    /// Waits for what is next; for ever while nothing is under way.
+    /// Waits for the next event; forever while nothing is in progress.
     pub(super) async fn next(&mut self) -> StoreEvent {
         tokio::select! {
             Some(commit) = self.commits.next() => StoreEvent::Landed(commit),
@@ -75,7 +75,7 @@ impl Persistence {
         }
     }
 
-    /// Returns the answer to the oldest transaction, when it is there already.
+    /// Returns the answer to the oldest transaction, if it is there already.
     pub(super) fn try_landed(&mut self) -> Option<Commit> {
         self.commits.next().now_or_never().flatten()
     }
@@ -85,17 +85,17 @@ impl Persistence {
         self.commits.is_empty()
     }
 
-    /// Returns when something is due by itself.
+    /// Returns the next deadline.
     pub(super) fn deadline(&self) -> Monotonic {
         self.care.deadline().map_or(self.look_due, |due| due.min(self.look_due))
     }
 
-    /// Begins what is due for the database, and gives up what has to wait.
+    /// Starts due maintenance, and cancels jobs that must wait.
     pub(super) fn care_for(&mut self, is_sending: bool, now: Now) {
         self.care.look(&self.store, is_sending, now);
     }
 
-    /// Looks, when that is due, whether the database was removed or replaced: what would be written is lost.
+    /// Checks, when due, whether the database was removed or replaced: later writes would be lost.
     pub(super) fn look(&mut self, now: Monotonic) -> Result<(), Error> {
         if self.look_due <= now {
             self.look_due = now.after(STATE_INTERVAL);
@@ -104,15 +104,15 @@ impl Persistence {
         Ok(())
     }
 
-    /// Waits until everything that was submitted is durable, and ends. `closed` is called when nothing is
-    /// written any more, before the database is closed.
+    /// Waits until everything submitted is durable, and ends. `closed` is called when nothing more
+    /// is written, before the database is closed.
     pub(super) async fn finish(mut self, closed: impl FnOnce()) -> Result<(), Error> {
         while let Some(commit) = self.commits.next().await {
             refused(commit)?;
         }
         // The last connection that closes removes the WAL.
         self.thread.look()?;
-        // It writes through the store, which ends when all have let go of it.
+        // It writes through the store, which ends when all handles are dropped.
         self.care.finish();
         self.loader.finish();
         drop(self.store);
@@ -122,7 +122,7 @@ impl Persistence {
     }
 }
 
-/// Returns what of a commit could not be stored.
+/// Returns the refused records of a commit.
 pub(super) fn refused(commit: Commit) -> Result<Vec<Refused>, Error> {
     commit.unwrap_or_else(|_| Err(Error::poisoned()))
 }

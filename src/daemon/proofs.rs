@@ -1,4 +1,4 @@
-//! What is asked before a source goes: the receipts of its run, and what a destination says of each file.
+//! The checks before a source is disposed of: the receipts of its run, and each file at a destination.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,25 +18,25 @@ use crate::receipt::place::LedgerName;
 use crate::receipt::{self, LineFault};
 use crate::store::snapshot::{RunRef, Snapshot};
 
-/// Files in one act: some seconds where calls are few, and little is asked for again when one fails.
+/// Files in one act: some seconds where calls are limited, and little is repeated when one fails.
 const BATCH_MAX: u32 = 100;
 /// Files that a destination is asked about at once.
 const ASKED_MAX: usize = 4;
 
-/// Files of a run, and the first reason found here why it stays.
+/// Files of a run, and the first local reason to keep it.
 struct Batch {
     files: Vec<ArrivedFile>,
     doubt: Option<ReceiptDoubt>,
 }
 
-/// A line that does not hold.
+/// A missing or invalid receipt line.
 struct ReceiptDoubt {
     why: String,
-    /// Its ledger, where that is not known to be damaged.
+    /// Its ledger, if that is not known to be damaged.
     ledger: Option<LedgerFinding>,
 }
 
-/// Checks the receipts of a batch of files, and asks the destination about each of them.
+/// Checks the receipts of a batch of files, and asks the destination about each file.
 pub(super) async fn check(world: Arc<World>, check: ProofCheck) -> workers::ActReply {
     let (local, asked) = (Arc::clone(&world), check.clone());
     let read = move || {
@@ -116,7 +116,7 @@ fn read(
     Ok(Batch { files, doubt })
 }
 
-/// Returns which ledger of a run is known to be damaged, if any: the lines that it lost no row may name.
+/// Returns the ledger of a run that is known to be damaged, if any: its lost lines may be in no row.
 fn damaged_ledger(
     snapshot: &Snapshot,
     row: &RunRow,
@@ -132,7 +132,7 @@ fn damaged_ledger(
     Ok(None)
 }
 
-/// Returns why the receipt of something does not hold, if so.
+/// Returns why a receipt is missing or invalid, if so.
 fn doubt_of(
     snapshot: &Snapshot,
     state: &Path,

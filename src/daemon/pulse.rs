@@ -1,8 +1,8 @@
-//! Heartbeats, fed by the loop itself: when it stands still, they stop.
+//! Heartbeats, sent by the loop itself: when it hangs, they stop.
 //!
-//! A beat proves that the daemon lives, and nothing more: a drop directory that is deaf is told by a
-//! notice. Beats go while the loop turns, also while it drains. One that is missed is not made up for,
-//! so nothing of them is stored.
+//! A beat proves only that the daemon runs: a notice reports an unreadable drop directory. Beats
+//! are sent while the loop runs, also while it drains. A missed one is not repeated, so nothing
+//! about them is stored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use crate::model::Monotonic;
 use crate::notify::heartbeat;
 use crate::telemetry::scrub;
 
-/// Beats under way: more would be a queue of what is late.
+/// Limit of beats in flight: more would be a queue of late ones.
 const RUNNING_MAX: usize = 8;
 
 /// When each heartbeat is due.
@@ -25,7 +25,7 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    /// Begins with a beat of each.
+    /// Begins with one beat for each.
     pub(super) fn new(settings: &[heartbeat::Settings], now: Monotonic) -> Self {
         let fresh = |beat: &heartbeat::Settings| (beat.clone(), now, Arc::default());
         Self { due: settings.iter().map(fresh).collect(), running: JoinSet::new() }

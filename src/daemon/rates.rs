@@ -1,9 +1,8 @@
-//! How many bytes a second are sent now: what was ordered, else what the timetable says, else what is
-//! configured.
+//! The bandwidth in force: the ordered one, else that of the timetable, else the configured one.
 //!
-//! The timetable is asked anew at each full minute of the clock on the wall, where its periods begin and
-//! end; so a clock that was set, a change to summer time or a machine that slept are followed within
-//! one.
+//! The timetable is read again at each full minute of the wall clock, when its periods begin and
+//! end; so a clock that was set, a change to summer time or a machine that slept take effect within
+//! a minute.
 
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::limiter::{Rate, Timetable};
 use crate::model::{LivePause, Monotonic, WallTime};
 
 const MINUTE: Duration = Duration::from_mins(1);
-/// A timetable is the same each week.
+/// The timetable repeats every week.
 const WEEK_MINUTES: u32 = 7 * 24 * 60;
 
 #[derive(Debug)]
@@ -24,13 +23,13 @@ pub(super) struct Rates {
     timetable: Timetable,
     ordered: Option<Rate>,
     in_force: Rate,
-    /// What the engine goes by: unlimited, until it receives another.
+    /// The engine's rate: unlimited, until it receives another.
     told: Rate,
     due: Monotonic,
 }
 
 impl Rates {
-    /// Starts with what is configured, and what was ordered in an earlier life.
+    /// Starts with the configured rate, and the order of an earlier process.
     pub(super) fn new(transfer: &Transfer, ordered: Option<Rate>, clock: &Clock) -> Self {
         let now = clock.now();
         let (base, timetable) = (transfer.bandwidth, transfer.timetable.clone());
@@ -46,17 +45,17 @@ impl Rates {
         self.timetable = transfer.timetable.clone();
     }
 
-    /// Takes an order, or that what is configured holds.
+    /// Applies an order, or its end.
     pub(super) fn order(&mut self, ordered: Option<Rate>) {
         self.ordered = ordered;
     }
 
-    /// Returns what holds, and whether it was ordered.
+    /// Returns the rate in force, and whether it was ordered.
     pub(super) fn in_force(&self) -> (Rate, bool) {
         (self.in_force, self.ordered.is_some())
     }
 
-    /// Returns when the timetable is asked again.
+    /// Returns when the timetable is read again.
     pub(super) fn deadline(&self) -> Option<Monotonic> {
         (!self.timetable.is_empty()).then_some(self.due)
     }
@@ -71,7 +70,7 @@ impl Rates {
 }
 
 impl Rates {
-    /// Says why nothing is sent, where that is so, and when that ends by the timetable.
+    /// Returns why nothing is sent, if so, and when that ends by the timetable.
     pub(super) fn stopped(&self, clock: &Clock) -> Option<LivePause> {
         if self.in_force != Some(0) {
             return None;
@@ -99,7 +98,7 @@ fn until_full_minute(now: WallTime) -> Duration {
 }
 
 impl Daemon {
-    /// Asks the timetable when it is due.
+    /// Reads the timetable when it is due.
     pub(super) fn look_at_timetable(&mut self) {
         let now = self.clock.now();
         if self.rates.deadline().is_some_and(|due| due <= now.monotonic) {
@@ -108,7 +107,7 @@ impl Daemon {
         }
     }
 
-    /// Puts into force what holds now.
+    /// Applies the rate in force.
     pub(super) fn follow_rates(&mut self) {
         let rate = self.rates.asked(&self.clock);
         if rate != self.rates.in_force {

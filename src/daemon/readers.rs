@@ -1,7 +1,7 @@
-//! Views of the rows, for acts that read some: opened once, lent again and again.
+//! Views of the rows, for acts that read some: opened once, reused.
 //!
-//! Opening one takes longer than reading an upload. *Promises* to keep few of them, none of which is
-//! in a transaction, so that none holds back the writer. *At a crash* nothing is lost.
+//! Opening one takes longer than reading an upload. *Promises* to keep few of them, none of which
+//! is in a transaction, so that none blocks a WAL checkpoint. *At a crash* nothing is lost.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::store::Error;
 use crate::store::snapshot::Snapshot;
 
-/// Views kept while nobody uses them; each has a small cache.
+/// Limit of unused views that are kept; each has a small cache.
 const IDLE_MAX: usize = 4;
 
 /// Views of one state directory.
@@ -25,7 +25,7 @@ impl Readers {
         Self { state, idle: Mutex::default() }
     }
 
-    /// Lends one, and has it back when it was used.
+    /// Lends one for a read, and keeps it afterwards.
     pub(crate) fn lend<T>(&self, read: impl FnOnce(&Snapshot) -> T) -> Result<T, Error> {
         let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let snapshot = kept.map_or_else(|| Snapshot::open(&self.state), Ok)?;
@@ -37,7 +37,7 @@ impl Readers {
         Ok(read)
     }
 
-    /// Closes those that nobody uses.
+    /// Closes the unused ones.
     pub(crate) fn close(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

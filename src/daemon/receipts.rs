@@ -1,8 +1,8 @@
 //! From rows to lines of ledgers.
 //!
-//! Lines that are asked for while others are being written are written together: a thread takes
-//! whatever waits, and ends when nothing does. *At a crash* an act that was not answered is done again; a line
-//! that was written already is found by the appender.
+//! Lines that are requested while others are being written are written together: a thread handles
+//! all that wait, and ends when none do. *After a crash* an unanswered act is repeated; the
+//! appender finds a line that was written already.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -27,28 +27,28 @@ use crate::receipt::place::LedgerName;
 use crate::receipt::{Appender, LedgerRows, WantedLine, WantedLines};
 use crate::store::snapshot::{Detail, PartShown, Snapshot};
 
-/// Lines in one go: they share the disk's waits, and are in memory together.
+/// Limit of lines that are written together: they share the disk's latency, and are in memory at the same time.
 const TOGETHER_MAX: usize = 256;
 
-/// Lines that wait to be written, and the appender that writes them.
+/// Lines to write, and the appender that writes them.
 #[derive(Debug)]
 pub(crate) struct Receipts {
     waiting: ServedQueue<AwaitedLine>,
     appender: Mutex<Appender>,
-    /// Ledgers are read again before one is gone on with.
+    /// Ledgers are read again before anything is appended.
     must_reread: AtomicBool,
 }
 
-/// What a line is to say.
+/// The subject of a line.
 #[derive(Debug)]
 pub enum LineSubject {
-    /// That an upload is verified.
+    /// An upload that is verified.
     Upload(UploadId),
-    /// That a run is complete; `generation` counts how often, from 1.
+    /// A run that is complete; `generation` counts its completions, from 1.
     Run { drop: DirectoryName, run: SourcePath, generation: u32 },
 }
 
-/// A line that somebody waits for.
+/// A line that a task waits for.
 #[derive(Debug)]
 struct AwaitedLine {
     subject: LineSubject,
@@ -62,13 +62,13 @@ impl Receipts {
         Self { waiting: ServedQueue::default(), appender, must_reread: AtomicBool::new(false) }
     }
 
-    /// Has ledgers read again before one is gone on with: one was found damaged.
+    /// A ledger was found damaged: all are read again before anything is appended.
     pub(super) fn reread(&self) {
         self.must_reread.store(true, Ordering::Relaxed);
     }
 }
 
-/// Has a line written, with those that others ask for meanwhile.
+/// Writes a line, together with those of concurrent requests.
 pub(super) async fn write(
     world: &Arc<World>,
     subject: LineSubject,
@@ -101,7 +101,7 @@ fn serve(world: &World) {
         let written =
             written.unwrap_or_else(|error| subjects.iter().map(|_| Err(local(&error))).collect());
         for (written, answer) in written.into_iter().zip(answers) {
-            // The act that asked may have been cut.
+            // The act may have been cancelled.
             if answer.send(written).is_err() {
                 appender.forget();
             }
@@ -109,7 +109,7 @@ fn serve(world: &World) {
     }
 }
 
-/// Makes lines from rows and makes them durable. Returns, for each subject, its line.
+/// Makes lines from rows and makes them durable. Returns the line of each subject.
 pub fn append(
     appender: &mut Appender,
     rows: &Snapshot,
@@ -117,7 +117,7 @@ pub fn append(
     subjects: &[LineSubject],
 ) -> Vec<Result<WrittenLine, Failure>> {
     let (mut wanted, mut places) = (Vec::new(), Vec::new());
-    // Without a transaction each statement would be one, with locks of its own and nothing kept of the last.
+    // Without a transaction each statement would be one, with locks of its own and no cache from the last.
     let read = rows.at_one_moment(|| {
         for subject in subjects {
             places.push(wanted_of(rows, subject).map(|lines| wanted.push(lines)));
@@ -139,7 +139,7 @@ pub fn append(
     places.into_iter().map(answer).collect()
 }
 
-/// The one line of a file in the log: that it is there, and proved.
+/// Logs the one line of a file: it has arrived, and is proved.
 fn note_arrival(lines: &WantedLines) {
     let WantedLine::Upload { body: LineBody::Upload(line) | LineBody::FoundAgain(line), .. } =
         &lines.what
@@ -192,8 +192,8 @@ fn wanted_of(rows: &Snapshot, subject: &LineSubject) -> Result<WantedLines, Fail
     }
 }
 
-/// Returns the first ledger for the line of an upload: that of its run, or of the month in which a file of its
-/// own was admitted.
+/// Returns the first ledger for the line of an upload: that of its run, or of the month in which a
+/// single file was admitted.
 fn ledger_of(detail: &Detail) -> LedgerName {
     let admission = &detail.upload.admission;
     let drop = admission.file.drop.as_str();
@@ -201,7 +201,7 @@ fn ledger_of(detail: &Detail) -> LedgerName {
         return LedgerName::of_files(drop, admission.at);
     }
     let number = detail.run.as_ref().map(|run| match &run.completed_in {
-        // The run that it is about may be gone.
+        // The run of the sentinel may be gone.
         Some(ledger) if admission.file.is_sentinel => ledger.number(),
         Some(_) | None => run.first_ledger,
     });
@@ -226,7 +226,7 @@ fn completed_of(row: &RunRow, generation: u32) -> RunCompletedLine {
     }
 }
 
-/// Returns that a run was closed by hand, where it has not been completed since then.
+/// Returns the line that a run was closed by hand, if it has not been completed since.
 fn closed_by_hand_of(row: &RunRow) -> Option<LineBody> {
     let closed = row.closed_by_hand.clone().filter(|_| !row.is_late())?;
     let (run, run_bytes) = path_texts(&row.name);
@@ -240,7 +240,7 @@ fn closed_by_hand_of(row: &RunRow) -> Option<LineBody> {
     })))
 }
 
-/// Returns that the directory of a run has another name, where the run has not been completed before.
+/// Returns the line that a run was renamed, if it has not been completed before.
 fn renamed_of(row: &RunRow) -> Option<LineBody> {
     let now = row.name_now.as_ref().filter(|_| !row.is_late())?;
     let (names, drop) = ([("run", &row.name), ("run_now", now)], row.drop.as_str());
@@ -264,7 +264,7 @@ fn exported_of(detail: &Detail) -> Option<ExportedLine> {
     })
 }
 
-/// Returns what the receipt of an upload says; `None` before it is verified.
+/// Returns the content of an upload's receipt; `None` before it is verified.
 pub fn receipt_of(detail: Detail) -> Option<LineBody> {
     let file = match &detail.upload.state.stage {
         Stage::Verified { file, .. } | Stage::Receipted { file } => file.clone(),
@@ -352,7 +352,7 @@ fn proof_of(detail: &Detail, file: &RemoteFile) -> Option<LineProof> {
     let content = detail.digests.mark.or(file.mark);
     let mode = detail.upload.state.etag_mode;
     let remote_size = file.mark.map(|mark| mark.part_size.get());
-    // The digest is over parts of its own size, which is that of the upload where anything was sent.
+    // The digest has a part size of its own, which is that of the upload if anything was sent.
     let part_size_told = content.map_or(part_size, |mark| mark.part_size);
     Some(LineProof {
         etag_mode: Some(mode).filter(|mode| *mode != ETagMode::Unknown),

@@ -1,11 +1,11 @@
-//! What happens, as a file that replays: `run --record FILE`.
+//! Records all events to a file that can be replayed: `run --record FILE`.
 //!
-//! *Owns* the daemon's engine: nothing reaches it but by [`RecordedEngine::handle_all`]. Each start is a line
-//! with the settings and what was stored. Each call is a line with the time and the events, written before
-//! the engine receives them, and a line with the digest of the effects: the same events at the same times give the
-//! same effects, so a replay can tell. *Promises*: no line holds a secret, for no event, setting or row
-//! does; addresses and tokens stay in `platform`. A line that cannot be written ends the recording and
-//! nothing else. *At a crash* the last line may be incomplete, and the effects of the last call may lack theirs.
+//! *Owns* the daemon's engine: all its input passes [`RecordedEngine::handle_all`]. Each start is a line with the
+//! settings and the stored state. Each call is a line with the time and the events, written before the engine
+//! receives them, and a line with the digest of the effects: equal events at equal times give equal effects, so a
+//! replay can compare them. *Promises*: no line contains a secret, because no event, setting or row does;
+//! addresses and tokens stay in `platform`. A line that cannot be written ends the recording and nothing else.
+//! *After a crash* the last line may be incomplete, and the effects of the last call may be missing.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
@@ -22,12 +22,12 @@ use crate::engine::event::{Effect, Event};
 use crate::engine::settings::Settings;
 use crate::model::{Hex, Now, StoredState};
 
-/// Paths and names are not for everybody.
+/// Paths and names are private.
 const MODE: u32 = 0o600;
-/// How every recording begins.
+/// The beginning of every recording.
 const BEGINNING: &[u8] = br#"{"start":"#;
 
-/// One line of a recording. It is written by reference, and read as values.
+/// One line of a recording. Written by reference, and read as values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecordedLine<Start = Box<EngineStart>, Events = Vec<Event>> {
@@ -37,14 +37,14 @@ pub enum RecordedLine<Start = Box<EngineStart>, Events = Vec<Event>> {
         now: Now,
         events: Events,
     },
-    /// What the line before led to: the SHA-256 of the text that `Debug` makes of it.
+    /// The result of the line before: the SHA-256 of its `Debug` text.
     Effects {
         count: usize,
         sha256: String,
     },
 }
 
-/// What an engine is loaded from.
+/// The inputs for loading an engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineStart {
     /// The program's version: another one may decide differently.
@@ -61,7 +61,7 @@ impl<Start, Events> RecordedLine<Start, Events> {
     }
 }
 
-/// The file, open for as long as it can be written.
+/// The file, open until a write fails.
 #[derive(Debug)]
 pub(super) struct Recording {
     path: PathBuf,
@@ -69,7 +69,7 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    /// Opens a recording, to append to it; makes it where there is none.
+    /// Opens a recording for appending; creates it if there is none.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC;
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -93,7 +93,7 @@ impl Recording {
     }
 }
 
-/// The engine, and the recording if one is made. See the module documentation.
+/// The engine, with the recording if one is made. See the module documentation.
 #[derive(Debug)]
 pub(super) struct RecordedEngine {
     engine: Engine,
@@ -114,7 +114,7 @@ impl RecordedEngine {
         (Self { engine, recording }, effects)
     }
 
-    /// Hands events to the engine, as [`Engine::handle_all`].
+    /// Passes events to the engine, as [`Engine::handle_all`].
     pub(super) fn handle_all(&mut self, now: Now, events: Vec<Event>) -> Vec<Effect> {
         write(&mut self.recording, || RecordedLine::Turn { now, events: &events });
         let mut effects = Vec::new();
@@ -132,7 +132,7 @@ impl Deref for RecordedEngine {
     }
 }
 
-/// Writes a line at once; the first that cannot be written ends the recording.
+/// Writes a line at once; the first failure ends the recording.
 fn write<'a>(
     recording: &mut Option<Recording>,
     line: impl FnOnce() -> RecordedLine<&'a EngineStart, &'a [Event]>,

@@ -12,7 +12,7 @@ use crate::engine::event::Event;
 use crate::sdnotify;
 
 impl Daemon {
-    /// Reads the configuration again and applies it. Acts on their way end under the old one.
+    /// Reads the configuration again and applies it. Acts in flight end under the old one.
     pub(super) fn reload(&mut self) {
         warn_if_refused(sdnotify::reloading());
         let refusal = self.read_again().err();
@@ -36,7 +36,7 @@ impl Daemon {
         }
         self.world = Arc::new(self.world_of(&config).map_err(|error| error.to_string())?);
         self.tell(Event::Reconfigured(engine_settings(&config)));
-        // A halted destination may have been given another credential.
+        // A halted destination may have got another credential.
         let targets = config.destinations.iter().map(|target| target.name.clone());
         targets.for_each(|destination| self.tell(Event::CredentialChanged { destination }));
         self.inputs.watch(&self.world);

@@ -1,4 +1,4 @@
-//! Runs whose directories were renamed: which are looked for, and what is known of their names.
+//! Runs whose directories were renamed: which are searched for, and their known names.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use crate::source::{DirectoryRoot, Filter, RenamedRuns, find_renamed};
 use crate::store::Error;
 use crate::store::snapshot::Snapshot;
 
-/// Files of a run by which its directory is known again; any of them will do.
+/// Files of a run that identify its directory; any one of them suffices.
 const FILES_MAX: u32 = 16;
 
-/// Looks for the directories of runs that are under way and not at their names. From then on each is read
-/// under its new one.
+/// Searches the directories of runs in progress that are not at their names. From then on each is
+/// read under its present name.
 pub(super) fn find(
     world: &World,
     drop: &DirectoryName,
@@ -34,12 +34,12 @@ fn look(
 ) -> Result<Vec<(SourcePath, Option<SourcePath>)>, Error> {
     let runs = rows.runs_with_directories(drop)?;
     let found = find_renamed(root, filter, &runs, |run| rows.trace_of_run(drop, run, FILES_MAX));
-    // What is wrong with the drop directory the scan says.
+    // The scan reports problems of the drop directory.
     Ok(found.unwrap_or_default())
 }
 
-/// Has a drop directory be read by the first names of its runs, as the daemon reads it: by what its rows say of
-/// them, and by what a look shows.
+/// Sets up a drop directory to be read by the first names of its runs, as in the daemon: by its
+/// rows, and by a look.
 pub(crate) fn read_by_first_names(
     rows: &Snapshot,
     drop: &DirectoryName,
@@ -65,7 +65,7 @@ fn note(drop: &DirectoryName, RenamedRun { run, name_now }: &RenamedRun) {
     }
 }
 
-/// Gives drop directories what their rows say of runs that were renamed.
+/// Sets the renamed runs of drop directories from their rows.
 pub(super) fn recall<'a>(
     sources: &BTreeMap<DirectoryName, Source>,
     runs: impl Iterator<Item = &'a RunRow>,

@@ -1,4 +1,4 @@
-//! The acts that read rows which memory does not have.
+//! The acts that read rows which are not in memory.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use crate::store;
 use crate::store::rest::Again;
 use crate::store::snapshot::Snapshot;
 
-/// Files in one piece.
+/// Files in one portion.
 const ROWS: usize = 1_000;
 
-/// Finds out which other source of ours has a place.
+/// Finds which other source of ours holds a place.
 pub(super) async fn find_holder(world: Arc<World>, what: FindHolder) -> ActReply {
     let find = move || {
         let FindHolder { targets, place, source, .. } = what;
@@ -24,7 +24,7 @@ pub(super) async fn find_holder(world: Arc<World>, what: FindHolder) -> ActReply
     off_the_loop(find).await
 }
 
-/// Reads what the rows have of drop directories, and hands it over piece by piece.
+/// Reads the rows of drop directories, and passes them on in portions.
 pub(super) async fn read(world: Arc<World>, drops: Vec<(DirectoryName, bool)>) -> ActReply {
     let read = move || {
         let hand_over = |rows| world.events.blocking_send(Event::Stored(rows)).is_ok();

@@ -1,4 +1,4 @@
-//! The acts of runs: reading what one says of itself, the line that says that it is complete, its disposal.
+//! The acts of runs: reading a run's own files, the line that completes it, its disposal.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::receipt::sentinel;
 use crate::source;
 use crate::store::snapshot::{Proving, RunRef, Snapshot};
 
-/// Reads what a run says of itself.
+/// Reads what a run's own files say.
 pub(super) async fn read(world: Arc<World>, drop: DirectoryName, run: SourcePath) -> ActReply {
     let read = move || {
         let source = drop_of(&world, &drop)?;
@@ -21,8 +21,7 @@ pub(super) async fn read(world: Arc<World>, drop: DirectoryName, run: SourcePath
     off_the_loop(read).await.map(|reading| Outcome::RunRead(Box::new(reading)))
 }
 
-/// Makes the line durable that says that a run is complete, and the file that tells others of it, where one
-/// is wanted.
+/// Writes the line that completes a run and makes it durable, with the sentinel if one is wanted.
 pub(super) async fn write_receipt(
     world: &Arc<World>,
     subject: LineSubject,
@@ -57,16 +56,16 @@ pub(super) struct Disposing {
     pub(super) run: SourcePath,
     pub(super) is_file: bool,
     pub(super) how: Disposition,
-    /// Uploads from this id on were not asked about.
+    /// Uploads with this id or a larger one were not asked about.
     pub(super) before: UploadId,
 }
 
-/// Disposes of a run's source, when every file of it has a receipt at every destination.
+/// Disposes of a run's source, if every file of it has a receipt at every destination.
 pub(super) async fn dispose(world: Arc<World>, what: Disposing) -> ActReply {
     let dispose = move || {
         let Disposing { drop, run, is_file, how, before } = &what;
         let source = drop_of(&world, drop)?;
-        // Of an empty mount point everything would seem to be disposed of already.
+        // In an empty mount point everything would seem to be disposed of already.
         let (root, mark) = source.root.check().map_err(Failure::from)?;
         if *source.seen.borrow() != Some(mark) {
             let why = "the drop directory is not the one that was scanned";
@@ -77,7 +76,7 @@ pub(super) async fn dispose(world: Arc<World>, what: Disposing) -> ActReply {
         let destinations = &destinations;
         let count = |snapshot: &Snapshot| snapshot.completed_at_former(&asked);
         let former_count = world.readers.lend(count).flatten().map_err(local)?;
-        // What an act that was cut set aside is put back all the same.
+        // Files that an interrupted act set aside are restored in any case.
         if former_count > 0 && *how != Disposition::Keep {
             let why = format!(
                 "{former_count} files of it were completed at a former target of their destination, \

@@ -1,31 +1,31 @@
-//! How far the daemon is on its way to stop.
+//! The phases of stopping the daemon.
 //!
-//! A first request drains: nothing starts, what flies may land, for at most [`DRAIN_LIMIT`]. A
-//! second one, or the limit, aborts: what flies is cut. Neither loses anything, for the rows are
-//! the only state; draining merely saves sending some bytes again.
+//! A first request drains: nothing starts, acts in flight may finish, for at most [`DRAIN_LIMIT`].
+//! A second request, or the limit, aborts: acts in flight are cancelled. Neither loses anything,
+//! because the rows are the only state; draining only saves sending some bytes again.
 
 use std::time::Duration;
 
 use crate::model::Monotonic;
 
-/// How long a drain may take. The run's `TimeoutStopSec` is larger.
+/// Time limit of a drain. The unit's `TimeoutStopSec` is larger.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_mins(1);
 
 /// Whether and how the daemon stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Running,
-    /// It starts nothing and waits for what flies, until then.
+    /// It starts nothing and waits for acts in flight, until then.
     Draining {
-        /// When it gives up waiting.
+        /// When it stops waiting.
         until: Monotonic,
     },
-    /// It cuts what flies.
+    /// It cancels acts in flight.
     Aborting,
 }
 
 impl Phase {
-    /// Takes a request to drain.
+    /// Returns the phase after a request to stop.
     pub(crate) fn drain(self, now: Monotonic) -> Self {
         match self {
             Self::Running => Self::Draining { until: now.after(DRAIN_LIMIT) },
@@ -33,7 +33,7 @@ impl Phase {
         }
     }
 
-    /// Takes the passing of time.
+    /// Returns the phase at a time.
     pub(crate) fn at(self, now: Monotonic) -> Self {
         match self {
             Self::Draining { until } if until <= now => Self::Aborting,
@@ -41,7 +41,7 @@ impl Phase {
         }
     }
 
-    /// Returns when it changes by itself.
+    /// Returns when the phase changes by itself.
     pub(crate) fn deadline(self) -> Option<Monotonic> {
         match self {
             Self::Draining { until } => Some(until),

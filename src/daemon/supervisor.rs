@@ -1,6 +1,6 @@
-//! Signs of life, given by the loop itself: when it no longer turns, they stop.
+//! Signs of life, sent by the loop itself: when it hangs, they stop.
 //!
-//! The watchdog and the status line are systemd's, the heartbeats are for monitors elsewhere.
+//! systemd receives the watchdog and the status line; monitors elsewhere receive the heartbeats.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::sdnotify;
 
 #[derive(Debug)]
 pub(super) struct Supervisor {
-    /// How often the watchdog is fed, and when next.
+    /// The interval of feeding the watchdog, and the next time.
     watchdog: Option<(Duration, Monotonic)>,
     pub(super) headline: Headline,
     pub(super) pulse: Pulse,
@@ -37,7 +37,7 @@ impl Supervisor {
         watchdog.into_iter().chain(self.pulse.next_deadline()).min()
     }
 
-    /// Gives the signs that are due.
+    /// Sends the signs that are due.
     pub(super) fn beat(&mut self, world: &Arc<World>, now: Monotonic) {
         if let Some((interval, due)) = &mut self.watchdog
             && *due <= now
@@ -48,7 +48,7 @@ impl Supervisor {
         self.pulse.beat(world, now);
     }
 
-    /// Writes the status line.
+    /// Sends the status line.
     pub(super) fn say(
         &mut self,
         now: Monotonic,
@@ -61,7 +61,7 @@ impl Supervisor {
     }
 }
 
-/// A supervisor that does not answer is worth a line, and stops nothing.
+/// Logs that a supervisor does not answer, and continues.
 pub(super) fn warn_if_refused(result: std::io::Result<()>) {
     if let Err(error) = result {
         tracing::warn!("the supervisor cannot be notified: {error}");

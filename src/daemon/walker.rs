@@ -1,8 +1,8 @@
 //! The thread on which a drop directory is walked.
 //!
-//! What a walk finds is freed elsewhere, and the allocator keeps as much for each thread that ever
-//! walked as the walk had out at once. So all walks of a drop directory are made on one thread, which
-//! lasts, and the daemon's memory does not grow with their number. *At a crash* nothing is lost.
+//! Results of a walk are freed on other threads, and the allocator keeps that much memory for each
+//! thread that ever walked. So all walks of a drop directory run on one permanent thread, and the
+//! daemon's memory does not grow with their number. *At a crash* nothing is lost.
 
 use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -14,10 +14,10 @@ use crate::model::{Failure, FailureKind};
 
 type WalkJob = Box<dyn FnOnce() + Send>;
 
-/// Walks that wait: the engine asks for one at a time, and one may be left that was cut.
+/// Limit of waiting walks: the engine requests one at a time, and a cancelled one may remain.
 const JOBS_MAX: usize = 4;
 
-/// The thread of one drop directory; started by the first walk, ends with what lends it.
+/// The thread of one drop directory; started by the first walk, ends with its owner.
 #[derive(Debug, Default)]
 pub(crate) struct Walker {
     jobs: OnceLock<SyncSender<WalkJob>>,
@@ -27,7 +27,7 @@ impl Walker {
     /// Runs a walk after those before it.
     pub(crate) async fn run(&self, walk: impl FnOnce() -> ActReply + Send + 'static) -> ActReply {
         let (answer, walked) = oneshot::channel();
-        // Whoever was cut needs no answer.
+        // A cancelled caller needs no answer.
         let job: WalkJob = Box::new(move || drop(answer.send(walk())));
         let refused = match self.jobs() {
             Ok(jobs) => jobs.try_send(job).err().map(|error| error.to_string()),

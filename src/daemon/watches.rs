@@ -1,10 +1,10 @@
-//! Watches on drop directories: each is set up off the loop, forwards its hints, and says when it
-//! cannot watch. What cannot be watched is tried again, soon at first and then now and then; until
-//! then scans find the files.
+//! Watches on drop directories: each is set up off the loop, forwards its hints, and reports when
+//! it cannot watch. A failed watch is retried, soon at first and then at intervals; until then
+//! scans find the files.
 //!
 //! A watch is on a directory, not on a path: when a share was mounted there, or unmounted, or the
-//! directory replaced, it hears nothing any more. So it is compared with the directory that stands at
-//! the path, whenever a scan has seen that and every [`CHECK_INTERVAL`], and started anew.
+//! directory replaced, it gets no events any more. So it is compared with the directory at the
+//! path, whenever a scan has seen that and every [`CHECK_INTERVAL`], and started again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,42 +17,42 @@ use crate::engine::event::Event;
 use crate::model::{DirectoryName, Failure, WatchState};
 use crate::source::{DirectoryRoot, Filter, RootMark, Watch, WatchHint};
 
-/// How soon a watch that ended is started again, at first.
+/// First delay before a watch that ended is started again.
 const RETRY_MIN: Duration = Duration::from_secs(1);
-/// How often a directory that cannot be watched is tried again, at last: each try costs as much as
-/// looking at every directory.
+/// Longest delay before a failed watch is retried: each attempt costs as much as looking at every
+/// directory.
 const RETRY_MAX: Duration = Duration::from_mins(5);
-/// A watch that loses events sooner than this is followed by a pause: it loses them because there is
-/// more to do than it can hear, and starting another, and the scan that must follow, add to that.
+/// A watch that loses events sooner than this is followed by a pause: there are more changes than
+/// it can read, and starting another watch, with the scan that must follow, adds to that.
 const CALM: Duration = Duration::from_mins(10);
-/// Why there is such a pause.
+/// The reason of such a pause.
 const LOST: &str = "the kernel's queue of events overflowed";
-/// How often the directory at the path is compared with the one that is watched.
+/// Interval of comparing the directory at the path with the watched one.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Why a watch ends whose directory is not the one at the path.
+/// The reason when the watched directory is not the one at the path.
 const ANOTHER: &str = "another directory is at the path of the drop directory, or none";
 
 pub(super) struct WatchedDirectory {
     pub(super) drop: DirectoryName,
     pub(super) root: Arc<DirectoryRoot>,
     pub(super) filter: Filter,
-    /// Which directory scans see there.
+    /// The directory that scans see there.
     pub(super) seen: Receiver<Option<RootMark>>,
     pub(super) events: Sender<Event>,
 }
 
 enum End {
-    /// The kernel's queue overflowed: the next watch sees what this one missed.
+    /// The kernel's queue overflowed: the scan after the next watch finds what was missed.
     Lost,
-    /// It hears nothing any more.
+    /// It gets no events any more.
     Failed(String),
 }
 
-/// Nobody listens any more.
+/// The loop has ended.
 struct Closed;
 
 impl WatchedDirectory {
-    /// Watches the drop directory until the loop is gone.
+    /// Watches the drop directory until the loop has ended.
     pub(super) async fn watch(mut self) {
         let (mut pause, mut loss_pause) = (RETRY_MIN, Duration::ZERO);
         loop {
@@ -78,7 +78,7 @@ impl WatchedDirectory {
         }
     }
 
-    /// Says that the drop is scanned only, and waits until another watch may succeed.
+    /// Reports that the drop directory is only scanned, and waits until another watch may succeed.
     async fn wait(&mut self, reason: String, pause: &mut Duration) -> Result<(), Closed> {
         self.tell(WatchState::Scanning, Some(reason)).await?;
         let before = *self.seen.borrow();
@@ -91,7 +91,7 @@ impl WatchedDirectory {
         Ok(())
     }
 
-    /// Forwards hints until the watch ends. One that lasted loses nothing too often.
+    /// Forwards hints until the watch ends. Resets the pause if the watch lasted long enough.
     async fn forward_calmly(
         &mut self,
         watch: Watch,
@@ -108,7 +108,7 @@ impl WatchedDirectory {
     /// Forwards hints until the watch ends.
     async fn forward(&mut self, mut watch: Watch) -> Result<End, Closed> {
         self.tell(WatchState::Events, None).await?;
-        // What was there before the watch gives no hints.
+        // Files from before the watch give no hints.
         self.send(Event::ScanNow { drop: self.drop.clone() }).await?;
         self.seen.mark_unchanged();
         let mut checks = tokio::time::interval(CHECK_INTERVAL);
@@ -136,7 +136,7 @@ impl WatchedDirectory {
         }
     }
 
-    /// Tells why a watch hears nothing any more, when it is so.
+    /// Returns why a watch gets no events any more, if so.
     async fn check(&self, watch: &Watch) -> Option<&'static str> {
         let is_another = seen_at(&self.root).await != Some(watch.root());
         watch.end().or(is_another.then_some(ANOTHER))

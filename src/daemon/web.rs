@@ -1,4 +1,4 @@
-//! Runs the status page: gives it what it shows, and answers when it asks whether the loop turns.
+//! Runs the status page: provides its data, and answers whether the loop runs.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,26 +17,26 @@ use crate::store::Error;
 use crate::store::snapshot::{Detail, Snapshot, Status, UploadShown};
 use crate::web::{self, FileSearch, PULSES_MAX, PageResource, PageView, Settings};
 
-/// Uploads that a browser is shown at once.
+/// Uploads that a browser shows at first.
 const OVERVIEW_UPLOADS: usize = 40;
 const RUN_UPLOADS: usize = 300;
-/// Of these it is looked for them: those that are under way are among the oldest.
+/// Open uploads among which these are chosen: those in progress are among the oldest.
 const OPEN_READ: u32 = 200;
-/// Failed attempts of one upload that a browser is shown.
+/// Failed attempts of one upload that a browser shows.
 const ATTEMPTS: usize = 20;
-/// What was read is shown for so long to all who ask.
+/// How long one read serves all requests.
 const OVERVIEW_AGE: Duration = Duration::from_secs(1);
 
-/// Renders what is shown, as JSON.
+/// Renders JSON.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Render {
-    /// What `status` shows.
+    /// The output of `status`.
     pub status: fn(&Status) -> String,
-    /// What `show` shows of one upload, below a state directory.
+    /// The output of `show` for one upload, below a state directory.
     pub upload: fn(&Detail, &Path) -> String,
 }
 
-/// The page's server, when there is one.
+/// The page's server, if there is one.
 #[derive(Debug)]
 pub(super) struct StatusPage {
     pulses: mpsc::Receiver<oneshot::Sender<()>>,
@@ -47,7 +47,7 @@ pub(super) struct StatusPage {
     history: Arc<Mutex<History>>,
 }
 
-/// What is shown first, as it was read last.
+/// The last overview that was read.
 #[derive(Debug)]
 struct Overview {
     snapshot: Snapshot,
@@ -55,7 +55,7 @@ struct Overview {
     text: String,
 }
 
-/// Reads what is shown.
+/// Reads the page's data.
 struct PageReader {
     world: Arc<World>,
     render: Render,
@@ -84,7 +84,7 @@ impl StatusPage {
         let remembered = remember(Arc::clone(&self.history), Arc::clone(world));
         let view = self.view(world);
         self.server.spawn(async move {
-            // It may hold the same address.
+            // It may have the same address.
             former.shutdown().await;
             let address = settings.address;
             let listener = match web::listen(address).await {
@@ -117,7 +117,7 @@ impl StatusPage {
         }
     }
 
-    /// Waits until someone asks whether the loop turns.
+    /// Waits until a request asks whether the loop runs.
     pub(super) async fn next(&mut self) -> oneshot::Sender<()> {
         match self.pulses.recv().await {
             Some(answer) => answer,
@@ -127,7 +127,7 @@ impl StatusPage {
     }
 }
 
-/// Remembers what was sent.
+/// Samples the bytes sent.
 async fn remember(history: Arc<Mutex<History>>, world: Arc<World>) {
     loop {
         let sent = world.bandwidth.meters.sent_to_all();
@@ -163,7 +163,7 @@ impl PageReader {
         snapshot.status_with(false, now, Some(live))
     }
 
-    /// Reads it, unless that was done a moment ago.
+    /// Reads the overview, unless that was done a moment ago.
     fn overview(&self) -> Result<String, Error> {
         let now = self.world.clock.now().monotonic;
         let mut kept = lock(&self.overview);
@@ -222,14 +222,14 @@ impl PageReader {
     }
 }
 
-/// Returns the paths that a name may stand for: as it is, or as a path is shown.
+/// Returns the paths that a name may mean: as it is, or as a displayed path.
 fn named(name: &str) -> impl Iterator<Item = SourcePath> {
     let plain = SourcePath::from_bytes(name.as_bytes());
     let shown = SourcePath::from_shown(name).filter(|shown| *shown != plain);
     std::iter::once(plain).chain(shown)
 }
 
-/// Keeps those that somebody looks for first.
+/// Keeps the uploads that people look for first.
 fn keep_foremost(uploads: &mut Vec<UploadShown>, count: usize) {
     let order = ["sending", "waiting", "parked", "queued", "completed", "abandoned"];
     uploads.sort_by_key(|upload| order.iter().position(|word| *word == upload.word()));
@@ -240,7 +240,7 @@ fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Why the daemon cannot do its work: drop directories that are not heard of.
+/// Returns why the daemon cannot do its work: drop directories that are unreadable.
 fn trouble(status: &Status) -> String {
     let deaf = status.places.drops.iter().filter(|drop| drop.watch == "deaf").map(|drop| {
         let reason = drop.reason.as_deref().unwrap_or("no reason is known");

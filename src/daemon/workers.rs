@@ -1,8 +1,8 @@
-//! The pool: every act runs here, and each gives exactly one outcome back.
+//! The pool: every act runs here, and returns exactly one outcome.
 //!
-//! How many run at once is the engine's decision (permits, lanes, one look and one scan a drop); the
-//! pool keeps none waiting and starts nothing by itself. An act that is cut gives an outcome too, so
-//! the engine's books always balance.
+//! The engine decides how many run at once (permits, lanes, one look and one scan per drop
+//! directory); the pool delays none and starts nothing by itself. A cancelled act returns an
+//! outcome too, so the engine's counts are always correct.
 
 use std::future::Future;
 
@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::engine::event::{ActId, Outcome, Setback};
 use crate::model::{ByteCount, Failure, FailureKind};
 
-/// What an act gave.
+/// The result of an act.
 pub(crate) type ActReply = Result<Outcome, Setback>;
 
 #[derive(Debug, Default)]
@@ -34,14 +34,14 @@ impl Workers {
         loop {
             match self.running.join_next().await {
                 Some(Ok(ended)) => return ended,
-                // Only an abort gets here: a panic ends the process. Its outcome is not missed any more.
+                // Only a cancelled task gets here: a panic ends the process. Its outcome is not needed any more.
                 Some(Err(_)) => {}
                 None => std::future::pending::<()>().await,
             }
         }
     }
 
-    /// Takes an act that has ended already, if any has.
+    /// Returns an act that has ended already, if any has.
     pub(crate) fn try_next(&mut self) -> Option<(ActId, ActReply)> {
         self.running.try_join_next().and_then(Result::ok)
     }
@@ -56,7 +56,7 @@ impl Workers {
     }
 }
 
-/// The outcome of an act that was given up because the daemon stops.
+/// The outcome of an act that was cancelled because the daemon stops.
 pub(crate) fn cancelled() -> ActReply {
     failed(Failure::new(FailureKind::Cancelled, "the daemon stops"))
 }
@@ -66,12 +66,12 @@ pub(crate) fn failed<T>(failure: Failure) -> Result<T, Setback> {
     Err(Setback { failure, sent: ByteCount(0) })
 }
 
-/// What failed here, and not at a destination.
+/// A failure of this machine, not of a destination.
 pub(crate) fn local(why: impl std::fmt::Display) -> Failure {
     Failure::new(FailureKind::LocalFault, why.to_string())
 }
 
-/// Runs what blocks on a thread of its own.
+/// Runs blocking code on a thread of its own.
 pub(crate) async fn off_the_loop<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Setback> {

@@ -1,9 +1,9 @@
 //! Questions to file systems that may not answer.
 //!
-//! A share whose server is gone lets whoever looks at it wait, for hours. Nobody who reads a
-//! configuration may: neither a start, nor the daemon's loop at a reload, nor a person. A question is
-//! asked on a thread of its own, which is left behind when there is no answer in time; the watch of
-//! the drop directory then says that it is deaf, and hears it again.
+//! A share whose server is gone blocks any access, for hours. Reading a configuration must not
+//! block: neither a start, nor the daemon's loop at a reload, nor a person. A question is asked on
+//! a thread of its own, which is abandoned when there is no answer in time; the watch of the drop
+//! directory then reports it as unreadable, until it answers again.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use super::Resolver;
 
-/// Enough for a disk that has to spin up, and for a server far away.
+/// Enough for a disk that has to spin up, and for a distant server.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// After one silence the others, most likely of the same server, are not waited for as long: all of
-/// them together must fit between two turns that feed a watchdog.
+/// After one silence the others, most likely on the same server, are waited for less: all of them
+/// together must fit into a watchdog interval.
 const PATIENCE_AFTER_SILENCE: Duration = Duration::from_millis(100);
 
 impl Resolver<'_> {
@@ -27,7 +27,7 @@ impl Resolver<'_> {
         let directory = directory.to_owned();
         let (sender, answer) = mpsc::sync_channel(1);
         let ask = move || {
-            // Nobody listens any more when the answer came late.
+            // The receiver is gone if the answer came late.
             sender.send(question(&directory)).ok();
         };
         std::thread::Builder::new().name("directory".into()).spawn(ask).ok()?;
@@ -50,7 +50,7 @@ mod tests {
         let mut resolver = Resolver::new(&sources, &environment);
         assert_eq!(resolver.ask(Path::new("/"), Path::is_dir), Some(true));
         assert!(!resolver.has_silence);
-        // Senders that are kept, for as long as the test lasts, make no answer.
+        // Senders that live as long as the test give no answer.
         let (_first, silent) = mpsc::sync_channel::<()>(0);
         assert_eq!(resolver.ask(Path::new("/"), move |_| silent.recv().is_ok()), None);
         assert!(resolver.has_silence);

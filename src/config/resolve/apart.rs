@@ -1,8 +1,8 @@
-//! What the daemon keeps lies apart from what it uploads.
+//! Keeps the daemon's own files apart from what it uploads.
 //!
-//! A state directory in a drop directory would be uploaded without end: its database, each receipt, the
-//! receipt of each receipt. One above a drop directory could be disposed of. A credential in a drop
-//! directory would be uploaded to where others read it. Links are resolved.
+//! A state directory in a drop directory would be uploaded without end: its database, each receipt,
+//! the receipt of each receipt. One that contains a drop directory could be disposed of. A
+//! credential in a drop directory would be uploaded to where others read it. Links are resolved.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use super::Resolver;
 use crate::config::Drop;
 use crate::model::Disposition;
 
-/// Something that the daemon keeps or reads for itself.
+/// A file or directory of the daemon's own.
 pub(super) struct Own<'a> {
     pub(super) what: String,
     pub(super) path: &'a Path,
-    /// Its position in the file, if the file names it.
+    /// Its position in the configuration, if it is there.
     pub(super) span: Option<Range<usize>>,
-    /// No drop directory may lie in it either.
+    /// No drop directory may be inside it either.
     pub(super) is_tree: bool,
     pub(super) hint: &'static str,
 }
@@ -31,7 +31,7 @@ impl<'a> Own<'a> {
 }
 
 impl Resolver<'_> {
-    /// Refuses what lies in a directory that is uploaded, or around one.
+    /// Refuses files in a directory that is uploaded, or around one.
     pub(super) fn check_apart(&mut self, drops: &[Drop], own: Vec<Own<'_>>) {
         let own: Vec<_> = own.into_iter().map(|own| (self.real(own.path), own)).collect();
         for drop in drops {
@@ -61,7 +61,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// A path with its links resolved, as far as it is there and answers.
+    /// Returns a path with its links resolved, as far as it exists and answers.
     fn real(&mut self, path: &Path) -> PathBuf {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         self.ask(&absolute, resolved).unwrap_or(absolute)
@@ -72,7 +72,7 @@ fn overlap(one: &Path, other: &Path) -> bool {
     one.starts_with(other) || other.starts_with(one)
 }
 
-/// Resolves what is there of a path, and keeps the rest.
+/// Resolves the existing part of a path, and keeps the rest.
 fn resolved(path: &Path) -> PathBuf {
     for above in path.ancestors() {
         if let (Ok(real), Ok(rest)) = (above.canonicalize(), path.strip_prefix(above)) {

@@ -1,4 +1,4 @@
-//! `[state]`: how the database is cared for.
+//! `[state]`: maintenance of the database.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::Resolver;
 use crate::config::{Care, INTERVAL_MIN, raw};
 
 const DAY: Duration = Duration::from_hours(24);
-/// More copies than anybody looks at.
+/// More copies than anyone needs.
 const BACKUPS_MAX: usize = 1_000;
 
 impl Resolver<'_> {
@@ -23,7 +23,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// Reads a duration; none where a word stands in its place.
+    /// Reads a duration; `None` for a word in its place.
     fn duration_or(
         &mut self,
         word: &str,

@@ -1,4 +1,4 @@
-//! The credential of a destination: where it is, who may read it, whether it can be one.
+//! The credential of a destination: its location, its permissions, its form.
 
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::control::user_shown;
 use crate::platform::aws;
 use crate::platform::credential::{AwsSource, Credential, CredentialSource, KeyOrigin};
 
-/// What a file of keys holds.
+/// The content of a file of keys.
 const S3_LINES: &str =
     "[default], aws_access_key_id = …, aws_secret_access_key = …, each on a line of its own";
 
@@ -67,7 +67,7 @@ impl Resolver<'_> {
         Some(source)
     }
 
-    /// Names a credential that systemd gives.
+    /// Returns a credential that systemd provides.
     fn given(&mut self, name: &str, span: Range<usize>) -> Option<CredentialSource> {
         let directory = (self.environment)("CREDENTIALS_DIRECTORY");
         let given = directory.as_ref().map(|at| CredentialSource::systemd(Path::new(at), name));
@@ -86,14 +86,14 @@ impl Resolver<'_> {
         None
     }
 
-    /// Refuses a credential that is there and holds nothing that could be sent.
+    /// Refuses an existing credential without usable content.
     fn check_content(&mut self, platform: &str, source: &CredentialSource, span: Range<usize>) {
         let stored = || Credential::new(source.clone());
         let refused = if let CredentialSource::Aws(keys) = source {
             let checked = aws::check(keys, self.environment).map(drop);
             checked.map_err(|why| format!("the credential gives no keys: {why}"))
         } else if source.file().is_some_and(|file| std::fs::metadata(file).is_err()) {
-            // Before version 254 systemd keeps its own from the commands of a reload.
+            // Before version 254 systemd does not provide credentials to reload commands.
             Ok(())
         } else if platform == "s3" {
             stored().stored_keys().map(drop).map_err(|why| why.message)
@@ -112,7 +112,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// Where keys come from that stand in no file of ours.
+    /// Keys that come from another source than a file of ours.
     fn key_source(&mut self, platform: &str, word: &Spanned<String>) -> Option<CredentialSource> {
         if platform != "s3" {
             let message = format!("source is not possible for {platform:?}");
@@ -124,7 +124,7 @@ impl Resolver<'_> {
             "instance" => KeyOrigin::Instance,
             "web-identity" => KeyOrigin::WebIdentity,
             "chain" => KeyOrigin::Chain,
-            // It is not repeated: a secret may have been written here.
+            // Not repeated: a secret may have been written here.
             _ => {
                 let hint = "allowed: environment, instance, web-identity, chain".to_owned();
                 self.problem(Some(word.span()), "this source is not possible".into(), Some(hint));
@@ -146,7 +146,7 @@ impl Resolver<'_> {
         })
     }
 
-    /// The file that the vendor's own tools keep, and the section in it.
+    /// The file of the vendor's own tools, and the section in it.
     fn profile(
         &mut self,
         platform: &str,
@@ -179,9 +179,9 @@ impl Resolver<'_> {
         }
     }
 
-    /// A secret that systemd gives must be there. Who may read it is systemd's to say: it lets the
-    /// service's user in by an ACL, whose mask shows as bits of a group. Before version 254 it keeps
-    /// the secrets from the commands of a reload, which then cannot say more.
+    /// A secret from systemd must exist. systemd decides who may read it: it grants access to the
+    /// service's user by an ACL, whose mask shows as group bits. Before version 254 it does not
+    /// provide secrets to reload commands, which cannot check more then.
     fn check_given_secret(&mut self, file: &Path, span: Range<usize>) {
         let Err(error) = std::fs::metadata(file) else { return };
         let message = format!("the credential{} cannot be read: {error}", self.named(file, &span));
@@ -193,8 +193,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// Returns the name of a secret's file that is not there, where it is one for certain: it was written
-    /// with its directory, which is there. Else it may be the secret itself, and is not repeated.
+    /// Returns the name of a missing secret file, if it certainly is a file name: it was written
+    /// with a directory that exists. Otherwise it may be the secret itself, and is not repeated.
     fn named(&self, file: &Path, span: &Range<usize>) -> String {
         let is_written = self.sources.written(span).is_some_and(|text| text.contains('/'));
         match is_written && file.parent().is_some_and(Path::is_dir) {
@@ -203,7 +203,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// A secret must be there, and no other user may read it.
+    /// A secret must exist, and no other user may read it.
     pub(super) fn check_secret(&mut self, file: &Path, span: Range<usize>) {
         match std::fs::metadata(file) {
             Err(error) => {

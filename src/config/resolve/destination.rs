@@ -1,4 +1,4 @@
-//! Targets: platform, place, policy.
+//! Targets: platform, location, policy.
 
 mod platforms;
 
@@ -22,9 +22,9 @@ use crate::platform::http;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PlatformWord {
     pub(crate) word: &'static str,
-    /// The name of the platform.
+    /// The platform's name.
     pub(crate) platform: &'static str,
-    /// Its address, where it has one only.
+    /// Its address, if it has only one.
     pub(crate) base_url: Option<&'static str>,
 }
 
@@ -38,7 +38,7 @@ impl PlatformWord {
     }
 }
 
-/// The words for platforms: their own names, and those of Seven Bridges' kin.
+/// The words for platforms: their own names, and those of Seven Bridges' instances.
 pub(crate) const PLATFORM_WORDS: [PlatformWord; 7] = [
     PlatformWord::plain("sevenbridges"),
     PlatformWord::plain("basespace"),
@@ -49,17 +49,17 @@ pub(crate) const PLATFORM_WORDS: [PlatformWord; 7] = [
     PlatformWord::new("bdc", "sevenbridges", "https://api.sb.biodatacatalyst.nhlbi.nih.gov/v2"),
 ];
 
-/// What words in braces stand for in folders, prefixes, metadata and tags.
+/// Words in braces that folders, prefixes, metadata and tags may contain.
 const TEMPLATE_WORDS: [&str; 8] =
     ["drop", "run", "date", "run_id", "instrument", "flowcell", "sample", "host"];
 
-/// Returns the first word in braces that stands for nothing.
+/// Returns the first unknown word in braces.
 fn unknown_word(template: &str) -> Option<&str> {
     let mut words = template.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0));
     words.find(|word| !TEMPLATE_WORDS.contains(word))
 }
 
-/// The keys of a destination that are its platform's own.
+/// The keys of a destination that belong to its platform.
 enum PlatformKeys {
     SevenBridges(raw::SevenBridgesKeys),
     BaseSpace(raw::BaseSpaceKeys),
@@ -67,10 +67,10 @@ enum PlatformKeys {
     S3(Box<raw::S3Keys>),
 }
 
-/// What the platform of a destination says of its target.
+/// The target, from the platform's keys.
 struct TargetKeys {
     platform: Platform,
-    /// The template of the folder below which a file's own directories are made.
+    /// The template of the folder that contains a file's own directories.
     folder: String,
     metadata: BTreeMap<String, String>,
     tags: Vec<String>,
@@ -83,7 +83,7 @@ impl TargetKeys {
     }
 }
 
-/// A destination whose target is read.
+/// A destination while its target is read.
 struct Of<'a> {
     name: &'a str,
     base_url: String,
@@ -154,8 +154,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// Reads the keys of a destination's platform. A key that the platform does not have is refused:
-    /// ignoring it would be a promise that is not kept.
+    /// Reads the keys of a destination's platform. A key that the platform does not have is
+    /// refused: ignoring it would break a promise.
     fn keys<T: DeserializeOwned>(&mut self, name: &str, mut table: DeTable<'_>) -> Option<T> {
         for key in raw::DestinationKeys::KEYS {
             table.remove(key);
@@ -182,7 +182,7 @@ impl Resolver<'_> {
     ) -> Option<String> {
         let url = self.required("base_url", ("destination", name), value, span)?;
         if let Err(failure) = http::base_url(&url, allow_plain_http) {
-            // A secret that was written here, or beside the host, is not repeated.
+            // A secret in place of the host, or beside it, is not repeated.
             let is_address = url.starts_with("http://") || url.starts_with("https://");
             let is_safe = is_address && !url.contains('@');
             let shown = if is_safe { format!(" = {url:?}") } else { String::new() };
@@ -222,8 +222,8 @@ impl Resolver<'_> {
         platform == "s3"
     }
 
-    /// Fills in this machine's name, and refuses words that mean nothing: they would stand in names as they
-    /// are.
+    /// Fills in this machine's name, and refuses unknown words, which would appear literally in
+    /// names.
     fn with_words(&mut self, name: &str, target: TargetKeys, span: &Range<usize>) -> TargetKeys {
         let host = crate::notify::host();
         let mut fill = |key: &str, template: String| {

@@ -1,4 +1,4 @@
-//! Drop directories: where, to which targets, how settled, which files.
+//! Drop directories: path, targets, settling, files.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -85,7 +85,7 @@ impl Resolver<'_> {
         Some(Drop { settings, source })
     }
 
-    /// What becomes of sources, of which some go to a destination that cannot be asked.
+    /// What happens to sources, some of which go to a destination that cannot be asked.
     fn disposal(
         &mut self,
         raw: &mut raw::DropKeys,
@@ -120,7 +120,7 @@ impl Resolver<'_> {
         Some(name)
     }
 
-    /// Whether sources go where a destination cannot be asked about what it has, which must be said.
+    /// Whether sources are disposed of where a destination cannot be asked about them, which must be explicit.
     fn dispose_unverified(
         &mut self,
         disposition: Option<&Spanned<String>>,
@@ -183,7 +183,7 @@ impl Resolver<'_> {
     ) -> Option<PathBuf> {
         self.required("directory", ("drop", name), value, span)?;
         let directory = self.below(value?);
-        // One that is there and does not answer, as a share may, is no mistake: the daemon waits for it.
+        // One that exists and does not answer, as a share may, is no mistake: the daemon waits for it.
         let wrong = match self.ask(&directory, |directory| std::fs::metadata(directory)) {
             Some(Ok(found)) if !found.is_dir() => "is a file, and no directory",
             Some(Err(error))
@@ -251,7 +251,7 @@ impl Resolver<'_> {
         patterns.into_iter().map(Spanned::into_inner).collect()
     }
 
-    /// One file must not belong to two drops.
+    /// A file must not belong to two drop directories.
     pub(super) fn check_overlaps(
         &mut self,
         drops: &[Drop],
@@ -288,7 +288,7 @@ impl Resolver<'_> {
     }
 }
 
-/// Returns a directory beside one that is not there whose name is nearly the same.
+/// Returns an existing directory whose name is similar to a missing one.
 fn near_directory(directory: &Path) -> Option<PathBuf> {
     let name = directory.file_name()?.to_str()?;
     let entries = std::fs::read_dir(directory.parent()?).ok()?.filter_map(Result::ok);

@@ -42,7 +42,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// Refuses what is no proxy that is spoken to. The address is not repeated: it may hold a password.
+    /// Refuses an invalid or unsupported proxy. The address is not repeated: it may contain a password.
     fn check_proxy(&mut self, proxy: &Spanned<String>) {
         let address = proxy.as_ref().to_ascii_lowercase();
         let (scheme, rest) = address.split_once("://").unwrap_or(("http", &address));

@@ -20,7 +20,7 @@ use crate::notify::{Sender, command, heartbeat, webhook};
 use crate::platform::http;
 use crate::platform::secret::read_secret_bytes;
 
-/// Beats that come faster show nothing more.
+/// Faster beats show nothing more.
 const EVERY_MIN: Duration = Duration::from_secs(1);
 
 struct ChannelKeys {
@@ -73,7 +73,7 @@ impl Resolver<'_> {
         NotifyConfig { channels, notices, heartbeats }
     }
 
-    /// How often a summary is sent. One that no channel gets is a mistake.
+    /// How often a summary is sent. It is a mistake if no channel gets it.
     fn report(
         &mut self,
         report: Option<&Spanned<String>>,
@@ -91,7 +91,7 @@ impl Resolver<'_> {
         period
     }
 
-    /// Names a channel: by its kind, and its own name or its place among several.
+    /// Names a channel: by its kind, and its own name or its position among several.
     fn add_channel(
         &mut self,
         kind: &'static str,
@@ -175,7 +175,7 @@ impl Resolver<'_> {
         Some(heartbeat::Settings { url_file: url_file?, every })
     }
 
-    /// An address that is a secret: it is in a file of its own, and one we may speak to.
+    /// An address that is a secret: it is in a file of its own, and must be acceptable.
     fn url_file(
         &mut self,
         of: &str,
@@ -225,7 +225,7 @@ impl Resolver<'_> {
         found
     }
 
-    /// A program that cannot be run is found now, and not when there is something to say.
+    /// A program that cannot be run is reported here, and not at the first notice.
     fn check_program(&mut self, program: &Spanned<String>) {
         let path = Path::new(program.as_ref());
         let metadata = std::fs::metadata(path);

@@ -1,4 +1,4 @@
-//! The profile of a drop: a file of one's own beside the configuration, else one that is compiled in.
+//! The profile of a drop directory: a file beside the configuration, else a compiled-in one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use crate::config::problem::{Problem, ProblemPlace, nearest};
 use crate::model::Unit;
 use crate::source::profile::{NAMES, Profile, ProfileError};
 
-/// Where profiles of one's own are, beside the configuration.
+/// The directory of such files, beside the configuration.
 const DIRECTORY: &str = "profiles";
 
 impl Resolver<'_> {
-    /// Returns the profile that is asked for; the plain one where that is not possible.
+    /// Returns the requested profile, or the plain one if it is unusable.
     pub(super) fn drop_profile(
         &mut self,
         asked: Option<&Spanned<String>>,
@@ -34,8 +34,8 @@ impl Resolver<'_> {
         })
     }
 
-    /// Reads `profiles/NAME.toml`, if there is one; a bad one stands for the plain one, so that the
-    /// rest is checked too.
+    /// Reads `profiles/NAME.toml`, if there is one; a bad one is replaced by the plain one, so that
+    /// the rest is checked too.
     fn own_profile(&mut self, asked: &Spanned<String>) -> Option<Arc<Profile>> {
         let file = self.profiles().join(format!("{}.toml", asked.as_ref()));
         let text = match std::fs::read_to_string(&file) {
@@ -73,13 +73,13 @@ impl Resolver<'_> {
     }
 }
 
-/// Returns whether a name is one for a file, and leads nowhere else.
+/// Returns whether a name is a plain file name.
 fn is_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     !name.is_empty() && !name.starts_with('.') && name.chars().all(allowed)
 }
 
-/// Returns the names of one's own profiles that are not those of compiled-in ones, in order.
+/// Returns the names of the user's own profiles that replace no compiled-in one, in order.
 fn own_names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
     let names = entries.filter_map(|entry| {
@@ -92,7 +92,7 @@ fn own_names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Says what is wrong with a profile's file, as of the configuration.
+/// Converts an error in a profile's file to a problem.
 fn problem(file: &Path, text: &str, error: ProfileError) -> Problem {
     match error {
         ProfileError::Syntax(error) => Problem::syntax(file, text, &error, error.span(), &[]),

@@ -1,4 +1,4 @@
-//! Whether names at a target tell drop directories apart.
+//! Checks that names at a target distinguish drop directories.
 
 use super::Resolver;
 use crate::config::{Destination, Drop, Problem};
@@ -9,13 +9,13 @@ struct PlaceNames<'a> {
     drop: &'a Drop,
     destination: &'a Destination,
     address: TargetAddress,
-    /// The folders that its files stand in, with the drop directory's name in place of the word for it.
+    /// The folders of its files, with the drop directory's name in place of its word.
     folder: String,
 }
 
 impl Resolver<'_> {
-    /// Warns of drop directories of one target that nothing tells apart: files of the same path have the
-    /// same place, and only one of them can have it.
+    /// Warns of drop directories with indistinguishable names at one target: files with the same
+    /// path have the same place, and only one of them can get it.
     pub(super) fn warn_of_shared_places(&mut self, drops: &[Drop], destinations: &[Destination]) {
         let mut all: Vec<PlaceNames<'_>> = Vec::new();
         for drop in drops {
@@ -56,8 +56,8 @@ impl<'a> PlaceNames<'a> {
         own(self).contains(&other.address) || own(other).contains(&self.address)
     }
 
-    /// Buckets of one name at two addresses may be one bucket: a region's host and the general one, a
-    /// storage by its name and by its number.
+    /// Buckets with one name at two addresses may be one bucket: a region's host and the general
+    /// one, a storage by its name and by its IP address.
     fn may_be_at_target_of(&self, other: &Self) -> bool {
         let (ours, theirs) = (&self.address, &other.address);
         ours.platform == theirs.platform && ours.container == theirs.container

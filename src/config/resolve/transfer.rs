@@ -1,4 +1,4 @@
-//! `[transfer]`: how much at once, and how fast when.
+//! `[transfer]`: concurrency, memory and bandwidth.
 
 use jiff::civil::{Time, Weekday};
 use toml::Spanned;
@@ -108,7 +108,7 @@ impl Resolver<'_> {
         found.fold(Days::default(), Days::with)
     }
 
-    /// Reads a time of day; `24:00` is midnight as an end.
+    /// Parses a time of day; `24:00` is midnight as an end.
     fn time(&mut self, key: &str, value: Spanned<String>) -> Option<Time> {
         let text = value.as_ref();
         let number = |text: &str| -> Option<i8> {

@@ -1,4 +1,4 @@
-//! Where the status page is served, and under which names.
+//! The status page: its address, its names, its password.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -9,13 +9,13 @@ use super::Resolver;
 use crate::platform::secret::read_secret;
 use crate::web::{Password, Settings};
 
-/// Where the status page is served by default: for this machine alone.
+/// Default address of the status page: only for this machine.
 const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8377);
-/// A shorter password is guessed.
+/// A shorter password can be guessed.
 const PASSWORD_LENGTH_MIN: usize = 8;
 
 impl Resolver<'_> {
-    /// Reads where the status page is served, and to whom.
+    /// Reads the settings of the status page.
     pub(super) fn web(&mut self, raw: raw::WebKeys) -> Option<Settings> {
         let raw::WebKeys { listen, password_file, hosts } = raw;
         let hosts: Vec<_> = hosts.iter().filter_map(|host| self.host(host)).collect();
@@ -24,7 +24,7 @@ impl Resolver<'_> {
         Some(Settings { address, hosts, password })
     }
 
-    /// Reads the password, which stands alone in its file.
+    /// Reads the password, which is alone in its file.
     fn password(&mut self, file: &Spanned<String>) -> Option<Password> {
         let path = self.below(file);
         self.check_secret(&path, file.span());
@@ -48,7 +48,7 @@ impl Resolver<'_> {
         if listen.as_ref() == "off" {
             return None;
         }
-        // As everybody writes them.
+        // As most people write them.
         let written = match listen.as_ref().split_once(':') {
             Some(("localhost", port)) => format!("127.0.0.1:{port}"),
             Some(("", port)) => format!("0.0.0.0:{port}"),
@@ -74,7 +74,7 @@ impl Resolver<'_> {
         address
     }
 
-    /// A host is compared as it stands, so nothing that stands for several may be in it.
+    /// A host is compared literally, so wildcards are refused.
     fn host(&mut self, host: &Spanned<String>) -> Option<String> {
         let name = host.as_ref();
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);

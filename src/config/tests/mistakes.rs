@@ -1,9 +1,9 @@
-//! Mistakes that people made, and what each of them reads.
+//! Real mistakes of users, and the message for each.
 
 use super::rows::{MISTAKES, with};
 use super::said_of_files;
 
-/// What the file of a token holds, and its mode.
+/// The content of the token file, and its mode.
 const TOKENS: [(&str, u32, &str); 8] = [
     ("a token that others may read", 0o644, "planted0123456789\n"),
     ("an empty token", 0o600, "\n"),
@@ -24,7 +24,7 @@ fn each_mistake_has_a_message_that_leads_to_its_cure() {
     insta::assert_snapshot!("mistakes", all);
 }
 
-/// Returns what is said of files one of which is mistaken. A secret in its place is never part of it.
+/// Returns the messages about files, one of which has a mistake. A secret in it is never part of them.
 fn said_of(what: &str, files: &[(&str, u32, &str)]) -> String {
     let said = said_of_files(files).expect_err(what);
     assert!(!said.contains("planted"), "{said}");

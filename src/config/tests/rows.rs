@@ -1,5 +1,5 @@
-//! Mistakes that people made in a configuration, which are held against what the program says and against the
-//! schema.
+//! Real mistakes of users in a configuration, which are compared with the program's messages and
+//! with the schema.
 
 /// A configuration without a mistake.
 pub(crate) const GOOD: &str = "[destinations.far]\nplatform = \"sevenbridges\"\n\
@@ -7,8 +7,7 @@ pub(crate) const GOOD: &str = "[destinations.far]\nplatform = \"sevenbridges\"\n
     project = \"lab/novaseq\"\n\
     [drops.lab]\ndirectory = \"drop\"\ndestinations = [\"far\"]\n";
 
-/// What of a good configuration is written otherwise: what is replaced, and by what. Nothing there
-/// is its end.
+/// Changes to a good configuration: what is replaced, and by what. An empty text means the end.
 pub(crate) const MISTAKES: [(&str, &str, &str); 59] = [
     ("a wrong key", "project = \"lab/novaseq\"", "project = \"a/b\"\nfoldr = \"x\""),
     ("a wrong key for one that must be there", "project =", "projct ="),

@@ -1,4 +1,4 @@
-//! What lines of ledgers are as rows, facts and values.
+//! Converts ledger lines to rows, facts and values.
 
 use crate::model::{
     Admission, ByteCount, ContentMark, DirectoryName, ETag, ExportId, ExportPlace, Fact,
@@ -10,7 +10,7 @@ use crate::receipt::ledger::LedgerLine;
 use crate::receipt::line::{ExportedLine, LineBody, UploadLine, parse_moment};
 use crate::receipt::place::LedgerName;
 
-/// Returns the row of the run that a line is about, as of a run that was just seen.
+/// Returns the row of the run in a line, as for a run that was first seen.
 pub(super) fn opened_run(body: &LineBody, at: WallTime) -> Option<RunRow> {
     let (drop, run) = match body {
         LineBody::Upload(line) | LineBody::FoundAgain(line) if line.source.run.is_some() => {
@@ -26,7 +26,7 @@ pub(super) fn opened_run(body: &LineBody, at: WallTime) -> Option<RunRow> {
     Some(RunRow::opened(DirectoryName::new(&**drop), run, at))
 }
 
-/// Returns when a line was written.
+/// Returns the time of writing of a line.
 pub(super) fn moment(line: &LedgerLine) -> WallTime {
     parse_moment(&line.at).unwrap_or(WallTime(0))
 }
@@ -45,7 +45,7 @@ pub(super) fn written(name: &LedgerName, line: &LedgerLine) -> WrittenLine {
     }
 }
 
-/// Returns whether both are of one file at one destination.
+/// Returns whether both are for the same file at the same destination.
 pub(super) fn is_same(stored: &Admission, said: &Admission) -> bool {
     let of = |one: &Admission| {
         let Fingerprint { size, mtime_ns, .. } = one.file.fingerprint;
@@ -54,7 +54,7 @@ pub(super) fn is_same(stored: &Admission, said: &Admission) -> bool {
     of(stored) == of(said)
 }
 
-/// Returns the facts that are to be recorded before an upload's line, if any; none where it ended.
+/// Returns the facts to record before an upload's line; `None` where the upload has ended.
 pub(super) fn facts(
     line: &UploadLine,
     at: WallTime,

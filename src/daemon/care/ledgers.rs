@@ -1,6 +1,6 @@
-//! The check of the ledgers: each chain, how far it goes, and that the line of each row is where it says.
+//! Checks the ledgers: each chain, its length, and that the line of each row is at its position.
 //!
-//! Reads one line and some rows at a time. What it finds becomes records and notices by way of the engine.
+//! Reads one line and some rows at a time. Its findings become records and notices through the engine.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,10 +11,10 @@ use crate::store::Error;
 use crate::store::care::Halt;
 use crate::store::snapshot::Snapshot;
 
-/// Rows that are read at once.
+/// Rows that are read at a time.
 const ROWS_MAX: u32 = 1_000;
 
-/// Returns the ledgers that are not as their rows say; `None` when it was asked to end early.
+/// Returns the ledgers that differ from their rows; `None` when cancelled.
 ///
 /// # Errors
 /// When the rows cannot be read.
@@ -45,7 +45,7 @@ pub(super) fn check(state: &Path, halt: &Halt) -> Result<Option<Vec<LedgerFindin
     Ok(Some(found))
 }
 
-/// Removes the sentinels that were sent; one that cannot be removed is tried again the next time.
+/// Removes the sentinels that were sent; a failing removal is retried the next time.
 ///
 /// # Errors
 /// When the rows cannot be read.
@@ -63,7 +63,7 @@ pub(super) fn remove_sent_sentinels(state: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Looks for the line of every upload that has a receipt; `None` when it was asked to end early.
+/// Checks the line of every upload with a receipt; `None` when cancelled.
 fn find_lines(
     snapshot: &Snapshot,
     state: &Path,

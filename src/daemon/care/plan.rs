@@ -1,9 +1,9 @@
-//! When the database is copied, checked and tidied: values in, a decision out.
+//! When the database is copied, checked and tidied: a pure decision.
 //!
-//! What was done in an earlier life is known by the clock on the wall only, and that may have been
-//! set since: what lies in the future was done by a wrong clock and is due again; what lies far in
-//! the past is due once. From the start on only the clock that never goes back counts. So no setting
-//! of a clock holds anything back for long, and none makes it happen twice in a row.
+//! Earlier jobs are known by wall-clock time only, and that clock may have been set since: a job in
+//! the future was recorded by a wrong clock and is due again; one long ago is due once. After the
+//! start only the monotonic clock counts. So no change of the clock delays anything for long, and
+//! none runs a job twice in a row.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use crate::config;
 use crate::model::{Monotonic, Now, WallTime};
 use crate::store::care::Cared;
 
-/// Nothing is done sooner after a start: it has other work.
+/// No job runs sooner after a start, which has other work.
 const AFTER_START: Duration = Duration::from_mins(1);
-/// What failed is tried again after this long, or when it would be due anyway.
+/// Delay after a failure, unless the job is due earlier anyway.
 const AFTER_FAILURE: Duration = Duration::from_hours(1);
-/// Nothing must have been sent for so long before idle work begins.
+/// Nothing may have been sent for this long before idle work begins.
 const IDLE_MIN: Duration = Duration::from_secs(1);
-/// How often it is tidied: a tenth of the time that parts are kept, within these bounds.
+/// Interval of tidying: a tenth of the time that parts are kept, within these bounds.
 const TIDY_MIN: Duration = Duration::from_secs(1);
 const TIDY_MAX: Duration = Duration::from_hours(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CareJob {
-    /// Copies it, whatever else happens.
+    /// Copies the database, whatever else happens.
     Backup,
-    /// Removes what is kept no longer, and gives space back; while idle.
+    /// Removes old rows, and returns free space; while idle.
     Tidy,
-    /// Looks whether it is sound; while idle.
+    /// Checks the database; while idle.
     Check,
 }
 
@@ -66,8 +66,8 @@ impl Due {
     }
 }
 
-/// Returns the present moment, unless the clock was set forward since the start: then what it would
-/// show. What is old is removed by it, and nothing brings that back.
+/// Returns the present time, unless the clock was set forward since the start: then the time it
+/// would show. Old rows are removed by this time, and a removal cannot be undone.
 pub(super) fn present(started: Now, now: Now) -> WallTime {
     let lived = now.monotonic.since(started.monotonic);
     now.wall.min(started.wall.after(lived))
@@ -86,12 +86,12 @@ fn tidy_interval(config: &config::Care) -> Option<Duration> {
 }
 
 impl Plan {
-    /// Starts with what was done in earlier lives.
+    /// Starts with the history of earlier processes.
     pub(super) fn new(config: &config::Care, cared: &Cared, now: Now) -> Self {
         Self {
             backup: Due::new(config.backup_interval, cared.backup_at, now),
             tidy: Due::new(tidy_interval(config), None, now),
-            // A ledger that was damaged may have been restored while the daemon was down.
+            // A damaged ledger may have been restored while the daemon was down.
             check: Due::new(
                 config.check_interval,
                 cared.checked_at.filter(|_| !cared.has_damaged_ledger),
@@ -106,7 +106,7 @@ impl Plan {
         self.check.configure(config.check_interval, now);
     }
 
-    /// Returns what comes next and when, if nothing has been sent since `idle_since`.
+    /// Returns the next job and its time, if nothing has been sent since `idle_since`.
     pub(super) fn next(&self, idle_since: Option<Monotonic>) -> Option<(Monotonic, CareJob)> {
         let idle = idle_since.map(|since| since.after(IDLE_MIN));
         let when_idle = |due: &Due| Some(due.deadline()?.max(idle?));
@@ -118,7 +118,7 @@ impl Plan {
         jobs.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
-    /// Notes that something was done, or failed.
+    /// Records that a job succeeded, or failed.
     pub(super) fn ended(&mut self, job: CareJob, is_done: bool, now: Monotonic) {
         match job {
             CareJob::Backup => self.backup.ended(is_done, now),

@@ -1,13 +1,14 @@
-//! Parts of one drop directory that are to be digested, those that somebody waits for and those ahead.
+//! The parts of one drop directory to digest: those that a task waits for, and those ahead.
 //!
-//! Side by side, digests cost a fifth of what each costs alone, but fewer parts are in flight than go
-//! side by side, and most of those are being sent. So when a part of a large file is wanted, the parts
-//! that follow it are digested as well, as many as make the lanes full; the next such group begins when
-//! half of what is known was asked for. What is kept of a part is its digest: no file stays open for it.
+//! Digests in parallel lanes cost a fifth of separate ones, but fewer parts are in flight than there are
+//! lanes, and most of those are being sent. So when a part of a large file is wanted, the following
+//! parts are digested as well, as many as fill the lanes; the next such group begins when half of the
+//! known digests were requested. Only the digest of a part is kept: no file stays open for it.
 //!
-//! That parts are wanted in their order, and are equally long, is a guess: where it is wrong, digesting
-//! was in vain, and nothing else. *Promises*: what somebody waits for goes first; no more than
-//! [`AHEAD_BYTES`] of a file are digested before they are asked for. A digest is given once: who asks
+//! That parts are wanted in order, and are equally long, is an assumption: if it is wrong, digests
+//! are wasted, and nothing else. *Promises*: awaited parts go first; at most [`AHEAD_BYTES`] of a
+//! file are digested before they are requested. A digest is given once: a second request, after the
+//! storage found a different one, reads the part again. *A crash* resets everything.
 //! again, since the storage found another, has the part read again. *At a crash* all of it is forgotten.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,20 +19,20 @@ use tokio::sync::oneshot;
 use crate::model::{ByteRange, Failure, UploadId};
 use crate::source::{Digested, SourceFile, WantedRange};
 
-/// What is read again shall still lie in memory; and parts of the largest size that is chosen here
-/// shall fill eight lanes.
+/// Bytes that are read again should still be in memory; and parts of the largest automatic size
+/// should fill eight lanes.
 const AHEAD_BYTES: u64 = 512 * 1024 * 1024;
-/// Uploads that something is known of: more than are ever sent from one drop directory at once.
+/// Limit of remembered uploads: more than are ever sent from one drop directory at once.
 const COURSES_MAX: usize = 64;
 
-/// Receives what was digested, or why it was not.
+/// Receives a digest, or its failure.
 pub(super) type DigestAnswer = oneshot::Sender<Result<Digested, Failure>>;
 
-/// Whom a digest is for.
+/// The requester of a digest.
 #[derive(Debug)]
 pub(super) enum For {
     One(DigestAnswer),
-    /// A part of an upload, which begins there in the file.
+    /// A part of an upload, at this offset in the file.
     Part(UploadId, u64),
 }
 
@@ -43,19 +44,19 @@ pub(super) struct DigestQueue(Mutex<Queued>);
 struct Queued {
     asked: VecDeque<(WantedRange, For)>,
     ahead: VecDeque<(WantedRange, For)>,
-    /// The one that was asked for last is the last.
+    /// The most recently requested one is the last.
     courses: VecDeque<Course>,
     is_served: bool,
 }
 
-/// How far the digests of one upload are.
+/// The progress of one upload's digests.
 #[derive(Debug)]
 struct Course {
     upload: UploadId,
     file: SourceFile,
-    /// Parts that are wanted, in progress or known, by where they begin.
+    /// Parts that are wanted, in progress or known, by offset.
     parts: BTreeMap<u64, PartDigest>,
-    /// What begins before was looked at.
+    /// Parts below this offset were handled.
     up_to: u64,
 }
 
@@ -73,8 +74,8 @@ impl DigestQueue {
         queue.wants_thread()
     }
 
-    /// As [`Self::join`], of a part of a larger file, which is not kept; and has those that follow
-    /// digested, so many side by side.
+    /// As [`Self::join`], for a part of a larger file, which is not kept; also digests the
+    /// following parts, for this many lanes.
     pub(super) fn join_part(
         &self,
         upload: UploadId,
@@ -109,8 +110,8 @@ impl DigestQueue {
         queue.wants_thread()
     }
 
-    /// Removes what somebody waits for, at most so many, and fills the lanes with what follows. None ends
-    /// the service, unless some are in progress.
+    /// Removes awaited parts, up to this number, and fills the lanes with following ones. `None`
+    /// ends the service, unless some are in progress.
     pub(super) fn take(
         &self,
         most: usize,
@@ -127,7 +128,7 @@ impl DigestQueue {
         taken
     }
 
-    /// Hands on what was digested, or why it was not.
+    /// Passes on a digest, or its failure.
     pub(super) fn done(&self, whom: For, digested: Result<Digested, Failure>) {
         let (upload, at) = match whom {
             For::One(answer) => {
@@ -173,14 +174,14 @@ impl Queued {
         })
     }
 
-    /// Moves a part that was to be digested ahead to those that somebody waits for.
+    /// Moves a part that was to be digested ahead to the awaited ones.
     fn hurry(&mut self, upload: UploadId, at: u64) {
         let is_it = |(_, whom): &(WantedRange, For)| matches!(whom, For::Part(u, a) if (*u, *a) == (upload, at));
         let index = self.ahead.iter().position(is_it);
         self.asked.extend(index.and_then(|index| self.ahead.remove(index)));
     }
 
-    /// Forgets the upload that was asked for longest ago, unless somebody waits.
+    /// Drops the least recently requested upload, unless a task waits for it.
     fn forget_old(&mut self) {
         if self.courses.len() > COURSES_MAX {
             let index = self.courses.iter().position(|course| !course.is_awaited());
@@ -194,7 +195,7 @@ impl Course {
         self.parts.values().any(PartDigest::is_awaited)
     }
 
-    /// Returns the parts to digest next: none while half of the lanes would have nothing to do but them.
+    /// Returns the parts to digest next: none while that would use half of the lanes for them alone.
     fn following(&mut self, after: ByteRange, lanes: usize) -> Vec<ByteRange> {
         self.up_to = self.up_to.max(after.offset + after.length);
         let awaited_count = self.parts.values().filter(|state| state.is_awaited()).count();
@@ -203,7 +204,7 @@ impl Course {
         if ready_count >= lanes.min(room).div_ceil(2) {
             return Vec::new();
         }
-        // The first group is of those that are awaited, and as many as go beside them.
+        // The first group has the awaited parts, and as many as fit beside them.
         let beside = if ready_count == 0 { lanes.saturating_sub(awaited_count) } else { lanes };
         let mut ranges = Vec::new();
         while ranges.len() < beside.min(room - ready_count)

@@ -14,7 +14,7 @@ use crate::platform::http::{base_url, is_header_name};
 use crate::platform::s3::Encryption;
 use crate::platform::{basespace, gjirafa_vp, s3, sevenbridges};
 
-/// The region of storages that have none.
+/// The region of storages without regions.
 const REGION: &str = "us-east-1";
 
 impl Resolver<'_> {
@@ -119,7 +119,7 @@ impl Resolver<'_> {
         let is_plain = |c: char| !c.is_control() && !"/?#".contains(c);
         let is_segment = ![".", ".."].contains(&project.as_str()) && project.chars().all(is_plain);
         let is_sendable = auth_prefix.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-        // The headers are not repeated: a secret may have been written beside what is sent with it.
+        // The headers are not repeated: a secret may have been written beside them.
         for (key, value, is_usable) in [
             (format!("project = {project:?}"), &raw.project, is_segment),
             ("auth_header".to_owned(), &raw.auth_header, is_header_name(&auth_header)),
@@ -181,7 +181,7 @@ impl Resolver<'_> {
         Some(TargetKeys { metadata: raw.metadata, tags: raw.tags, ..target })
     }
 
-    /// Returns a word that goes in a header line; which there are is the storage's to say.
+    /// Returns a word for a header line; the storage defines which words are valid.
     fn header_word(&mut self, key: &str, value: Option<Spanned<String>>) -> Option<String> {
         let value = value?;
         let word = value.as_ref();
@@ -202,8 +202,8 @@ impl Resolver<'_> {
         Encryption::Customer(file)
     }
 
-    /// S3 carries metadata in header lines: a key is part of a header's name, in small letters. Values may
-    /// be anything.
+    /// S3 carries metadata in header lines: a key becomes part of a header's name, in lower case.
+    /// Values may be anything.
     fn check_header_names(&mut self, metadata: &BTreeMap<String, String>, whole: &Range<usize>) {
         let mut seen = BTreeSet::new();
         for key in metadata.keys() {
@@ -223,7 +223,7 @@ impl Resolver<'_> {
     }
 }
 
-/// Returns how the keys below a prefix begin, as far as that is the same for every file.
+/// Returns the common start of the keys below a prefix.
 fn fixed_part(prefix: &str) -> String {
     let (fixed, has_words) =
         prefix.split_once('{').map_or((prefix, false), |(fixed, _)| (fixed, true));

@@ -1,4 +1,4 @@
-//! `[notify] mail`: to whom, by which server, and how it is trusted.
+//! `[notify] mail`: recipients, server, and trust.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -86,7 +86,7 @@ impl Resolver<'_> {
         let host = host.trim_matches(['[', ']']);
         let is_host = !host.is_empty() && !host.contains(['/', ' ', '@']);
         let Some(port) = port.filter(|_| is_host) else {
-            // It is not repeated: a password may have been written with it.
+            // Not repeated: a password may have been written with it.
             let message = "smtp is no server".to_owned();
             let hint = "a name and a port, such as \"smtp.lab.example:587\"".to_owned();
             self.problem(Some(smtp.span()), message, Some(hint));
@@ -96,7 +96,7 @@ impl Resolver<'_> {
         Some((host.to_owned(), port, asked.unwrap_or(usual)))
     }
 
-    /// Where a password is: a file, or what systemd hands over.
+    /// The location of a password: a file, or a credential of systemd.
     pub(in crate::config::resolve) fn login(
         &mut self,
         what: &str,
