@@ -1,7 +1,7 @@
 //! The surface: commands, their arguments, their exit codes.
 //!
-//! Standard output is data, standard error is talk. A broken pipe is success: whoever read has read
-//! enough. Errors are printed once, as a chain, with a hint on its own line when there is one.
+//! Standard output is data, standard error is messages. A broken pipe is success: the reader has
+//! read enough. Errors are printed once, as a chain, with a hint on its own line when there is one.
 
 mod as_user;
 mod ask;
@@ -43,12 +43,12 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::model::{Shown, Verb};
 use crate::telemetry::{Format, Level};
 
-/// How a command ended: the contract's table.
+/// How a command ended: the exit codes of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// All is well.
     Fine = 0,
-    /// The asked-for thing failed.
+    /// The requested action failed.
     Failed = 1,
     /// The arguments are wrong.
     Usage = 2,
@@ -60,7 +60,7 @@ pub enum Exit {
     NotRunning = 5,
     /// Something needs a person (`status --check`, `wait`, `doctor`).
     Attention = 6,
-    /// The time that it was given is up (`wait`).
+    /// The time-out of `wait` has passed.
     TimeUp = 7,
 }
 
@@ -70,7 +70,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Uploads what settles in drop directories, by resumable multipart upload, and never loses it.
+/// Uploads the settled files of drop directories by resumable multipart upload
 #[derive(Debug, Parser)]
 #[command(name = "dropferry", version, max_term_width = 100, after_help = exit_codes())]
 struct Arguments {
@@ -80,7 +80,7 @@ struct Arguments {
     command: Command,
 }
 
-/// What each exit code says, by its number.
+/// The meaning of each exit code, by its number.
 const EXIT_CODES: [&str; 8] = [
     "fine",
     "the asked-for thing failed",
@@ -103,10 +103,10 @@ struct Common {
     /// The configuration file [default: $DROPFERRY_CONFIG, else /etc/dropferry/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How log lines look: auto is the journal's where standard error is connected to it, else text
+    /// Format of log lines: auto is the journal's where standard error is connected to it, else text
     #[arg(long, global = true, value_enum, default_value = "auto")]
     log_format: LogFormat,
-    /// Which log lines are written: error, warn, info, debug or trace
+    /// Level of log lines: error, warn, info, debug or trace
     #[arg(long, global = true, default_value = "info", value_parser = parse_level)]
     log_level: Level,
 }
@@ -136,51 +136,51 @@ impl From<LogFormat> for Format {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Ask what is needed, write a configuration and its token file, and try it
+    /// Ask for the settings, write a configuration and its credential file, and test them
     Init(init::InitArguments),
-    /// Take a credential unseen, say what is wrong with it, and store it
+    /// Read a credential without echo, check it, and store it
     Login(login::LoginArguments),
     /// Run the daemon in the foreground
     Run(run::RunArguments),
-    /// Show the whole thing at work on a local sandbox, with a kill in the middle
+    /// Demonstrate uploads on a local sandbox, with a kill in the middle
     Demo(demo::DemoArguments),
     /// Run local stand-ins of the platforms
     Sandbox(sandbox::SandboxArguments),
-    /// Say what is going on
+    /// Show what is going on
     Status(status::StatusArguments),
-    /// Say everything about a run, an upload or a destination
+    /// Show everything about a run, an upload or a destination
     Show(show::ShowArguments),
     /// Wait until a run is at all of its destinations
     Wait(wait::WaitArguments),
     /// List exports to attached volumes
     Exports(exports::ExportsArguments),
-    /// Say what would be uploaded, to where, in how many parts, and what not, and why
+    /// Show what would be uploaded, to where and in how many parts, and what would not, and why
     Plan(plan::PlanArguments),
-    /// List, print or export the receipts of what has arrived
+    /// List, print or export receipts
     Receipts(receipts::ReceiptsArguments),
-    /// Put a copy of the database back, or rebuild a lost one from the receipts
+    /// Restore the database from a copy, or rebuild a lost one from the receipts
     Restore(restore::RestoreArguments),
     /// Hand files to the running daemon, from outside the drop directories
     Upload(upload::UploadArguments),
-    /// Start nothing more of an upload, a run, a drop directory, a destination, or anything
+    /// Pause an upload, a run, a drop directory, a destination, or everything
     Pause(orders::OrderArguments),
-    /// Take a pause back, or accept another directory at the path of a drop directory
+    /// End a pause, or accept another directory at the path of a drop directory
     Resume(orders::ResumeArguments),
-    /// Try at once what waits, and again what is parked
+    /// Retry waiting uploads at once, and parked ones again
     Retry(orders::RetryArguments),
-    /// Give uploads up; nothing is removed here, what was begun there is
+    /// Give up uploads: local files stay, their unfinished remote uploads are removed
     Abandon(orders::OrderArguments),
-    /// Close a run although its markers or listed files have not come; its receipt says so
+    /// Close a run although its markers or listed files are missing; its receipt says so
     Close(close::CloseArguments),
-    /// Say or change how fast is sent
+    /// Show or change the bandwidth limit
     Bandwidth(bandwidth::BandwidthArguments),
-    /// Say or change which lines the running daemon logs
+    /// Show or change the log level of the running daemon
     LogLevel(log_level::LogLevelArguments),
-    /// Send a test message by each channel, or by one, and say what was answered
+    /// Send a test message through all channels, or one, and show the answers
     Notify(notify::NotifyArguments),
-    /// Ask the platform again about what has arrived, and compare
+    /// Ask the platform about sent files again, and compare
     Verify(verify::VerifyArguments),
-    /// Look at everything that may be wrong, and say how to mend it
+    /// Check everything that may be wrong, and show the cures
     Doctor(doctor::DoctorArguments),
     /// Ask a directory whether it answers
     #[command(hide = true)]
@@ -193,7 +193,7 @@ enum Command {
     Man(documents::ManArguments),
 }
 
-/// Parses the arguments, runs the command, prints what went wrong.
+/// Parses the arguments, runs the command, prints errors.
 pub fn run() -> ExitCode {
     let command = documents::with_examples(Arguments::command());
     let matches = command.try_get_matches();
@@ -252,14 +252,14 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
     }
 }
 
-/// Prints an error, its causes and its hint, once; returns how the command ended.
+/// Prints an error, its causes and its hint, once; returns the exit code.
 fn report(error: &anyhow::Error) -> Exit {
     if render::is_broken_pipe(error) {
         return Exit::Fine;
     }
     let (exit, hint) = judge(error);
     let mut said = String::new();
-    // A configuration has lines for each problem; in anything else a line break belongs to a name.
+    // A configuration has one line per problem; in anything else a line break belongs to a name.
     for cause in error.chain() {
         let text = match cause.downcast_ref::<crate::config::Problems>() {
             Some(problems) => problems.shown(),
@@ -275,7 +275,7 @@ fn report(error: &anyhow::Error) -> Exit {
     exit
 }
 
-/// Escapes a text with the line breaks in it, but for that before a hint.
+/// Escapes a text including its line breaks, except the one before a hint.
 fn on_lines(text: &str) -> String {
     let pieces = text.split("\nhint: ").map(|piece| Shown(piece).to_string());
     pieces.collect::<Vec<_>>().join("\nhint: ")
@@ -310,12 +310,12 @@ impl Common {
         crate::config::Config::load(&path, &environment)
     }
 
-    /// Reads of the configuration only where the state is.
+    /// Reads only the path of the state from the configuration.
     fn state_directory(&self) -> Result<PathBuf, crate::config::Problems> {
         self.places().map(|places| places.state_directory)
     }
 
-    /// Reads of the configuration only where the state and the control socket are.
+    /// Reads only the paths of the state and the control socket from the configuration.
     fn places(&self) -> Result<crate::config::Places, crate::config::Problems> {
         let environment = |name: &str| std::env::var(name).ok();
         let path = crate::config::locate(self.config.as_deref(), &environment);

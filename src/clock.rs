@@ -1,15 +1,15 @@
 //! The one place that reads time and randomness.
 //!
 //! Owns the two clocks of the process: a monotonic one for intervals and deadlines, counted from
-//! the making of the [`Clock`], and the wall clock for what is stored and shown. It promises that
+//! the creation of the [`Clock`], and the wall clock for stored and shown times. It promises that
 //! the monotonic part never goes back and that both parts of a [`Now`] are read together.
 //!
-//! It must never sleep or wake anybody: waiting is the shell's business.
+//! It must never sleep or wake a task: waiting is the shell's business.
 //!
-//! At a crash nothing is lost, for nothing is kept: monotonic moments have no meaning in the next
-//! life of the process and are never stored.
+//! A crash loses nothing, because nothing is kept: monotonic moments have no meaning in the next
+//! process and are never stored.
 //!
-//! The daemon makes one real clock and hands out clones; tests make a manual one and move it.
+//! The daemon creates one real clock and clones it; tests create a manual one and move it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::model::{Monotonic, Now, WallTime};
 
-/// Reads the time, or tells the one it was set to. Clones share the same time.
+/// Reads the time, or returns the one it was set to. Clones share the same time.
 #[derive(Debug, Clone)]
 pub struct Clock(Arc<ClockKind>);
 
@@ -34,7 +34,7 @@ impl Clock {
         Self(Arc::new(ClockKind::Real { origin: Instant::now() }))
     }
 
-    /// Returns a clock that stands at `wall` until it is moved, and always gives `seed`.
+    /// Returns a clock that stays at `wall` until it is moved, and always gives `seed`.
     pub fn manual(wall: WallTime, seed: u64) -> Self {
         let now = Now { monotonic: Monotonic(Duration::ZERO), wall };
         Self(Arc::new(ClockKind::Manual { now: Mutex::new(now), seed }))
@@ -51,12 +51,12 @@ impl Clock {
         }
     }
 
-    /// Returns the present moment as the clock on the wall shows it, in the system's time zone.
+    /// Returns the present wall-clock time in the system's time zone.
     pub fn local_now(&self) -> jiff::civil::DateTime {
         self.local_at(self.now().wall)
     }
 
-    /// Returns a moment as the clock on the wall shows it, in the system's time zone.
+    /// Returns the wall-clock time of a moment in the system's time zone.
     pub fn local_at(&self, at: WallTime) -> jiff::civil::DateTime {
         let at = jiff::Timestamp::from_nanosecond(i128::from(at.0));
         at.unwrap_or_default().to_zoned_datetime(jiff::tz::TimeZone::system()).datetime()
@@ -65,7 +65,7 @@ impl Clock {
     /// Returns the local time and the name of the time zone.
     ///
     /// # Errors
-    /// When the time zone that `TZ` names is not known: then local time is UTC.
+    /// When the time zone in `TZ` is not known: then local time is UTC.
     pub fn local_shown(&self) -> Result<String, String> {
         let asked = std::env::var("TZ").unwrap_or_default();
         let zone = jiff::tz::TimeZone::try_system();
@@ -79,21 +79,21 @@ impl Clock {
         Ok(format!("{time} {}", zone.iana_name().unwrap_or("by /etc/localtime")))
     }
 
-    /// Returns a number nobody can foretell, for jitter and request ids; not for secrets.
+    /// Returns an unpredictable number, for jitter and request ids; not for secrets.
     pub fn seed(&self) -> u64 {
         match &*self.0 {
-            // Each `RandomState` has keys drawn from the operating system's generator.
+            // Each `RandomState` has keys from the operating system's generator.
             ClockKind::Real { .. } => RandomState::new().build_hasher().finish(),
             ClockKind::Manual { seed, .. } => *seed,
         }
     }
 
-    /// Moves a manual clock forward, both parts alike. A real clock takes no orders.
+    /// Moves a manual clock forward, both parts alike. Has no effect on a real clock.
     pub fn advance(&self, by: Duration) {
         self.set(|now| Now { monotonic: now.monotonic.after(by), wall: now.wall.after(by) });
     }
 
-    /// Sets the wall part of a manual clock, also backwards. A real clock takes no orders.
+    /// Sets the wall part of a manual clock, also backwards. Has no effect on a real clock.
     pub fn set_wall(&self, wall: WallTime) {
         self.set(|now| Now { wall, ..now });
     }
@@ -106,7 +106,7 @@ impl Clock {
     }
 }
 
-/// Turns a system time into nanoseconds since 1970, clamped to what fits.
+/// Converts a system time to nanoseconds since 1970, clamped to the range.
 pub(crate) fn wall_time(time: SystemTime) -> WallTime {
     let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
     match time.duration_since(UNIX_EPOCH) {

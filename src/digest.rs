@@ -1,16 +1,16 @@
 //! MD5 of many messages at once.
 //!
-//! Owns the arithmetic between bytes that were read and an [`Md5`]. MD5 cannot be cut into pieces
-//! that are hashed side by side, but *different* messages can: a vector register holds the same
-//! word of 4, 8 or 16 of them, and one pass over it advances all. Parts of one file are different
-//! messages, and so are small files, so an uploader always has several in progress.
+//! Owns the arithmetic between read bytes and an [`Md5`]. MD5 cannot be split into pieces that are
+//! hashed in parallel, but *different* messages can: a vector register holds the same word of 4, 8
+//! or 16 of them, and one pass over it advances all. Parts of one file are different messages, and
+//! so are small files, so an uploader always has several in progress.
 //!
 //! - [`Hasher`] is one message in progress: plain data, advanced alone or with others.
-//! - [`advance`] and [`digest_many`] take what the caller has at hand.
+//! - [`advance`] and [`digest_many`] process the messages that the caller has.
 //!
 //! Promises: the result is that of MD5, whatever the width, the split and the other messages.
-//! Nothing here reads a file, a clock or a setting; a crash loses what a reader reads again. `unsafe` is in
-//! the kernels below this module and nowhere else in the program.
+//! Nothing here reads a file, a clock or a setting; after a crash the bytes are read again.
+//! `unsafe` is in the kernels below this module and nowhere else in the program.
 
 mod kernel;
 mod width;
@@ -22,20 +22,20 @@ use std::fmt;
 use crate::model::Md5;
 use kernel::Job;
 
-/// Bytes that MD5 takes in one step.
+/// Bytes of one MD5 step.
 const BLOCK: usize = 64;
-/// What a message starts from (RFC 1321, 3.3).
+/// The initial state (RFC 1321, 3.3).
 const START: [u32; 4] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
 
-/// A step's worth of a message.
+/// The bytes of one step.
 type Block = [u8; BLOCK];
 
 #[derive(Clone)]
 pub struct Hasher {
     state: [u32; 4],
-    /// Bytes taken so far.
+    /// Bytes processed so far.
     length: u64,
-    /// The last `length % BLOCK` bytes, which fill no block yet.
+    /// The last `length % BLOCK` bytes, an incomplete block.
     partial: Block,
 }
 
@@ -44,7 +44,7 @@ impl Hasher {
         Self { state: START, length: 0, partial: [0; BLOCK] }
     }
 
-    /// Appends bytes, with no other message beside this one.
+    /// Appends bytes, without other messages.
     pub fn update(&mut self, bytes: &[u8]) {
         let (blocks, rest) = self.lead(bytes);
         kernel::alone(&mut self.state, blocks);
@@ -57,8 +57,7 @@ impl Hasher {
         self.digest()
     }
 
-    /// Counts the bytes, completes a block that was begun, and returns the whole blocks and what
-    /// follows them.
+    /// Counts the bytes, completes an incomplete block, and returns the whole blocks and the rest.
     fn lead<'a>(&mut self, bytes: &'a [u8]) -> (&'a [Block], &'a [u8]) {
         let held = self.held();
         self.length = self.length.wrapping_add(bytes.len() as u64);
@@ -74,18 +73,18 @@ impl Hasher {
         rest.as_chunks()
     }
 
-    /// Keeps what follows the last whole block; nothing, where the bytes ended within one that was
-    /// begun.
+    /// Keeps the rest after the last whole block; empty if the bytes ended within an incomplete
+    /// block.
     fn keep(&mut self, rest: &[u8]) {
         self.partial[..rest.len()].copy_from_slice(rest);
     }
 
-    /// Bytes that fill no block yet.
+    /// Bytes in the incomplete block.
     fn held(&self) -> usize {
         usize::try_from(self.length % BLOCK as u64).unwrap_or(0)
     }
 
-    /// The message's last blocks, one or two, with padding and length.
+    /// Returns the message's last blocks, one or two, with padding and length.
     fn end(&self) -> ([Block; 2], usize) {
         let mut end = [[0; BLOCK]; 2];
         let held = self.held();
@@ -98,7 +97,7 @@ impl Hasher {
         (end, count)
     }
 
-    /// The state as a digest, once the end has been taken in.
+    /// Returns the state as a digest, after the last blocks.
     fn digest(&self) -> Md5 {
         let mut out = [0; 16];
         for (to, word) in out.chunks_exact_mut(4).zip(self.state) {
@@ -120,9 +119,9 @@ impl fmt::Debug for Hasher {
     }
 }
 
-/// Appends its bytes to each message, side by side.
+/// Appends its bytes to each message, in parallel.
 ///
-/// Lengths may differ: where bytes end, the next job takes the lane.
+/// Lengths may differ: where bytes end, the next job uses the lane.
 pub fn advance(width: VectorWidth, jobs: &mut [(&mut Hasher, &[u8])]) {
     let jobs = jobs.iter_mut().map(|(hasher, bytes)| {
         let (blocks, rest) = hasher.lead(bytes);
@@ -146,7 +145,7 @@ pub fn digest_many(width: VectorWidth, messages: &[&[u8]]) -> Vec<Md5> {
     hashers.iter().map(Hasher::digest).collect()
 }
 
-/// Takes all blocks of all jobs.
+/// Processes all blocks of all jobs.
 fn run<'a>(width: VectorWidth, jobs: impl Iterator<Item = Job<'a>>) {
     let mut waiting = jobs.filter(|job| !job.blocks.is_empty());
     let mut active = Vec::with_capacity(width.room());

@@ -1,17 +1,17 @@
-//! Budgets: calls to an API, and bytes a second.
+//! Budgets: API calls, and bytes per second.
 //!
-//! Owns the arithmetic of both and nothing else: time comes in as a value, the wait is the
-//! caller's. [`CallBudget`] is shared by all destinations of one credential, for the platform counts
-//! their calls together; it follows the limit that the platform announces, stays a quarter below it,
-//! spreads out what is left when little is left, and stops altogether when told to. [`ByteBudget`]
-//! spreads the bytes of all parts over time.
+//! Owns the arithmetic of both and nothing else: time comes in as a value, the caller waits.
+//! [`CallBudget`] is shared by all destinations of one credential, because the platform counts
+//! their calls together; it follows the limit that the platform announces, stays a quarter below
+//! it, spreads the remaining calls when few are left, and stops completely on request.
+//! [`ByteBudget`] spreads the bytes of all parts over time.
 //!
-//! *Promises*: a call budget never lets more calls through than its rate and burst allow, whatever
-//! the order of questions; a byte budget keeps its rate within a tenth over any ten seconds, and a
-//! change of rate takes effect for those who wait already. *Never* sleeps, and never reads a clock.
+//! *Promises*: a call budget never allows more calls than its rate and burst, whatever the order of
+//! requests; a byte budget keeps its rate within a tenth over any ten seconds, and a change of rate
+//! also applies to waiting parts. *Never* sleeps, and never reads a clock.
 //!
-//! At a crash nothing is lost but the savings: the next life starts with a full burst of calls, which
-//! the quarter below the limit has room for, and with no saved bytes.
+//! A crash loses only saved calls and bytes: the next start has a full burst of calls, for which
+//! the quarter below the limit leaves room, and no saved bytes.
 
 mod timetable;
 
@@ -22,29 +22,29 @@ pub(crate) use timetable::{Days, Period, Rate, Timetable};
 use crate::model::Monotonic;
 use crate::model::failure::PAUSE_MAX;
 
-/// The window over which Seven Bridges counts calls.
+/// The window in which Seven Bridges counts calls.
 const WINDOW: Duration = Duration::from_mins(5);
-/// Calls a second until the platform announces a limit: a quarter below 1000 in the window.
+/// Calls per second until the platform announces a limit: a quarter below 1000 in the window.
 const RATE_DEFAULT: f64 = 2.5;
 /// A rate below one call in a hundred seconds would look like a hang.
 const RATE_MIN: f64 = 0.01;
-/// No pause is shorter: a platform whose clock is behind may announce one that has passed.
+/// Shortest pause: a platform whose clock is behind may announce one that has passed.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// Below this many calls left in the window, the rest are spread over what is left of it.
+/// With fewer calls left in the window, the rest are spread over the remaining time.
 const REMAINING_LOW: u64 = 50;
 
-/// What a platform's answer says of its limit.
+/// A platform's announcement of its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Announcement {
     /// Calls in a window.
     pub limit: Option<u64>,
     /// Calls left in this window.
     pub remaining: Option<u64>,
-    /// Until this window ends.
+    /// Time until this window ends.
     pub reset_in: Option<Duration>,
 }
 
-/// Calls that may be made.
+/// The budget of calls.
 #[derive(Debug)]
 pub(crate) struct CallBudget {
     per_second: f64,
@@ -52,15 +52,15 @@ pub(crate) struct CallBudget {
     available: f64,
     counted_at: Monotonic,
     paused_until: Option<Monotonic>,
-    /// The slower rate while little is left, and until when it holds.
+    /// The slower rate while few calls are left, and until when it applies.
     slow: Option<(f64, Monotonic)>,
     is_fixed: bool,
-    /// Calls that the platform allows in a window, as it announced.
+    /// The calls in a window that the platform announced.
     limit: Option<u64>,
 }
 
 impl CallBudget {
-    /// Starts with the vendor's documented limit in mind, or with a fixed rate.
+    /// Starts with the vendor's documented limit, or with a fixed rate.
     pub(crate) fn new(calls_per_second: Option<f64>, now: Monotonic) -> Self {
         let wished = calls_per_second.filter(|rate| rate.is_finite());
         let per_second = wished.unwrap_or(RATE_DEFAULT).max(RATE_MIN);
@@ -77,10 +77,10 @@ impl CallBudget {
         }
     }
 
-    /// Takes one call, or says when to ask again.
+    /// Takes one call, or returns when to ask again.
     ///
     /// # Errors
-    /// The moment at which a call may be free; always later than `now`.
+    /// The time at which a call may be free; always later than `now`.
     pub(crate) fn take(&mut self, now: Monotonic) -> Result<(), Monotonic> {
         if let Some(until) = self.paused_until.filter(|until| *until > now) {
             return Err(until);
@@ -104,14 +104,14 @@ impl CallBudget {
         asked.take(now).err().unwrap_or(now)
     }
 
-    /// Returns how many calls are made in a window of the platform's at most.
+    /// Returns the maximum of calls in a window of the platform's.
     pub(crate) fn calls_in_window(&self) -> u64 {
         self.limit.unwrap_or_else(|| {
             std::time::Duration::from_secs_f64(self.per_second * WINDOW.as_secs_f64()).as_secs()
         })
     }
 
-    /// Returns until when no call may be made at all, if that is so.
+    /// Returns until when no call may be made at all, if so.
     pub(crate) fn paused_until(&self, now: Monotonic) -> Option<Monotonic> {
         self.paused_until.filter(|until| *until > now)
     }
@@ -121,7 +121,7 @@ impl CallBudget {
         self.paused_until(now).is_some()
     }
 
-    /// Ends a pause. What the pause kept from being earned stays so.
+    /// Ends a pause. Calls that were not earned during the pause stay lost.
     pub(crate) fn lift(&mut self, now: Monotonic) {
         if self.paused_until.take().is_some() {
             self.available = self.available.max(1.0);
@@ -129,7 +129,7 @@ impl CallBudget {
         }
     }
 
-    /// Follows what the platform announces. A fixed rate only ever becomes slower by it.
+    /// Follows the platform's announcement. It can only lower a fixed rate.
     pub(crate) fn announced(&mut self, said: Announcement, now: Monotonic) {
         if let Some(limit) = said.limit.filter(|limit| *limit > 0 && !self.is_fixed) {
             self.limit = Some(limit);
@@ -139,7 +139,7 @@ impl CallBudget {
             self.available = self.available.min(self.burst);
         }
         let Some(left) = said.remaining else { return };
-        // A small limit is not "nearly used up" from its first call on.
+        // A small limit must not count as nearly used up from its first call on.
         let low = said.limit.map_or(REMAINING_LOW, |limit| REMAINING_LOW.min(limit / 4));
         if left >= low {
             self.slow = None;
@@ -148,13 +148,13 @@ impl CallBudget {
         let rest = said.reset_in.unwrap_or(WINDOW).clamp(PAUSE_MIN, PAUSE_MAX);
         let rate = (as_float(left) / rest.as_secs_f64()).clamp(RATE_MIN, self.per_second);
         self.slow = Some((rate, now.after(rest)));
-        // What was saved up belongs to calls that the platform has not left.
+        // Saved calls exceed what the platform has left.
         self.available = self.available.min(1.0);
     }
 
-    /// Stops all calls: the platform refused one. `pause` is what it asked for, `jitter` keeps
-    /// machines of one account from coming back at once. Returns the pause that was set, which never
-    /// ends a longer one.
+    /// Stops all calls: the platform refused one. `pause` is its request, `jitter` keeps machines
+    /// of one account from resuming at once. Returns the pause that was set, which never ends a
+    /// longer one.
     pub(crate) fn refused(
         &mut self,
         pause: Duration,
@@ -165,7 +165,7 @@ impl CallBudget {
         let pause = wished.clamp(PAUSE_MIN, PAUSE_MAX);
         let until = now.after(pause);
         self.paused_until = Some(self.paused_until.map_or(until, |set| set.max(until)));
-        // Nothing is earned while paused: the first call afterwards finds out how things stand.
+        // Nothing is earned during the pause: the first call afterwards tests the limit.
         self.available = self.available.min(1.0);
         self.counted_at = self.counted_at.max(until);
         self.slow = None;
@@ -183,27 +183,27 @@ fn as_float(count: u64) -> f64 {
     count as f64
 }
 
-/// The most that is saved up while nothing is sent, as time: a twentieth of the ten seconds over
-/// which the rate is kept.
+/// Limit of what is saved while nothing is sent, as time: a twentieth of the ten seconds over which
+/// the rate is kept.
 const SAVED_MAX: Duration = Duration::from_millis(500);
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
-/// Bytes that may be sent, shared by all parts in flight.
+/// The budget of bytes, shared by all parts in flight.
 ///
-/// Who wants to send takes a [`Reservation`] and waits until it is due; tickets come due in the order in
-/// which they were taken, so no part starves. A ticket whose holder gave up is simply not asked
-/// about: its bytes count as sent.
+/// A sender takes a [`Reservation`] and waits until it is due; reservations become due in the order
+/// in which they were taken, so no part starves. One whose holder gave up is simply not used: its
+/// bytes count as sent.
 #[derive(Debug)]
 pub(crate) struct ByteBudget {
     per_second: u64,
-    /// Bytes on all tickets, times 10^9.
+    /// Bytes of all reservations, times 10^9.
     taken: u128,
-    /// Bytes that time has paid for, times 10^9.
+    /// Bytes earned by time, times 10^9.
     paid: u128,
     counted_at: Monotonic,
 }
 
-/// A place in the line of bytes.
+/// A position in the queue of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reservation(u128);
 
@@ -213,7 +213,7 @@ impl ByteBudget {
         Self { per_second, taken: 0, paid: 0, counted_at: now }
     }
 
-    /// Changes the rate, also for those who wait already: they ask [`Self::wait`] again.
+    /// Changes the rate, also for waiting parts: they call [`Self::wait`] again.
     pub(crate) fn set_rate(&mut self, per_second: u64, now: Monotonic) {
         self.count(now);
         self.per_second = per_second;
@@ -221,14 +221,14 @@ impl ByteBudget {
         self.paid = self.paid.min(self.taken.saturating_add(saved_max));
     }
 
-    /// Takes a place in the line for this many bytes.
+    /// Reserves this many bytes.
     pub(crate) fn reserve(&mut self, bytes: u64, now: Monotonic) -> Reservation {
         self.count(now);
         self.taken = self.taken.saturating_add(u128::from(bytes) * NANOS_PER_SECOND);
         Reservation(self.taken)
     }
 
-    /// Returns how long a ticket has to wait, as the rate is now; `Duration::MAX` when stopped.
+    /// Returns how long a reservation has to wait at the present rate; `Duration::MAX` when stopped.
     pub(crate) fn wait(&mut self, ticket: Reservation, now: Monotonic) -> Duration {
         self.count(now);
         let owed = ticket.0.saturating_sub(self.paid);
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     impl ByteBudget {
-        /// Takes the bytes at once and says how long to wait before sending them.
+        /// Takes the bytes at once and returns how long to wait before sending them.
         fn take(&mut self, bytes: u64, now: Monotonic) -> Duration {
             let ticket = self.reserve(bytes, now);
             self.wait(ticket, now)
@@ -433,8 +433,8 @@ mod tests {
         assert_eq!(budget.wait(second, at(1_000)), Duration::ZERO);
     }
 
-    /// A working day by the timetable and a virtual clock: each ten seconds has what its rates allow,
-    /// also those in which the rate changes, with eight parts that always want to send.
+    /// A working day by the timetable and a virtual clock: each ten seconds have what their rates
+    /// allow, also those in which the rate changes, with eight parts that always want to send.
     #[test]
     fn any_ten_seconds_of_a_timetable_are_within_a_tenth() {
         use jiff::civil::{Time, date};
@@ -468,7 +468,7 @@ mod tests {
             let allowed: u64 = (start..start + 10).map(rate_at).sum();
             let from = usize::try_from(start).expect("small");
             let found: u64 = sent[from..from + 10].iter().sum();
-            // What is in progress at either end of a window is eight pieces.
+            // Eight pieces are in progress at either end of a window.
             let slack = allowed / 10 + 8 * piece;
             assert!(found.abs_diff(allowed) <= slack, "{found} of {allowed} from {start} s");
         }

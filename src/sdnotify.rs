@@ -1,12 +1,12 @@
-//! What the supervisor is told: ready, status, reloading, stopping, alive.
+//! Messages to the supervisor: ready, status, reloading, stopping, alive.
 //!
 //! Owns the notification socket of systemd's `Type=notify`. Without `NOTIFY_SOCKET` every function
 //! does nothing and succeeds, so that the daemon runs the same in a terminal. It promises never to
 //! block for long (one datagram each) and never to change the environment: child processes are
 //! started with an environment of their own.
 //!
-//! Nobody may feed the watchdog but the daemon's loop, after a turn: a timer would call a dead loop
-//! alive. Errors are the supervisor's to miss and the caller's to log; no work depends on them.
+//! Only the daemon's loop may feed the watchdog, after a turn: a timer would call a hanging loop
+//! alive. Errors are for the caller to log; no work depends on these messages.
 //!
 //! At a crash the supervisor sees the process end. Called by the daemon's loop.
 
@@ -15,20 +15,20 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// Says that recovery has loaded its rows and the loop turns.
+/// Reports that recovery has loaded its rows and the loop runs.
 ///
 /// # Errors
-/// When there is a socket and it does not take the message; so for all functions here.
+/// When there is a socket and it does not accept the message; so for all functions here.
 pub(crate) fn ready(status: &str) -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&one_line(status))])
 }
 
-/// Says in one line what is going on; shown by `systemctl status`.
+/// Reports the present activity in one line, which `systemctl status` shows.
 pub(crate) fn status(text: &str) -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Status(&one_line(text))])
 }
 
-/// Says that the configuration is being read again; [`ready`] ends it.
+/// Reports that the configuration is being read again; [`ready`] ends it.
 ///
 /// # Errors
 /// See [`ready`]; also when the monotonic clock cannot be read.
@@ -36,12 +36,12 @@ pub(crate) fn reloading() -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])
 }
 
-/// Says that the daemon drains and will exit.
+/// Reports that the daemon drains and will exit.
 pub(crate) fn stopping(status: &str) -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))])
 }
 
-/// Says that the loop has turned.
+/// Reports that the loop has turned.
 pub(crate) fn watchdog() -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Watchdog])
 }
@@ -64,8 +64,8 @@ mod tests {
 
     use super::*;
 
-    /// Says everything once; run in a process of its own by the test below, for the environment
-    /// of this one is shared.
+    /// Sends every message once; the test below runs it in a child process, because this one's
+    /// environment is shared.
     #[test]
     fn says_everything() {
         ready("up\nMAINPID=1").unwrap();

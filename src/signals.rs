@@ -1,14 +1,14 @@
 //! Signals, turned into events.
 //!
-//! Owns the handlers of SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGXFSZ. A signal is never acted upon here: it
-//! becomes one [`Signal`] that the daemon's loop reads like any other event. The first request to
-//! stop means *drain*, each later one *abort*, whichever of the two signals asks.
+//! Owns the handlers of SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGXFSZ. A signal has no direct
+//! effect: it becomes one [`Signal`] that the daemon's loop reads like any other event. The first
+//! request to stop means *drain*, each later one *abort*, whichever of the two signals it is.
 //!
-//! It promises that nothing happens inside a signal handler but the setting of a flag (signal-hook's
-//! work), and that requests to stop are not lost: the thread that reads the flags waits when the
-//! channel is full. Signals of one kind that come faster than they are read may count as one.
+//! It promises that a signal handler only sets a flag (signal-hook's work), and that requests to
+//! stop are not lost: the thread that reads the flags waits when the channel is full. Signals of
+//! one kind that come faster than they are read may count as one.
 //!
-//! At a crash nothing is lost; being killed is a supported way to stop. The daemon makes one
+//! A crash loses nothing; being killed is a supported way to stop. The daemon creates one
 //! [`Signals`]; dropping it ends the thread and leaves the signals without effect.
 
 use std::io;
@@ -18,28 +18,28 @@ use std::sync::atomic::AtomicBool;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use tokio::sync::mpsc;
 
-/// Signals that wait for the loop. People and supervisors send few.
+/// Limit of signals that wait for the loop. People and supervisors send few.
 const WAITING_MAX: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// Start nothing more, finish what flies, then stop: the first SIGTERM or SIGINT.
+    /// Start nothing more, finish acts in flight, then stop: the first SIGTERM or SIGINT.
     Drain,
-    /// Give up what flies and stop: any SIGTERM or SIGINT after the first.
+    /// Cancel acts in flight and stop: any SIGTERM or SIGINT after the first.
     Abort,
     /// Read configuration and credentials again: SIGHUP.
     Reload,
-    /// Log what is going on: SIGUSR1.
+    /// Log the present activity: SIGUSR1.
     Dump,
 }
 
-/// Makes a write beyond the limit of a file's length fail, as one on a full disk does, where the signal
-/// that comes with it would end the process. Programs that are started have it by default again.
+/// Makes a write beyond the file size limit fail, like one on a full disk, instead of ending the
+/// process by its signal. Started programs get the default behaviour again.
 pub(crate) fn survive_file_limit() -> io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(|_| ())
 }
 
-/// The signals of this process, as they come.
+/// The signals of this process.
 #[derive(Debug)]
 pub(crate) struct Signals {
     signals: mpsc::Receiver<Signal>,
@@ -47,7 +47,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Takes over the four signals from their default effects.
+    /// Replaces the default effects of the signals.
     pub(crate) fn listen() -> io::Result<Self> {
         let mut caught = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         let handle = caught.handle();
@@ -80,7 +80,7 @@ impl Drop for Signals {
     }
 }
 
-/// Remembers whether stopping was asked for.
+/// Whether a stop was already requested.
 #[derive(Debug, Default)]
 struct Meaning {
     is_stopping: bool,

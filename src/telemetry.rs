@@ -1,21 +1,21 @@
-//! The log: where it goes, how it looks, which field names it uses, and what never reaches it.
+//! The log: its output, its format, its field names, and the removal of secrets.
 //!
 //! Owns the subscriber of the process and the scrubber before it. Everything is written to standard
-//! error, as text or as one JSON object a line; or, where standard error is the journal's, to the
+//! error, as text or as one JSON object a line; or, if standard error is the journal's, to the
 //! journal in records with fields. Text has colours only on a terminal, and not when `NO_COLOR` is
-//! set. What dependencies have to say appears from `warn` on, unless `trace` is asked for. Every
-//! line is written: journald has a rate limit of its own, and a search has to find what happened.
+//! set. Dependencies are logged from `warn` on, unless `trace` is requested. Every line is written:
+//! journald has a rate limit of its own, and a search has to find what happened.
 //!
 //! It promises that no registered secret and no value of a signed query string leaves the process
-//! by the log: every line is read once more before it is written, whatever field or message it came
-//! from. That is the last line of defence; types that print as `[redacted]` are the first. Nor does a
-//! name or an answer write to the terminal or begin a line: fields are escaped.
+//! through the log: every line is scrubbed before it is written, whatever field or message it came
+//! from. That is the last line of defence; types that print as `[redacted]` are the first. Names
+//! and answers cannot control the terminal or begin a line either: fields are escaped.
 //!
-//! The reader of a secret registers it with [`register_secret`] before using it. Secrets stay
-//! registered when they are replaced: an old token is still a token.
+//! Code that reads a secret registers it with [`register_secret`] before using it. Replaced secrets
+//! stay registered: an old token is still a token.
 //!
-//! At a crash the log ends with the last line written; nothing is buffered. `cli` calls [`init`] once;
-//! everybody else uses `tracing` with the names in [`field`].
+//! At a crash the log ends with the last line written; nothing is buffered. `cli` calls [`init`]
+//! once; all other code uses `tracing` with the names in [`field`].
 
 mod journal;
 mod scrub;
@@ -40,13 +40,13 @@ pub mod field {
     pub const UPLOAD_ID: &str = "upload_id";
     pub const DESTINATION: &str = "destination";
     pub const PLATFORM: &str = "platform";
-    /// A path relative to its drop directory, or the drop directory.
+    /// A path relative to its drop directory, or the drop directory's.
     pub const PATH: &str = "path";
     pub const PART: &str = "part";
     pub const PART_COUNT: &str = "part_count";
     pub const BYTES: &str = "bytes";
     pub const ATTEMPT: &str = "attempt";
-    /// When it is tried again, RFC 3339 UTC.
+    /// When it is retried, RFC 3339 in UTC.
     pub const RETRY_AT: &str = "retry_at";
     pub const KIND: &str = "kind";
     pub const STATUS: &str = "status";
@@ -71,10 +71,10 @@ pub mod field {
     ];
 }
 
-/// How the log looks.
+/// The format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Format {
-    /// The journal's where standard error is connected to it, else text.
+    /// The journal's if standard error is connected to it, else text.
     #[default]
     Auto,
     Text,
@@ -93,7 +93,7 @@ pub(crate) enum Level {
     #[default]
     Info,
     Debug,
-    /// The shape of what goes over the wire, and what dependencies say.
+    /// The shape of network traffic, and the log of dependencies.
     Trace,
 }
 
@@ -113,7 +113,7 @@ impl Level {
         }
     }
 
-    /// Returns what is let through: of dependencies no more than warnings, unless all is asked for.
+    /// Returns the filter: only warnings of dependencies, unless everything is requested.
     fn directives(self) -> String {
         match self {
             Self::Error => "error".to_owned(),
@@ -140,7 +140,7 @@ impl FromStr for Level {
 #[derive(Debug, thiserror::Error)]
 #[error("the log cannot be set up")]
 pub(crate) struct Error {
-    /// What the subscriber said.
+    /// The subscriber's error.
     #[source]
     source: Box<dyn std::error::Error + Send + Sync>,
 }
@@ -184,7 +184,7 @@ type SetLevel = Box<dyn Fn(Level) -> bool + Send + Sync>;
 static SET_LEVEL: OnceLock<SetLevel> = OnceLock::new();
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 
-/// Changes which lines are written from here on.
+/// Changes the level from here on.
 pub(crate) fn set_level(level: Level) -> Result<(), NotSet> {
     if SET_LEVEL.get().is_some_and(|set| set(level)) {
         LEVEL.store(level as u8, Ordering::Relaxed);
@@ -210,7 +210,7 @@ mod tests {
     use super::scrub::REDACTED;
     use super::*;
 
-    /// A place that keeps what was written.
+    /// A writer that keeps its output.
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
 

@@ -1,16 +1,16 @@
 //! The status page, `/metrics` and `/healthz`, over HTTP.
 //!
-//! *Owns* the listener, the page's files and what is checked of a request. *Promises*: nothing is
-//! changed by any request; only `GET` and `HEAD` are answered, and `POST` of a password to the login form;
-//! a request whose `Host` is not exactly one of ours is refused ([`hosts`]); with a password nothing but
-//! `/healthz` is shown to a peer that has not logged in ([`login`]); connections are few and short, so that
-//! a peer that holds them open takes neither descriptors nor the page from others; `/healthz` is answered
-//! by the daemon's loop, so it is well when the loop turns. *Never* reads rows itself: what is shown comes
-//! from a function, called on threads that may block.
+//! *Owns* the listener, the page's files and the checks of a request. *Promises*: no request
+//! changes anything; only `GET` and `HEAD` are answered, and `POST` of a password to the login
+//! form; a request whose `Host` is not exactly one of ours is refused ([`hosts`]); with a password
+//! only `/healthz` is shown to a peer without a login ([`login`]); connections are few and short,
+//! so that a peer that holds them open takes neither descriptors nor the page from others; the
+//! daemon's loop answers `/healthz`, so it reports health only while the loop runs. *Never* reads
+//! rows itself: a function returns the content, called on blocking threads.
 //!
-//! A page holds what it shows first as data, then follows `/api/events` ([`events`]).
+//! A page contains its first data, then follows `/api/events` ([`events`]).
 //!
-//! *At a crash* nothing is lost but logins. The daemon runs one.
+//! *A crash* loses only logins. The daemon runs one.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -43,45 +43,45 @@ use hosts::HostNames;
 use login::LoginGate;
 pub use login::Password;
 
-/// A loop that does not answer for this long does not turn.
+/// A loop that does not answer within this time hangs.
 const PULSE_LIMIT: Duration = Duration::from_secs(5);
-/// Requests that wait for the loop.
+/// Limit of requests that wait for the loop.
 pub(crate) const PULSES_MAX: usize = 16;
 
-/// Connections at once. Browsers and monitors hold few.
+/// Limit of connections. Browsers and monitors hold few.
 const CONNECTIONS_MAX: usize = 64;
-/// A peer sends the head of its request within this time.
+/// Time in which a peer must send the head of its request.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
-/// A connection serves one request, and ends within this time: what is shown may be large and the
-/// line slow, but a peer that does not read is not waited for. A browser that follows events connects again.
+/// Time limit of a connection, which serves one request: the content may be large and the line slow, but
+/// a peer that does not read is not waited for. A browser that follows events connects again.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
-/// Pause after a connection could not be accepted: out of descriptors, most likely.
+/// Pause after a connection could not be accepted, mostly for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// Nothing that is posted is longer than a password.
+/// Limit of a posted body: only a password.
 const BODY_MAX: usize = 4 * 1024;
 
 const PAGE: &str = include_str!("web/page.html");
 const SCRIPT: &str = concat!(include_str!("web/elements.js"), include_str!("web/script.js"));
 const STYLE: &str = include_str!("web/style.css");
-/// The page fetches from where it came, and nothing else.
+/// The page may fetch only from its own origin.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
     img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub address: SocketAddr,
-    /// Names it answers to, besides the node's own, `localhost` and addresses of this machine.
+    /// Host names it answers to, besides the node's own, `localhost` and addresses of this machine.
     pub hosts: Vec<String>,
-    /// What a peer has to know before it is shown anything.
+    /// The password that a peer must give before it sees anything.
     pub password: Option<Password>,
 }
 
-/// What is read to be shown.
+/// The resources of the page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PageResource {
-    /// All that `status` says.
+    /// The output of `status`.
     Status,
-    /// What of it a browser shows first.
+    /// The part of it that a browser shows first.
     Overview,
     Run {
         drop: String,
@@ -90,7 +90,7 @@ pub enum PageResource {
     /// Uploads whose paths contain a text.
     Files(FileSearch),
     Upload(i64),
-    /// What was sent in the last hour and the last day.
+    /// Bytes sent in the last hour and the last day.
     History,
     Metrics,
     /// Why the daemon cannot do its work; empty when it can.
@@ -100,15 +100,15 @@ pub enum PageResource {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct FileSearch {
-    /// In any case of its letters.
+    /// The text, in any case.
     pub q: String,
-    /// Of this drop directory alone.
+    /// Only in this drop directory.
     pub drop: Option<String>,
-    /// Of this run alone.
+    /// Only in this run.
     pub run: Option<String>,
 }
 
-/// Reads something to show, or says why it cannot; none when there is no such thing.
+/// Reads a resource, or returns why it cannot; `None` when it does not exist.
 pub type Read = Arc<dyn Fn(&PageResource) -> Result<Option<String>, String> + Send + Sync>;
 
 #[derive(Clone)]
@@ -116,7 +116,7 @@ pub struct PageView {
     pub read: Read,
     /// Asks the daemon's loop for a sign of life.
     pub pulse: mpsc::Sender<oneshot::Sender<()>>,
-    /// Reads the clock on the wall.
+    /// Reads the wall clock.
     pub now: fn() -> WallTime,
 }
 
@@ -126,7 +126,7 @@ impl std::fmt::Debug for PageView {
     }
 }
 
-/// What every connection shares.
+/// State shared by all connections.
 #[derive(Debug, Clone)]
 struct Site {
     view: PageView,
@@ -134,13 +134,13 @@ struct Site {
     login: Option<Arc<LoginGate>>,
 }
 
-/// Takes the address.
+/// Binds the address.
 pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Answers until it is dropped. Where there are too many connections, the oldest one ends: a peer
-/// that holds them open keeps no other user out.
+/// Answers until it is dropped. If there are too many connections, the oldest one is closed, so
+/// that a peer that holds them open keeps no other user out.
 pub async fn serve(listener: TcpListener, view: PageView, settings: Settings) {
     let hosts: Arc<[String]> = settings.hosts.into();
     let port = listener.local_addr().map_or(0, |at| at.port());
@@ -162,7 +162,7 @@ pub async fn serve(listener: TcpListener, view: PageView, settings: Settings) {
             if let Some(oldest) = oldest_first.pop_front() {
                 oldest.abort();
             }
-            // Ended, or cut.
+            // Ended or cancelled.
             drop(connections.join_next().await);
         }
         let Ok(local) = stream.local_addr() else { continue };
@@ -261,11 +261,11 @@ async fn shown(kind: &'static str, site: Site, resource: PageResource) -> Respon
     }
 }
 
-/// Fills the page with what it shows first. Links are relative, for a proxy may serve it below a path.
+/// Fills the page with its first data. Links are relative, because a proxy may serve it below a path.
 async fn page(site: Site, uri: &Uri, resource: PageResource) -> Response {
     match off_the_loop(site.view.read, resource).await {
         Ok(data) => {
-            // No text within the data ends the element that holds it.
+            // No text within the data may end the element that contains it.
             let data = data.replace('<', "\\u003c");
             let page = PAGE.replace("{up}", &up(uri.path())).replace("{data}", &data);
             typed("text/html; charset=utf-8", page)
@@ -289,7 +289,7 @@ async fn health(State(site): State<Site>) -> Response {
     }
 }
 
-/// Reads what is asked for, or answers why not.
+/// Reads a resource, or returns the error response.
 async fn off_the_loop(read: Read, resource: PageResource) -> Result<String, Response> {
     let found = tokio::task::spawn_blocking(move || read(&resource)).await;
     match found.unwrap_or_else(|_| Err("cut".into())) {
@@ -299,7 +299,7 @@ async fn off_the_loop(read: Read, resource: PageResource) -> Result<String, Resp
     }
 }
 
-/// Returns the way from a path to where the page is.
+/// Returns the relative path from a path to the page.
 fn up(path: &str) -> String {
     format!("./{}", "../".repeat(path.matches('/').count().saturating_sub(1)))
 }
@@ -308,7 +308,7 @@ fn typed(kind: &'static str, text: String) -> Response {
     ([(CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
 }
 
-/// Refuses what is no reading, and what was meant for another machine.
+/// Refuses requests other than reads, and those meant for another machine.
 async fn guard(State(ours): State<HostNames>, request: Request, next: Next) -> Response {
     let is_login = *request.method() == Method::POST && request.uri().path() == "/login";
     if !is_login && !matches!(*request.method(), Method::GET | Method::HEAD) {

@@ -1,4 +1,4 @@
-//! Judges files as the daemon's user would: root may read everything, and the service may not.
+//! Checks files with the rights of the daemon's user: root may read everything, and the service may not.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -11,8 +11,8 @@ use crate::control::LocalUser;
 /// The user of the packages' service.
 pub(super) const SERVICE: &str = "dropferry";
 
-/// The user and the group that a daemon of this state runs as, where root asks and it is another: whose the
-/// state is, else the packages' own.
+/// Returns the user and the group of a daemon on this state, if the caller is root and they differ:
+/// the state's owner, else the packages' user.
 pub(super) fn service(state: Option<&Path>) -> Option<LocalUser> {
     if !rustix::process::geteuid().is_root() {
         return None;
@@ -29,7 +29,7 @@ pub(super) fn service(state: Option<&Path>) -> Option<LocalUser> {
     (user.uid != 0).then_some(user)
 }
 
-/// Runs a check on a thread that has the rights of a user and its groups, and no others.
+/// Runs a check on a thread with only the rights of a user and its groups.
 pub(super) fn judged_as<T: Send>(
     user: Option<&LocalUser>,
     check: impl FnOnce() -> T + Send,

@@ -1,4 +1,4 @@
-//! Asks the running daemon.
+//! Sends requests to the running daemon.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use crate::control::{self, ControlRequest, Error, Reply};
 use crate::model::Live;
 use crate::store;
 
-/// What is shown does not wait longer for a daemon that hangs.
+/// Display commands wait no longer for a daemon that hangs.
 const LIVE_LIMIT: Duration = Duration::from_secs(2);
-/// A daemon that starts listens once it has read its rows.
+/// A starting daemon listens after it has read its rows.
 const START_LIMIT: Duration = Duration::from_secs(5);
 const START_PAUSE: Duration = Duration::from_millis(50);
 
@@ -37,7 +37,7 @@ pub(super) fn hand_in(
     Ok(reply)
 }
 
-/// Returns what only the running daemon knows; none where none runs, or it does not answer at once.
+/// Returns what only the running daemon knows; `None` if none runs, or it does not answer at once.
 pub(super) fn live(common: &Common) -> Option<Live> {
     let reply = reach(common, async |path| {
         let request = ControlRequest::Live;
@@ -51,12 +51,12 @@ pub(super) fn live(common: &Common) -> Option<Live> {
     }
 }
 
-/// Says why no daemon can be asked, before anything else is found to be missing.
+/// Fails if no daemon can be asked, before anything else is found to be missing.
 pub(super) fn check(common: &Common) -> anyhow::Result<()> {
     once_it_listens(|| reach(common, async |path| control::reach(&path).await))
 }
 
-/// Tries again while a daemon that starts does not listen yet.
+/// Retries while a starting daemon does not listen yet.
 fn once_it_listens<T>(attempt: impl Fn() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let clock = Clock::real();
     loop {
@@ -69,18 +69,18 @@ fn once_it_listens<T>(attempt: impl Fn() -> anyhow::Result<T>) -> anyhow::Result
     }
 }
 
-/// Returns whether a daemon runs that cannot be asked, for its socket is gone.
+/// Returns whether a daemon runs that cannot be asked, because its socket is gone.
 pub(super) fn is_socket_gone(common: &Common) -> bool {
     let found = reach(common, async |path| control::reach(&path).await);
     found.as_ref().is_err_and(has_no_socket)
 }
 
-/// Returns whether a daemon runs that has no socket: not yet, or not any more.
+/// Returns whether a running daemon has no socket: not yet, or not any more.
 fn has_no_socket(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<Error>(), Some(Error::SocketGone { .. }))
 }
 
-/// Tries each place of the socket until one answers.
+/// Tries each path of the socket until one answers.
 fn reach<T>(
     common: &Common,
     exchange: impl AsyncFn(PathBuf) -> Result<T, Error>,
@@ -106,7 +106,7 @@ fn reach<T>(
     }
 }
 
-/// An answer to another question is a defect of the daemon.
+/// An answer of the wrong kind is a defect of the daemon.
 pub(super) fn odd<T>(reply: &Reply) -> anyhow::Result<T> {
     bail!("the daemon answers another question: {reply:?}")
 }

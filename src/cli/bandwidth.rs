@@ -1,4 +1,4 @@
-//! `bandwidth`: how fast is sent, and another rate until it is taken back.
+//! `bandwidth`: shows the rate, or sets another one until it is withdrawn.
 
 use anyhow::bail;
 use clap::Args;
@@ -10,7 +10,7 @@ use crate::control::{ControlRequest, RateOrder, Reply};
 
 #[derive(Debug, Args)]
 pub(super) struct BandwidthArguments {
-    /// "10 MB/s", "unlimited", "0" (stop), or "configured"; kept until "configured" [default: say it]
+    /// "10 MB/s", "unlimited", "0" (stop), or "configured"; stays in force until "configured" [default: show it]
     rate: Option<String>,
     /// Print JSON
     #[arg(long)]

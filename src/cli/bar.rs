@@ -1,4 +1,4 @@
-//! Progress by bytes, on standard error: a bar on a terminal, else a line now and then.
+//! Progress by bytes, on standard error: a bar on a terminal, else a line at intervals.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use super::render;
 use crate::clock::Clock;
 use crate::model::{Monotonic, Shown};
 
-/// Lines where there is no terminal: so far apart that a log is not filled by them.
+/// Interval of lines without a terminal, so that they do not fill a log.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 pub(super) struct Bar {
     bar: ProgressBar,
     clock: Clock,
-    /// The last line, and when it was said.
+    /// The last line, with its time.
     said: Option<(String, Monotonic)>,
 }
 
 impl Bar {
     pub(super) fn new() -> Self {
-        // Hidden where standard error is no terminal.
+        // Hidden if standard error is no terminal.
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{bar:24} {wide_msg}");
         let style = style.map(|style| style.progress_chars("##."));
@@ -28,7 +28,7 @@ impl Bar {
         Self { bar, clock: Clock::real(), said: None }
     }
 
-    /// Shows how far it is.
+    /// Shows the progress.
     pub(super) fn show(&mut self, gone: u64, total: u64, message: &str) {
         self.bar.set_length(total);
         self.bar.set_position(gone.min(total));
@@ -50,12 +50,12 @@ impl Bar {
         }
     }
 
-    /// Says something above it.
+    /// Prints a line above the bar.
     pub(super) fn say(&self, text: &str) {
         self.bar.suspend(|| render::talk(text));
     }
 
-    /// Returns how fast it goes and how long it takes, by what was shown of it.
+    /// Returns the rate and the time left, from the progress so far.
     pub(super) fn pace(&self) -> String {
         let (rate, left) = (self.bar.per_sec().max(0.0), self.bar.eta().as_secs());
         if rate < 1.0 {
@@ -66,7 +66,7 @@ impl Bar {
         format!("{}/s, about {} left", render::bytes(rate), render::duration(left))
     }
 
-    /// Takes it away.
+    /// Removes the bar.
     pub(super) fn end(&self) {
         self.bar.finish_and_clear();
     }

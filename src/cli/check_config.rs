@@ -1,4 +1,4 @@
-//! `check-config`: all that `run` checks before it starts.
+//! `check-config`: everything that `run` checks before it starts.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -23,8 +23,8 @@ pub(super) struct CheckArguments {
     json: bool,
 }
 
-/// What was completed at targets that destinations would not have with this configuration; nothing where
-/// there is no database to tell.
+/// Returns the uploads completed at targets that destinations would not have with this
+/// configuration; none without a database.
 fn former_targets(config: &Config) -> Vec<FormerTarget> {
     let Ok(snapshot) = Snapshot::open(&config.state_directory) else { return Vec::new() };
     let former = |destination: &Destination| {
@@ -33,7 +33,7 @@ fn former_targets(config: &Config) -> Vec<FormerTarget> {
     config.destinations.iter().filter_map(|to| former(to).ok()).flatten().collect()
 }
 
-/// Returns the drop directories that may not be read. A start does not refuse them: it waits for them.
+/// Returns the unreadable drop directories. A start does not refuse them: it waits for them.
 fn unreadable(config: &Config) -> Vec<Problem> {
     let problem = |drop: &Drop| {
         let directory = drop.source.directory.clone();
@@ -47,8 +47,8 @@ fn unreadable(config: &Config) -> Vec<Problem> {
     config.drops.iter().filter_map(problem).collect()
 }
 
-/// Says by which time a timetable goes. A time zone that is not known is a fault of whose `TZ` it is, and none of
-/// the configuration.
+/// Prints the time zone of a timetable. An unknown time zone is an error in `TZ`, not in the
+/// configuration.
 fn say_zone(config: &Config) {
     if config.transfer.timetable.is_empty() {
         return;
@@ -60,7 +60,7 @@ fn say_zone(config: &Config) {
 }
 
 pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Result<Exit> {
-    // What root may read the daemon may not: it is judged as the daemon's user.
+    // Root may read what the daemon may not, so the checks run with the rights of the daemon's user.
     let state = common.state_directory().ok();
     let user = as_user::service(state.as_deref());
     if let Some(user) = &user {
@@ -78,7 +78,7 @@ pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Re
     config.warnings.iter().for_each(|warning| render::talk(&warning.message));
     say_zone(&config);
     match store::check(&config.state_directory) {
-        // Root may look at the state of the daemon's user.
+        // Root may read the state of the daemon's user.
         Err(error) if is_of_others(&error) && rustix::process::geteuid().is_root() => {
             render::talk(&format!("a daemon of this user would not start: {error}"));
         }
@@ -129,7 +129,7 @@ pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Re
     Ok(if failed { Exit::Failed } else { Exit::Fine })
 }
 
-/// Returns what the daemon has found out of a destination's target.
+/// Returns the properties of a destination's target that the daemon has learned.
 pub(super) fn learned(config: &Config, name: &DestinationName) -> Vec<(Learned, WallTime)> {
     let Ok(snapshot) = Snapshot::open(&config.state_directory) else { return Vec::new() };
     let target = config.destinations.iter().find(|target| target.name == *name);
@@ -137,14 +137,14 @@ pub(super) fn learned(config: &Config, name: &DestinationName) -> Vec<(Learned, 
     learned.and_then(Result::ok).unwrap_or_default()
 }
 
-/// Returns whether a right is refused without which nothing works.
+/// Returns whether a necessary permission is refused.
 pub(super) fn lacks(rights: &[RightFound]) -> bool {
     let is_lacking =
         |right: &RightFound| right.is_needed && matches!(right.state, RightState::Refused(_));
     rights.iter().any(is_lacking)
 }
 
-/// Says what a destination lets us do.
+/// Describes a destination's permissions.
 pub(super) fn summary(rights: &[RightFound], target: Option<&Destination>) -> String {
     let is_untried = |right: &RightFound| matches!(right.state, RightState::NotTried);
     let place = target.map_or("it".to_owned(), |target| target.address().container);
@@ -157,7 +157,7 @@ pub(super) fn summary(rights: &[RightFound], target: Option<&Destination>) -> St
     }
 }
 
-/// Says of one right whether we have it, and what goes without it.
+/// Describes one permission: whether we have it, and what fails without it.
 pub(super) fn sentence(right: &RightFound) -> String {
     let (name, without) = (right.right, right.without);
     match &right.state {

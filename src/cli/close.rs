@@ -1,4 +1,4 @@
-//! `close`: closes a run by hand although its markers or listed files have not come.
+//! `close`: closes a run by hand although its markers or listed files are missing.
 
 use std::ffi::OsString;
 

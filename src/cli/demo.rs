@@ -1,8 +1,8 @@
-//! `demo`: the main job, on this machine alone, with a kill in the middle, and the proof.
+//! `demo`: the main job on this machine alone, with a kill in the middle, and a proof.
 //!
-//! Starts the sandbox in this process, fills a drop directory, runs the daemon as a child with every
-//! platform as a destination, kills it with SIGKILL half way, starts it again, and compares every
-//! byte at every far end. Ends well only if all of it held.
+//! Starts the sandbox in this process, fills a drop directory, runs the daemon as a child with
+//! every platform as a destination, kills it with SIGKILL half way, starts it again, and compares
+//! every byte at every destination. Succeeds only if all of this worked.
 
 mod files;
 mod proof;
@@ -23,19 +23,19 @@ use crate::model::Monotonic;
 use crate::sandbox::{Sandbox, Settings, Vendor};
 use crate::store::snapshot::{Snapshot, Status};
 
-/// Parts of the demonstration: small, so that a kill is seen to cost little.
+/// Part size of the demonstration: small, so that a kill visibly costs little.
 const PART_SIZE: u64 = 8 * 1024 * 1024;
 const PARTS_IN_FLIGHT: u64 = 8;
-/// The daemon is killed once this share of the bytes has arrived.
+/// The daemon is killed after this share of the bytes.
 const KILL_AT_PERCENT: u64 = 45;
-/// Nothing arriving for this long is a failure.
+/// Without a new byte for this long the demonstration fails.
 const STALL_LIMIT: Duration = Duration::from_mins(1);
-/// How often the picture is drawn anew.
+/// Interval of updates.
 const TICK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArguments {
-    /// Use these files instead of made-up ones; they are never changed
+    /// Use these files instead of generated ones; they are never changed
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
     /// Which platform
@@ -160,7 +160,7 @@ impl DemoPlaces {
         command.spawn().context("the daemon cannot start")
     }
 
-    /// Runs the daemon until everything is there, with a kill on the way.
+    /// Runs the daemon until everything has arrived, with a kill in between.
     async fn perform(&self, sandbox: &Sandbox, total: u64, count: u64) -> anyhow::Result<()> {
         let mut bar = Bar::new();
         let mut child = self.start_daemon()?;
@@ -235,16 +235,16 @@ impl DemoPlaces {
     }
 }
 
-/// What is to be there in the end.
+/// The expected result.
 struct DemoGoal {
     bytes: u64,
     uploads: u64,
 }
 
-/// How far everything together was, and when.
+/// The total progress at a time.
 #[derive(Clone, Copy)]
 struct Movement {
-    /// Bytes that arrived, and uploads that are complete.
+    /// Bytes that arrived plus completed uploads.
     sum: u64,
     at: Monotonic,
 }

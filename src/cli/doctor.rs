@@ -1,9 +1,9 @@
-//! `doctor`: everything that may be wrong, each with its cure.
+//! `doctor`: checks everything that may be wrong, with the cure of each problem.
 //!
-//! One file for each group of checks; each gives lines, and none stops the others. Works whether the
-//! daemon runs or not, and writes no state. What may hang, a share or a far side, is asked within a
-//! time. Nothing at a destination is touched, but for what `check-config --online` does, and for
-//! orphans that are ours when they are to be removed.
+//! One file for each group of checks; each returns lines, and none stops the others. Works whether
+//! the daemon runs or not, and writes no state. Checks that may hang, on a share or a server, have
+//! a time limit. Nothing at a destination is changed, except by the tests of `check-config
+//! --online`, and by the removal of our own orphans on request.
 
 mod attention;
 mod channels;
@@ -39,7 +39,7 @@ use crate::config::{Config, duration_argument};
 use crate::store::snapshot::{Snapshot, Status};
 use crate::store::{Error, Kind};
 
-/// What may hang is given up after this time.
+/// Time limit of checks that may hang.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
@@ -47,16 +47,16 @@ pub(super) struct DoctorArguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Ask nothing of the network
+    /// Make no network requests
     #[arg(long)]
     offline: bool,
-    /// Remove unfinished remote uploads that are provably ours and that nothing needs
+    /// Remove unfinished remote uploads that are provably ours and not needed
     #[arg(long, conflicts_with = "offline")]
     abort_orphans: bool,
-    /// Remove them without asking
+    /// Remove them without asking for confirmation
     #[arg(long, requires = "abort_orphans")]
     yes: bool,
-    /// Remove none that was begun later than this ago
+    /// Remove only those that were begun longer ago than this
     #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration_argument)]
     older_than: Duration,
 }
@@ -111,7 +111,7 @@ pub(super) fn execute(common: &Common, arguments: &DoctorArguments) -> anyhow::R
         status.as_ref().is_some_and(|s| !super::status::attention::list(s).is_empty());
     Ok(match (report.has_failed(), configured.is_readable) {
         (_, false) => Exit::Configuration,
-        // Proof that is damaged is for a person, whatever else there is.
+        // Damaged proof needs a person, whatever else is wrong.
         (true, true) if report.has_damage() => Exit::Attention,
         (true, true) => Exit::Failed,
         (false, true) if needs_someone => Exit::Attention,
@@ -123,7 +123,7 @@ fn state_of(directory: &std::path::Path, clock: &Clock) -> Result<Status, Error>
     Snapshot::open(directory)?.status(false, clock.now().wall)
 }
 
-/// Asks the destinations.
+/// Checks the destinations.
 fn online(
     report: &mut Report,
     config: &Arc<Config>,
@@ -147,19 +147,19 @@ fn online(
         older_than: arguments.older_than,
     };
     report.add(runtime.block_on(orphans::check(config, &clients, &wish, clock.now().wall)))?;
-    // A look-up of a name that hangs must not hold the process back.
+    // A DNS look-up that hangs must not delay the end of the process.
     runtime.shutdown_background();
     Ok(())
 }
 
-/// What was found so far.
+/// The findings so far.
 struct Report {
     json: bool,
     checks: Vec<DoctorCheck>,
 }
 
 impl Report {
-    /// Takes the lines of a group, and shows them unless all are to be shown as JSON.
+    /// Adds the lines of a group, and prints them unless all are printed as JSON.
     fn add(&mut self, checks: Checks) -> std::io::Result<()> {
         let checks = checks.into_list();
         if !self.json {
@@ -202,23 +202,23 @@ impl Report {
     }
 }
 
-/// Runs what may hang on a thread of its own; `None` when it does, and the thread is left behind.
+/// Runs a check that may hang on a thread of its own; `None` if it does, and the thread is abandoned.
 pub(super) fn bounded<T: Send + 'static>(
     limit: Duration,
     check: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let (done, answer) = std::sync::mpsc::sync_channel(1);
-    // Nobody may be left who wants to know.
+    // The receiver may be gone.
     let run = move || drop(done.send(check()));
     std::thread::Builder::new().name("check".into()).spawn(run).ok()?;
     answer.recv_timeout(limit).ok()
 }
 
-/// What the configuration gave.
+/// The content of the configuration.
 struct Configured {
     checks: Checks,
     config: Option<Arc<Config>>,
     state_directory: Option<PathBuf>,
-    /// It is a configuration at all.
+    /// It could be parsed as a configuration.
     is_readable: bool,
 }

@@ -1,4 +1,4 @@
-//! `completions` and `man`: for packages; and the examples, which help and manual pages show.
+//! `completions` and `man`, for packages; and the examples in help and manual pages.
 
 use std::fs;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use clap_mangen::Man;
 
 use super::{EXIT_CODES, Exit, render};
 
-/// What each command is used for: lines for a shell, and what they do.
+/// Examples of each command: command lines, and what they do.
 const EXAMPLES: [(&str, &[(&str, &str)]); 21] = [
     ("run", &[("dropferry run", "the daemon, in the foreground")]),
     (
@@ -83,7 +83,7 @@ const FILES: [(&str, &str); 6] = [
     ("/run/dropferry/control.sock", "Where commands reach the daemon."),
 ];
 
-/// Puts the examples behind the help of each command.
+/// Adds the examples to the help of each command.
 pub(super) fn with_examples(command: Command) -> Command {
     EXAMPLES.iter().fold(command, |command, (name, lines)| {
         let line = |(line, what): &(&str, &str)| format!("\n  {line:<50} # {what}");
@@ -137,7 +137,7 @@ fn write_pages(command: &Command, directory: &Path) -> io::Result<()> {
     fs::write(directory.join("dropferry.toml.5"), configuration_page())
 }
 
-/// Writes the page of the program or of a command.
+/// Writes the manual page of the program or of a command.
 fn page(command: &Command) -> io::Result<Vec<u8>> {
     let man = Man::new(command.clone()).manual("dropferry");
     let mut out = Vec::new();
@@ -174,7 +174,7 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Commands whose examples the page of the program shows.
+/// Commands whose examples are on the program's page.
 const FIRST: [&str; 4] = ["init", "check-config", "status", "doctor"];
 
 fn configuration_page() -> String {
@@ -186,7 +186,7 @@ fn configuration_page() -> String {
     )
 }
 
-/// Returns a line that roff shows as it is.
+/// Escapes a line for roff.
 fn escaped(line: &str) -> String {
     let line = line.replace('\\', "\\e").replace('-', "\\-");
     if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line }

@@ -1,4 +1,4 @@
-//! `exports`: export jobs to attached volumes, and how they stand.
+//! `exports`: export jobs to attached volumes, and their states.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use super::{Common, Exit, render};
 use crate::store::snapshot::{ExportShown, Snapshot, UploadShown};
 
-/// Exports that are done and listed, unless all are asked for.
+/// Limit of listed completed exports, unless all are requested.
 const DONE_SHOWN: u32 = 100;
 
 #[derive(Debug, Args)]
 pub(super) struct ExportsArguments {
-    /// All that are done, not the last hundred
+    /// List all completed exports, not only the last hundred
     #[arg(long)]
     all: bool,
     /// Print JSON

@@ -1,4 +1,4 @@
-//! `init`: asks what is needed, writes a configuration and its credential, and tries it.
+//! `init`: asks for the settings, writes a configuration and its credential, and tests them.
 //!
 //! A script gives the answers on standard input, one line for each question.
 
@@ -17,17 +17,17 @@ use crate::source::profile::NAMES;
 
 #[derive(Debug, Args)]
 pub(super) struct InitArguments {
-    /// Ask nothing of the network
+    /// Make no network requests
     #[arg(long)]
     offline: bool,
 }
 
-/// What was answered.
+/// The answers.
 struct InitAnswers {
     platform: PlatformWord,
-    /// The lines of the target.
+    /// The lines of the destination's target.
     target: String,
-    /// What the credential's file holds.
+    /// The content of the credential's file.
     secret: String,
     directory: PathBuf,
     profile: &'static str,
@@ -47,7 +47,7 @@ pub(super) fn execute(common: &Common, asked: &InitArguments) -> anyhow::Result<
     let state = common.state_directory().ok();
     let draft = DraftFile::write(&token, &answers.secret, state.as_deref())
         .with_context(|| token.display().to_string())?;
-    // It is checked with the credential that is not in its place yet.
+    // Checked with the draft credential, before that is in its place.
     let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let drafted = text.replace(&quoted(&name(&token)), &quoted(&name(draft.path())));
     let config = Config::parse(&path, &drafted, &environment)?;
@@ -66,7 +66,7 @@ pub(super) fn execute(common: &Common, asked: &InitArguments) -> anyhow::Result<
     Ok(if failed { Exit::Failed } else { Exit::Fine })
 }
 
-/// Returns the text that is there, where it configures nothing yet.
+/// Returns the existing text, if it configures nothing yet.
 fn before(path: &Path) -> anyhow::Result<String> {
     if !path.exists() {
         return Ok(String::new());
@@ -166,7 +166,7 @@ fn lines(answers: &InitAnswers, token: &Path) -> String {
 }
 
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    // The owner and the mode of a file that is there stay.
+    // An existing file keeps its owner and mode.
     let mut file = std::fs::File::create(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()

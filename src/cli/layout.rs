@@ -1,4 +1,4 @@
-//! Text for people on a terminal: as wide as it is, with colour where that helps and never colour alone.
+//! Text for a terminal: fitted to its width, with colour where that helps and never colour alone.
 
 use std::io::IsTerminal;
 
@@ -6,22 +6,22 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::model::Shown;
 
-/// What a line is to its reader.
+/// The meaning of a line to its reader.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Tone {
     #[default]
     Plain,
-    /// The title of what follows.
+    /// The title of the following lines.
     Title,
     Good,
     Waits,
-    /// Somebody has to act.
+    /// A person has to act.
     Bad,
     Faint,
 }
 
 impl Tone {
-    /// Returns how a terminal is told.
+    /// Returns the terminal's escape code.
     fn code(self) -> &'static str {
         match self {
             Self::Plain => "",
@@ -42,7 +42,7 @@ pub(super) struct Sheet {
 }
 
 impl Sheet {
-    /// Begins a text that is so wide at most; of any width without.
+    /// Begins a text with a maximum width, if given.
     pub(super) fn new(width: Option<usize>) -> Self {
         Self { width, lines: Vec::new() }
     }
@@ -51,7 +51,7 @@ impl Sheet {
         self.width
     }
 
-    /// Adds a text, broken between words where it is too wide; what follows its first line is indented.
+    /// Adds a text, wrapped between words to the width; its further lines are indented.
     pub(super) fn say(&mut self, tone: Tone, indent: usize, text: &str) {
         let text = Shown(text).to_string();
         let room = self.width.map_or(usize::MAX, |width| width.saturating_sub(indent).max(20));
@@ -66,7 +66,7 @@ impl Sheet {
         self.lines.push((tone, text.trim_end().to_owned()));
     }
 
-    /// Returns its lines: what each is to its reader, and its text.
+    /// Returns its lines, each with its tone.
     pub(super) fn into_lines(self) -> Vec<(Tone, String)> {
         self.lines
     }
@@ -86,7 +86,7 @@ impl Sheet {
     }
 }
 
-/// Returns how wide standard output is, where it is a terminal.
+/// Returns the width of standard output, if it is a terminal.
 pub(super) fn terminal_width() -> Option<usize> {
     let out = std::io::stdout();
     let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
@@ -97,24 +97,24 @@ pub(super) fn terminal_width() -> Option<usize> {
     size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0).or(columns).or(Some(80))
 }
 
-/// Returns whether standard output takes colours.
+/// Returns whether standard output accepts colours.
 pub(super) fn has_colour() -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     std::io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
 }
 
-/// Columns of a text.
+/// Returns the columns of a text.
 pub(super) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// Returns a text with blanks behind it up to a width.
+/// Returns a text padded with blanks to a width.
 pub(super) fn padded(text: &str, to: usize) -> String {
     format!("{text}{:1$}", "", to.saturating_sub(width(text)))
 }
 
-/// Takes columns out of the middle of what is too wide: names differ at both ends.
+/// Removes columns from the middle of a text that is too wide: names differ at both ends.
 pub(super) fn shortened(text: &str, room: usize) -> String {
     if width(text) <= room {
         return text.to_owned();
@@ -135,7 +135,7 @@ fn fitting(chars: impl Iterator<Item = char>, room: usize) -> String {
         .collect()
 }
 
-/// Breaks a text between words; a word that is too wide is broken itself.
+/// Wraps a text between words; a word that is too wide is broken itself.
 fn wrapped(text: &str, room: usize) -> Vec<String> {
     let mut line = String::new();
     let mut lines = Vec::new();
@@ -159,7 +159,7 @@ fn wrapped(text: &str, room: usize) -> Vec<String> {
     lines
 }
 
-/// A bar of signs that every terminal has.
+/// A bar of characters that every terminal has.
 pub(super) fn bar(part: u64, whole: u64, columns: usize) -> String {
     let columns_wide = columns as u128;
     let full = match whole {

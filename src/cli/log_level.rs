@@ -1,4 +1,4 @@
-//! `log-level`: which lines the running daemon writes, until it stops.
+//! `log-level`: shows or sets the level of the running daemon's log, until it stops.
 
 use clap::Args;
 use serde_json::json;
@@ -9,7 +9,7 @@ use crate::telemetry::Level;
 
 #[derive(Debug, Args)]
 pub(super) struct LogLevelArguments {
-    /// error, warn, info, debug or trace [default: say it]
+    /// error, warn, info, debug or trace [default: show it]
     #[arg(value_parser = parse_level)]
     level: Option<Level>,
     /// Print JSON

@@ -1,4 +1,4 @@
-//! `login`: takes a credential, says what is wrong with it, and stores it.
+//! `login`: reads a credential, checks it, and stores it.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use crate::model::{Failure, FailureKind, Shown, WallTime};
 use crate::platform::credential::end_of_web_token;
 use crate::receipt::rfc3339;
 
-/// The address that most of BaseSpace has.
+/// The address of most BaseSpace accounts.
 pub(super) const BASESPACE: &str = "https://api.basespace.illumina.com/v1pre3";
 
 #[derive(Debug, Args)]
@@ -30,7 +30,7 @@ pub(super) struct LoginArguments {
     output: Option<PathBuf>,
 }
 
-/// Finds the word for a platform.
+/// Finds the platform of a word.
 pub(super) fn platform_word(word: &str) -> Option<PlatformWord> {
     PLATFORM_WORDS.into_iter().find(|known| known.word == word)
 }
@@ -40,7 +40,7 @@ pub(super) fn execute(common: &Common, asked: &LoginArguments) -> anyhow::Result
     let path = locate(common.config.as_deref(), &environment);
     let configured = match Config::load_credential_place(&path, &asked.name, &environment) {
         Ok(found) => found,
-        // A platform needs no configuration.
+        // A platform's word needs no configuration.
         Err(_) if platform_word(&asked.name).is_some() && std::fs::File::open(&path).is_err() => {
             None
         }
@@ -111,20 +111,20 @@ fn place(
     Ok(if is_there { beside } else { format!("{}.token", asked.name).into() })
 }
 
-/// Asks for a credential, and returns what its file holds.
+/// Prompts for a credential, and returns the content of its file.
 fn ask(prompt: &Prompt, platform: &str) -> anyhow::Result<String> {
     if platform == "s3" { keys(prompt) } else { prompt.only_secret("Token") }
 }
 
-/// Asks for a pair of keys, and returns it as AWS's tools keep it.
+/// Prompts for a pair of keys, and returns it in the format of AWS's tools.
 pub(super) fn keys(prompt: &Prompt) -> anyhow::Result<String> {
     let key = prompt.secret("Access key ID")?;
     let secret = prompt.secret("Secret access key")?;
     Ok(format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n"))
 }
 
-/// Makes a configuration of one platform, with the network of the one that is there; `None` where its
-/// address is not known, or it cannot be asked whose a credential is.
+/// Builds a configuration with one platform, and the network of the existing one; `None` where its
+/// address is unknown, or it cannot be asked for the account of a credential.
 fn alone(path: &Path, word: PlatformWord, credential: &Path) -> Option<Result<Config, Problems>> {
     let base_url = match word.word {
         "basespace" => Some(BASESPACE),
@@ -148,16 +148,16 @@ fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
-/// Returns a text as TOML has it.
+/// Quotes a text for TOML.
 pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-/// Asks the one destination of a configuration whose the credential is and, where its project is one,
-/// whether it lets us write. Tells whether something of that failed.
+/// Asks the one destination of a configuration for the account of the credential and, if its
+/// project is a real one, whether it permits writing. Returns whether any of that failed.
 ///
 /// # Errors
-/// When the platform does not take the credential.
+/// When the platform refuses the credential.
 pub(super) fn online(
     config: &Config,
     is_placed: bool,
@@ -175,7 +175,7 @@ pub(super) fn online(
         }
         Ok(account)
     });
-    // A look-up of a name that hangs must not hold the process back.
+    // A DNS look-up that hangs must not delay the end of the process.
     runtime.shutdown_background();
     let account: Option<String> = match found {
         Ok(account) => account,

@@ -1,4 +1,4 @@
-//! `notify --test`: sends a test message, and says what its receiver answered.
+//! `notify --test`: sends a test message, and prints its receiver's answer.
 
 use anyhow::bail;
 use clap::Args;
@@ -13,7 +13,7 @@ pub(super) struct NotifyArguments {
     /// Send a test message
     #[arg(long, required = true)]
     test: bool,
-    /// By this channel alone, such as mail or webhook.night [default: all]
+    /// Only through this channel, such as mail or webhook.night [default: all]
     channel: Option<String>,
 }
 

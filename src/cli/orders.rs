@@ -1,4 +1,4 @@
-//! `pause`, `resume`, `retry`, `abandon`: one order to the running daemon, and what it changed.
+//! `pause`, `resume`, `retry`, `abandon`: one order to the running daemon, and its changes.
 
 use std::ffi::OsString;
 
@@ -13,7 +13,7 @@ use crate::control::{ControlRequest, Reply};
 use crate::model::{DestinationName, DirectoryName, NameDecision, OrderChange, Scope, Verb};
 use crate::store::snapshot::Snapshot;
 
-/// Things in one request: whatever their paths, it is no longer than one may be.
+/// Limit of scopes in one request, so that it is within its length limit whatever their paths.
 const SCOPES_AT_ONCE: usize = 50;
 
 #[derive(Debug, Args)]
@@ -21,10 +21,10 @@ pub(super) struct OrderArguments {
     /// An upload's id, a destination, a drop directory, DROP/RUN, the end of a path, or a glob
     #[arg(value_name = "WHAT", required_unless_present_any = ["all", "drop", "destination"])]
     which: Vec<OsString>,
-    /// All of a drop directory
+    /// Everything from a drop directory
     #[arg(long, value_name = "NAME")]
     drop: Vec<String>,
-    /// All that goes to a destination
+    /// Everything for a destination
     #[arg(long, value_name = "NAME")]
     destination: Vec<String>,
     /// Everything
@@ -39,8 +39,8 @@ pub(super) struct OrderArguments {
 pub(super) struct ResumeArguments {
     #[command(flatten)]
     order: OrderArguments,
-    /// Accept the directory that stands at the path of the drop directory in the place of the one
-    /// whose files are known
+    /// Accept the directory at the path of the drop directory in place of the one whose files are
+    /// known
     #[arg(long)]
     accept_root: bool,
 }
@@ -54,18 +54,18 @@ pub(super) fn resume(common: &Common, arguments: &ResumeArguments) -> anyhow::Re
 pub(super) struct RetryArguments {
     #[command(flatten)]
     orders: OrderArguments,
-    /// Send to a destination's changed target what its former one has, as far as the sources are here
+    /// Send the files at a destination's former target to its changed one, as far as the sources are here
     #[arg(long, conflicts_with_all = ["all", "drop"])]
     resend: bool,
-    /// Replace the file that has the name. What is parked for another reason is left as it is
+    /// Replace the file that has the name. Uploads parked for another reason are left unchanged
     #[arg(long, conflicts_with_all = ["resend", "keep_both"])]
     overwrite: bool,
-    /// Send under another name what parked because its name is taken
+    /// Send uploads that are parked because their name is taken under another name
     #[arg(long, conflicts_with = "resend")]
     keep_both: bool,
 }
 
-/// `retry`: what waits or is parked is tried again; or a changed target gets what the old one has.
+/// `retry`: retries waiting and parked uploads; or sends to a changed target what the former one has.
 pub(super) fn retry(common: &Common, arguments: &RetryArguments) -> anyhow::Result<Exit> {
     let verb = match (arguments.overwrite, arguments.keep_both) {
         (true, _) => Verb::Decide(NameDecision::Overwrite),

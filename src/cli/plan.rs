@@ -1,5 +1,5 @@
-//! `plan`: the fate of every file: what would be uploaded, to where, when, in how many parts; what has
-//! been already; what is left out, and why.
+//! `plan`: shows for every file what would be uploaded, to where, when, in how many parts; what was
+//! uploaded already; what is left out, and why.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -33,7 +33,7 @@ pub(super) struct PlanArguments {
 pub(super) fn execute(common: &Common, arguments: &PlanArguments) -> anyhow::Result<Exit> {
     let config = common.load()?;
     let targets = daemon::destination_settings(&config);
-    // Without a database nothing was uploaded yet, as far as anybody knows.
+    // Without a database nothing is known to be uploaded.
     let snapshot = Snapshot::open(&config.state_directory).ok();
     let is_meant = |drop: &&Drop| {
         arguments.drop.as_ref().is_none_or(|name| name == drop.settings.name.as_str())
@@ -72,7 +72,7 @@ fn walk(mut planner: Planner<'_>, root: &DirectoryRoot, json: bool) -> anyhow::R
     Ok(())
 }
 
-/// Says the fate of the files of one drop directory.
+/// Shows the plan of one drop directory's files.
 struct Planner<'a> {
     drop: &'a Drop,
     filter: &'a Filter,
@@ -117,7 +117,7 @@ impl<'a> Planner<'a> {
         self.targets.iter().map(|target| self.line(seen, version, target)).collect()
     }
 
-    /// Reads what the file's run says of itself, once.
+    /// Reads the files of an observation's run, once.
     fn read(&mut self, root: &DirectoryRoot, seen: &Observation) {
         let run = seen.place.run(&seen.path);
         if !self.drop.settings.runs.closing.reads_runs || self.readings.contains_key(&run) {
@@ -162,7 +162,7 @@ impl<'a> Planner<'a> {
         merged(common, fate)
     }
 
-    /// The upload of this very version that there is.
+    /// Returns the existing upload of this very version.
     fn before(
         &self,
         seen: &Observation,

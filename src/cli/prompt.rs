@@ -8,9 +8,9 @@ use console::Term;
 use super::render;
 use crate::platform::shape::{text_of, token_of};
 
-/// More than this is no answer.
+/// Limit of an answer's length.
 const ANSWER_MAX: u64 = 64 * 1024;
-/// So often is a question repeated whose answer cannot be used.
+/// Attempts for a question whose answer is unusable.
 const TRIES: usize = 3;
 
 pub(super) struct Prompt {
@@ -26,7 +26,7 @@ impl Prompt {
         if self.terminal.is_some() { TRIES } else { 1 }
     }
 
-    /// Asks until the answer can be used. Nothing stands for the default.
+    /// Asks until the answer is usable. An empty answer means the default.
     pub(super) fn ask<T>(
         &self,
         question: &str,
@@ -48,12 +48,12 @@ impl Prompt {
         bail!("{question}: {wrong}")
     }
 
-    /// Asks for a secret, which does not appear.
+    /// Prompts for a secret, without echo.
     pub(super) fn secret(&self, question: &str) -> anyhow::Result<String> {
         self.secret_from(question, || read_line().map(String::into_bytes))
     }
 
-    /// As [`Self::secret`]; a script gives nothing else.
+    /// As [`Self::secret`]; a script's whole input is the answer.
     pub(super) fn only_secret(&self, question: &str) -> anyhow::Result<String> {
         self.secret_from(question, || {
             let mut all = Vec::new();

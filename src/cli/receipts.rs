@@ -1,9 +1,9 @@
-//! `receipts`: what has arrived, as a list, as the lines of the ledgers themselves, as a page to print, or as
-//! lines that other programs check; and whether the ledgers hold.
+//! `receipts`: the receipts as a list, as the ledger lines themselves, as a page to print, or as
+//! lines that other programs check; and the validity of the ledgers.
 //!
-//! Reads ledgers, and of the database only what a word means: without one, drop directories and runs are still
-//! found. Every line is checked as it is read; of a ledger that is damaged only the lines before the damage
-//! are shown.
+//! Reads ledgers, and from the database only the meaning of a word: without one, drop directories
+//! and runs are still found. Every line is checked when it is read; of a damaged ledger only the
+//! lines before the damage are shown.
 
 mod check;
 mod entry;
@@ -32,28 +32,28 @@ use crate::store::snapshot::Snapshot;
 
 #[derive(Debug, Args)]
 pub(super) struct ReceiptsArguments {
-    /// An upload's id, a destination, a drop directory, DROP/RUN, the end of a path, or a glob; all when
-    /// left out
+    /// An upload's id, a destination, a drop directory, DROP/RUN, the end of a path, or a glob
+    /// [default: all]
     #[arg(value_name = "WHAT")]
     which: Option<OsString>,
-    /// How they are written; md5sum and sha256sum lines are relative to the drop directory
+    /// Output format; paths in md5sum and sha256sum lines are relative to the drop directory
     #[arg(long, value_enum, default_value = "table")]
     format: ReceiptFormat,
-    /// Only what went to this destination
+    /// Only files sent to this destination
     #[arg(long, value_name = "NAME")]
     destination: Option<String>,
-    /// Print the lines of the ledgers themselves
+    /// Print the ledger lines themselves
     #[arg(long, conflicts_with_all = ["format", "check"])]
     print: bool,
     /// Verify the chain of each ledger, from its first line to its last
     #[arg(long, conflicts_with_all = ["format", "destination"])]
     check: bool,
-    /// The SHA-256 of a line, from a notice or a page: say whether it is the last one
+    /// The SHA-256 of a line, from a notice or a page: check whether it is the last one
     #[arg(long, value_name = "HASH", requires = "check", value_parser = head)]
     head: Option<WantedHead>,
 }
 
-/// The digest of a line that a ledger is to have.
+/// The digest of a line that a ledger must contain.
 #[derive(Debug, Clone, Copy)]
 struct WantedHead([u8; 32]);
 
@@ -113,7 +113,7 @@ pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow:
     Ok(listing.found.judge(is_named))
 }
 
-/// Returns whether nothing of a database can be read that is not there any more.
+/// Returns whether an error means that there is no database any more.
 fn is_lost(error: &crate::store::Error) -> bool {
     match error.kind {
         Kind::Missing | Kind::Corrupt { .. } | Kind::Lost { .. } => true,
@@ -128,7 +128,7 @@ fn is_lost(error: &crate::store::Error) -> bool {
     }
 }
 
-/// What was asked for: the runs whose ledgers are read, and which of their lines are meant.
+/// The selection: the runs whose ledgers are read, and which of their lines.
 struct Chosen<'a> {
     shelf: &'a Shelf,
     runs: Vec<&'a RunLedgers>,
@@ -136,8 +136,8 @@ struct Chosen<'a> {
 }
 
 impl Chosen<'_> {
-    /// Checks the ledgers of a run, and finds the newest line of each file at the same time: either takes
-    /// about as long.
+    /// Checks the ledgers of a run, and finds the newest line of each file at the same time: both
+    /// take about as long.
     fn checked_newest(
         &self,
         run: &RunLedgers,
@@ -175,20 +175,20 @@ impl Chosen<'_> {
     }
 }
 
-/// Which lines are meant.
+/// The selection of lines.
 struct LineFilter<'a> {
     what: Option<&'a What>,
     destination: Option<&'a str>,
 }
 
 impl LineFilter<'_> {
-    /// Returns whether a line of a file is meant.
+    /// Returns whether a line of a file is selected.
     fn covers(&self, entry: &Entry<'_>) -> bool {
         self.destination.is_none_or(|name| name == entry.destination.name)
             && self.what.is_none_or(|what| entry.with_file(|file| what.covers(file)))
     }
 
-    /// Returns which lines of a run are meant, to be asked in their order.
+    /// Returns the selection within a run, to be called for its lines in order.
     fn of_run(&self, run: &RunLedgers) -> RunFilter<'_> {
         let is_all = |scope: Scope| match scope {
             Scope::All => true,
@@ -202,7 +202,7 @@ impl LineFilter<'_> {
     }
 }
 
-/// Which lines of a run are meant: all, or those of files that are and what was done to these.
+/// The selected lines of a run: all, or those of selected files with what was done to these.
 struct RunFilter<'a> {
     filter: &'a LineFilter<'a>,
     is_all: bool,
@@ -238,7 +238,7 @@ const CSV_HEADER: [&str; 11] = [
     "upload_id",
 ];
 
-/// What was listed, and what could not be.
+/// The listed receipts, and the problems.
 #[derive(Debug, Default)]
 struct ListedReceipts {
     count: u64,
@@ -340,7 +340,7 @@ impl<'a> Listing<'a> {
         })
     }
 
-    /// Prints lines as they are: those of the files that are meant and what was done to them, or all.
+    /// Prints lines unchanged: those of the selected files with what was done to them, or all.
     fn print_run(&mut self, chosen: &Chosen<'_>, run: &RunLedgers) -> anyhow::Result<()> {
         let mut meant = chosen.filter.of_run(run);
         let checked = chosen.shelf.check(run, |_, line| {
@@ -420,12 +420,12 @@ impl<'a> Listing<'a> {
         let mut record =
             csv::WriterBuilder::new().buffer_capacity(1 << 10).from_writer(&mut self.out);
         record.write_record(fields)?;
-        // Dropped, it would also flush what it writes to.
+        // Dropping it would also flush its output.
         record.into_inner().map(drop).map_err(csv::IntoInnerError::into_error)
     }
 
-    /// One line as the GNU programs write and check it: a name with a backslash or a line break is
-    /// escaped, and the line begins with a backslash then.
+    /// One line in the format of the GNU programs: a name with a backslash or a line break is
+    /// escaped, and then the line begins with a backslash.
     fn add_sum(&mut self, entry: &Entry<'_>, format: SumFormat) -> io::Result<()> {
         let Some(digest) = entry.digest(format) else {
             self.found.without_digest += 1;
@@ -448,7 +448,7 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// What a field holds, with nothing that misleads, and never a formula of a spreadsheet.
+/// Returns the content of a field, escaped, and never a formula of a spreadsheet.
 fn cell(field: &str) -> String {
     let is_formula = field.starts_with(['=', '+', '-', '@', '\t', '\r']);
     format!("{}{}", if is_formula { "'" } else { "" }, Shown(field))

@@ -1,8 +1,8 @@
-//! Everything that is printed passes here: data to standard output, talk to standard error.
+//! All output passes here: data to standard output, messages to standard error.
 //!
-//! Nothing that a file name, a platform or an order holds writes to the terminal, and no registered
-//! secret is printed: whole output is escaped and scrubbed, whoever wrote it. A value that stands in a
-//! line is escaped with its line breaks where the line is made: by [`table`], or by [`Shown`].
+//! No text from a file name, a platform or an order controls the terminal, and no registered secret
+//! is printed: whole output is escaped and scrubbed, whatever its source. A value within a line is
+//! escaped with its line breaks where the line is made: by [`table`], or by [`Shown`].
 
 use std::io::{self, IsTerminal, Write};
 
@@ -17,7 +17,7 @@ pub(super) fn data(text: &str) -> io::Result<()> {
     document(&lines_shown(&scrub_secrets(text)))
 }
 
-/// Prints what the program says of itself, as it is.
+/// Prints the program's own text, unchanged.
 pub(super) fn document(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -32,18 +32,18 @@ pub(super) fn json(value: &serde_json::Value) -> io::Result<()> {
     data(&json_shown(&format!("{value:#}")))
 }
 
-/// Prints lines, which are escaped, in colour where standard output takes it.
+/// Prints lines, which are escaped, in colour where standard output accepts it.
 pub(super) fn sheet(sheet: &Sheet) -> io::Result<()> {
     let text = if layout::has_colour() { sheet.coloured() } else { sheet.plain() };
     document(&scrub_secrets(&text))
 }
 
-/// Prints talk; there is nobody to tell when that fails.
+/// Prints a message; failures are ignored.
 pub(super) fn talk(text: &str) {
     writeln!(io::stderr().lock(), "{}", lines_shown(&scrub(text))).ok();
 }
 
-/// How the lines of a listing are printed.
+/// The format of a listing's lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// As [`data`].
@@ -54,7 +54,7 @@ pub(super) enum Form {
     Bytes,
 }
 
-/// Prints the lines of a listing one by one, however many there are.
+/// Prints the lines of a listing one by one, without collecting them.
 #[derive(Debug)]
 pub(super) struct Lines<W: Write> {
     out: io::BufWriter<W>,
@@ -98,7 +98,7 @@ impl<W: Write> Write for Lines<W> {
         Ok(bytes.len())
     }
 
-    /// Also prints a line that has no end yet.
+    /// Also prints a line without an end.
     fn flush(&mut self) -> io::Result<()> {
         self.write_line()?;
         self.out.flush()
@@ -113,12 +113,12 @@ pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(of)
 }
 
-/// A moment for JSON: RFC 3339 in UTC, or null.
+/// Formats a time for JSON: RFC 3339 in UTC, or null.
 pub(super) fn time(at: Option<WallTime>) -> serde_json::Value {
     at.map_or(serde_json::Value::Null, |at| rfc3339(at).into())
 }
 
-/// A share for people, in whole percent.
+/// Formats a share for people, in whole percent.
 pub(super) fn percent(part: u64, whole: u64) -> String {
     match whole {
         0 => "100 %".into(),
@@ -126,17 +126,17 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
     }
 }
 
-/// A duration for people, in its two largest units.
+/// Formats a duration for people, in its two largest units.
 pub(super) fn duration(seconds: u64) -> String {
     lasted(seconds)
 }
 
-/// A count of bytes for people.
+/// Formats a count of bytes for people.
 pub(super) fn bytes(count: u64) -> String {
     ByteCount(count).to_string()
 }
 
-/// Rows as a table: every column as wide as its widest cell, the last as long as it is. Cells are
+/// Formats rows as a table: every column as wide as its widest cell, except the last. Cells are
 /// escaped.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let shown = |row: &Vec<String>| row.iter().map(|cell| Shown(cell).to_string()).collect();

@@ -1,4 +1,4 @@
-//! `restore`: the database back from a copy, or from the receipts.
+//! `restore`: restores the database from a copy, or from the receipts.
 
 use std::path::PathBuf;
 
@@ -22,17 +22,17 @@ pub(super) struct RestoreArguments {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct RestoreFrom {
-    /// Put this copy in the place of the database; what is there is kept beside it
+    /// Replace the database by this copy; the present files are kept beside it
     #[arg(long, value_name = "FILE")]
     backup: Option<PathBuf>,
-    /// Rebuild a database that was lost from the receipts
+    /// Rebuild a lost database from the receipts
     #[arg(long)]
     receipts: bool,
 }
 
 pub(super) fn execute(common: &Common, asked: &RestoreArguments) -> anyhow::Result<Exit> {
     let environment = |name: &str| std::env::var(name).ok();
-    // A credential may be there for the service alone.
+    // Only the service may be able to read a credential.
     let path = locate(common.config.as_deref(), &environment);
     let state = &common.state_directory()?;
     let named = Config::load_drop_directories(&path, &environment)?.into_iter();

@@ -10,15 +10,15 @@ use crate::clock::Clock;
 use crate::config::{Config, locate};
 use crate::daemon::{Daemon, Render, Setup};
 
-/// What is made is for its owner, and for members of the group to read: state and receipts hold names.
+/// Created files are for the owner, and readable by the group: state and receipts contain names.
 const UMASK: Mode = Mode::from_raw_mode(0o027);
 
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
-    /// Append all that happens to FILE, for a replay: paths and names, and no secrets
+    /// Append all events to FILE, for a replay: paths and names, and no secrets
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Start without a database although receipts or backups are there: what was sent is not known then
+    /// Start without a database although receipts or backups are there: it is not known then what was sent
     #[arg(long)]
     new_state: bool,
 }
@@ -41,7 +41,7 @@ pub(super) fn execute(common: &Common, arguments: &RunArguments) -> anyhow::Resu
             Err(why) => tracing::warn!("the timetable goes by local time: {why}"),
         }
     }
-    // Two threads: the network, and what it must not wait for. Files are read on threads of their own.
+    // Two threads: one for the network, one for the rest. Files are read on threads of their own.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (recording, is_new_state) = (arguments.record.clone(), arguments.new_state);
@@ -52,20 +52,20 @@ pub(super) fn execute(common: &Common, arguments: &RunArguments) -> anyhow::Resu
         let daemon = Daemon::start(setup, Clock::real())?;
         daemon.run().await
     });
-    // Acts that were cut may still read, and their reads may hang: they are not waited for, however the
+    // Cancelled acts may still read, and their reads may hang: they are not waited for, however the
     // daemon ended.
     runtime.shutdown_background();
-    // Whoever reads the log alone learns of it too.
+    // A reader of only the log needs to know it too.
     ended.inspect_err(|error| tracing::error!("the daemon ends: {error}"))?;
     Ok(Exit::Fine)
 }
 
-/// Has what is made be for its owner, and for members of the group to read.
+/// Sets the umask: files for the owner, readable by the group.
 pub(super) fn restrict_umask() {
     rustix::process::umask(rustix::process::umask(UMASK) | UMASK);
 }
 
-/// Keeps credentials in memory from other processes of the same user, and from core dumps.
+/// Protects credentials in memory from other processes of the same user, and from core dumps.
 fn keep_memory_private() {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {

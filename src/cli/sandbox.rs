@@ -12,31 +12,31 @@ use crate::signals::{Signal, Signals};
 
 #[derive(Debug, Args)]
 pub(super) struct SandboxArguments {
-    /// Where to listen; port 0 takes any
+    /// Address to listen on; port 0 takes any
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8378")]
     listen: SocketAddr,
-    /// Where the objects are kept
+    /// Directory for the objects
     #[arg(long, value_name = "DIR")]
     directory: PathBuf,
     /// Keep no bytes: they are counted and digested, and no object can be read back
     #[arg(long)]
     discard: bool,
-    /// What it does wrong: a JSON list of rules
+    /// Faults to inject: a JSON list of rules
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
-    /// How it differs from the documents, where they leave it open: a JSON object
+    /// Behaviour where the documentation leaves it open: a JSON object
     #[arg(long, value_name = "FILE")]
     switches: Option<PathBuf>,
-    /// The token that is accepted
+    /// The accepted token
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// A project that exists; may be given several times
+    /// An existing project; may be given several times
     #[arg(long, value_name = "OWNER/NAME", default_value = "lab/demo")]
     project: Vec<String>,
-    /// Calls in five minutes
+    /// Limit of calls in five minutes
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     rate_limit: u64,
-    /// Smallest part in bytes, the last excepted
+    /// Smallest part in bytes, except the last
     #[arg(long, value_name = "BYTES", default_value_t = 5 * 1024 * 1024)]
     part_size_min: u64,
 }

@@ -1,4 +1,4 @@
-//! Writes a credential's file: whole or not at all, and read by its owner alone.
+//! Writes a credential's file: completely or not at all, and readable only by its owner.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::as_user;
 
-/// A credential that stands beside its place until it is kept.
+/// A credential beside its final path, until it is kept.
 #[derive(Debug)]
 pub(super) struct DraftFile {
     path: PathBuf,
@@ -15,8 +15,8 @@ pub(super) struct DraftFile {
 }
 
 impl DraftFile {
-    /// Writes it. It belongs to whom the file in its place belongs to, else to the daemon's user, as far as
-    /// that can be said: by root.
+    /// Writes it. Its owner is that of the file at the final path, else the daemon's user, as far
+    /// as the caller may set that: as root.
     pub(super) fn write(place: &Path, content: &str, state: Option<&Path>) -> io::Result<Self> {
         let name = place.file_name().unwrap_or_default().to_string_lossy();
         let path = place.with_file_name(format!(".{name}.{}", std::process::id()));
@@ -35,7 +35,7 @@ impl DraftFile {
         &self.path
     }
 
-    /// Puts it in its place.
+    /// Moves it to its final path.
     pub(super) fn keep(self) -> io::Result<()> {
         std::fs::rename(&self.path, &self.place)?;
         let directory = self.place.parent().filter(|directory| !directory.as_os_str().is_empty());
@@ -45,7 +45,7 @@ impl DraftFile {
 
 impl Drop for DraftFile {
     fn drop(&mut self) {
-        // Where it was kept, nothing is here.
+        // After it was kept, nothing is here.
         std::fs::remove_file(&self.path).ok();
     }
 }

@@ -1,4 +1,4 @@
-//! Which ledgers there are, whose they are, and their lines.
+//! The existing ledgers, their runs, and their lines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -15,10 +15,10 @@ use crate::receipt::line::LineBody;
 use crate::receipt::place::{LedgerName, ledgers, unescaped};
 use crate::store::snapshot::{KnownNames, Snapshot};
 
-/// Uploads whose ledger is looked up; of more, all ledgers are read.
+/// Limit of uploads whose ledger is looked up; for more, all ledgers are read.
 const LOOKED_UP_MAX: usize = 1_000;
 const READ_BYTES: usize = 256 << 10;
-/// How often the end of a ledger is read again that is no whole line: the daemon may be writing it.
+/// Attempts to read an incomplete end of a ledger: the daemon may be writing it.
 const UNFINISHED_TRIES: u32 = 10;
 const UNFINISHED_PAUSE: Duration = Duration::from_millis(20);
 
@@ -29,16 +29,16 @@ pub(super) struct Shelf {
     runs: Vec<RunLedgers>,
 }
 
-/// The ledgers of one run, or of the files of a drop directory that are their own runs, in order.
+/// The ledgers of one run, or of a drop directory's files that are their own runs, in order.
 #[derive(Debug)]
 pub(super) struct RunLedgers {
     pub(super) drop: DirectoryName,
-    /// None of files that are their own runs.
+    /// `None` for files that are their own runs.
     pub(super) run: Option<SourcePath>,
     pub(super) names: Vec<LedgerName>,
 }
 
-/// How far a ledger holds, and why no further.
+/// How far a ledger is valid, and why no further.
 #[derive(Debug)]
 pub(super) struct CheckedLedger {
     pub(super) name: LedgerName,
@@ -47,7 +47,7 @@ pub(super) struct CheckedLedger {
 }
 
 impl Shelf {
-    /// Lists the ledgers that are there, and those that the rows know.
+    /// Lists the existing ledgers, and those in the rows.
     pub(super) fn read(state: &Path, snapshot: Option<&Snapshot>) -> anyhow::Result<Self> {
         let mut by_run: BTreeMap<_, Vec<LedgerName>> = BTreeMap::new();
         let known = snapshot.map(Snapshot::known_ledgers).transpose()?.unwrap_or_default();
@@ -63,7 +63,7 @@ impl Shelf {
         Ok(Self { state: state.to_owned(), runs: by_run.into_iter().map(run).collect() })
     }
 
-    /// Returns the drop directories and the runs that have a ledger.
+    /// Returns the drop directories and the runs with a ledger.
     pub(super) fn names(&self) -> KnownNames {
         let run = |one: &RunLedgers| Some((one.drop.clone(), one.run.clone()?));
         KnownNames {
@@ -74,7 +74,7 @@ impl Shelf {
         }
     }
 
-    /// Returns the runs whose ledgers may have lines of what is meant.
+    /// Returns the runs whose ledgers may have selected lines.
     pub(super) fn chosen(
         &self,
         what: Option<&What>,
@@ -107,15 +107,15 @@ impl Shelf {
                 let has_own = |other: &RunLedgers| {
                     other.drop == *drop && other.run.as_ref().is_some_and(is_own)
                 };
-                // Where the run has a ledger, its lines are in no other.
+                // If the run has a ledger, its lines are in no other.
                 has_own(one)
                     || (one.drop == *drop && one.run.is_none() && !self.runs.iter().any(has_own))
             }
         }
     }
 
-    /// Reads and checks the lines of a run, with their positions; in each ledger up to the first that does not
-    /// hold.
+    /// Reads and checks the lines of a run, with their positions; in each ledger up to the first
+    /// invalid one.
     pub(super) fn check<E>(
         &self,
         run: &RunLedgers,
@@ -149,7 +149,7 @@ impl Shelf {
         Ok(checked)
     }
 
-    /// Reads on behind a head, to the end or to the first line that does not hold.
+    /// Continues after a head, to the end or to the first invalid line.
     fn check_from<E>(
         &self,
         head: &mut LedgerHead,
@@ -174,7 +174,7 @@ impl Shelf {
         Ok(fault)
     }
 
-    /// Returns the ledgers of a run as long as they are, of which nothing is checked.
+    /// Returns the ledgers of a run in their full length, unchecked.
     pub(super) fn unchecked(&self, run: &RunLedgers) -> Vec<CheckedLedger> {
         let unchecked = |name: &LedgerName| {
             let length = fs::metadata(name.path(&self.state)).map_or(0, |found| found.len());
@@ -203,7 +203,7 @@ impl Shelf {
     }
 }
 
-/// Returns whose a ledger is: by its name, or by its first line where the name was cut.
+/// Returns the run of a ledger: by its name, or by its first line if the name was cut.
 fn owner_of(state: &Path, name: &LedgerName) -> (DirectoryName, Option<SourcePath>) {
     let first = name.numbered(1);
     let file = first.as_str().rsplit('/').next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `show`: everything about a run, about one upload, or about each of what is named.
+//! `show`: everything about a run, about one upload, or about each named object.
 
 pub(super) mod run;
 
@@ -19,7 +19,7 @@ use crate::model::{AdmittedFile, Scope, Shown, SourcePath, UploadId, json_shown}
 use crate::receipt;
 use crate::store::snapshot::{Attempt, DestinationShown, Detail, DisposalShown, Snapshot};
 
-/// Uploads that are shown in full.
+/// Limit of uploads that are shown in full.
 const SHOWN_MAX: usize = 100;
 
 #[derive(Debug, Args)]
@@ -86,12 +86,12 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
     Ok(Exit::Fine)
 }
 
-/// What was found by a word that names no run.
+/// The uploads that a word names, if it names no run.
 struct FoundUploads<'a> {
     asked: &'a OsStr,
     snapshot: &'a Snapshot,
     found: Vec<Detail>,
-    /// Uploads of files that have been moved to the path that was asked for, with their former paths.
+    /// Uploads of files that were moved to the requested path, with their former paths.
     moved: Vec<(UploadId, SourcePath)>,
     state: &'a Path,
 }
@@ -135,7 +135,7 @@ impl FoundUploads<'_> {
     }
 }
 
-/// Says how a destination does, and what goes without there.
+/// Describes a destination's state, and its missing checks.
 fn destination_text(to: &DestinationShown) -> String {
     let DestinationShown { name, state, platform, reason, .. } = to;
     let reason = reason.as_ref().map_or(String::new(), |reason| format!(": {}", Shown(reason)));
@@ -144,7 +144,7 @@ fn destination_text(to: &DestinationShown) -> String {
     format!("destination {name} ({platform}) is {state}{reason}\n{said}")
 }
 
-/// Renders one upload as JSON, as text.
+/// Renders one upload as JSON text.
 pub(super) fn rendered(detail: &Detail, state: &Path) -> String {
     json_shown(&to_json(detail, state).to_string()).into_owned()
 }
@@ -194,14 +194,14 @@ fn to_json(detail: &Detail, state: &Path) -> Value {
     shown
 }
 
-/// Returns where the line is that is its receipt, once there is one.
+/// Returns the position of its receipt line, once there is one.
 fn receipt_of(detail: &Detail, state: &Path) -> Option<(String, u64)> {
     let line = detail.receipt.as_ref()?;
     let path = receipt::directory(state).join(line.ledger.as_str());
     Some((path.display().to_string(), line.seq))
 }
 
-/// Returns how the disposal of the run of a file stands, if its source is to go.
+/// Returns the state of the disposal of a file's run, if its source is to be disposed of.
 fn disposal_of(snapshot: &Snapshot, detail: &Detail) -> anyhow::Result<Option<DisposalShown>> {
     let AdmittedFile { drop, run, .. } = &detail.upload.admission.file;
     Ok(snapshot.disposal(drop, run)?)
@@ -216,7 +216,7 @@ fn disposal_text(disposal: &DisposalShown) -> String {
     }
 }
 
-/// Says the state in words, and how far it came.
+/// Returns the state in words, with the stage reached.
 fn state_shown(word: &str, stage: &str) -> String {
     match (word, stage) {
         ("parked", "queued") => "parked before it was begun".to_owned(),
@@ -227,7 +227,7 @@ fn state_shown(word: &str, stage: &str) -> String {
     }
 }
 
-/// Lists all about one upload but its attempts: names and values.
+/// Lists everything about one upload except its attempts: names and values.
 pub(super) fn rows(
     detail: &Detail,
     disposal: Option<&DisposalShown>,
@@ -288,7 +288,7 @@ pub(super) fn rows(
     rows
 }
 
-/// Says when and how an attempt failed.
+/// Describes when and how an attempt failed.
 pub(super) fn attempt_text(attempt: &Attempt) -> String {
     let part = attempt.part.map_or(String::new(), |part| format!(" {part}"));
     let at = render::time(Some(attempt.at));

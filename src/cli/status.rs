@@ -1,4 +1,4 @@
-//! `status`: is my run there yet, and does anything need me?
+//! `status`: whether runs have arrived, and whether anything needs a person.
 //!
 //! Reads the database, whether the daemon runs or not, and asks a running one for what only it knows.
 
@@ -24,33 +24,33 @@ use crate::model::Scope;
 use crate::store::Kind;
 use crate::store::snapshot::{Snapshot, Status};
 
-/// How often it is read again.
+/// Interval of reading again.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArguments {
-    /// An upload's id, a destination, a drop directory, DROP/RUN, the end of a path, or a glob; all when
-    /// left out
+    /// An upload's id, a destination, a drop directory, DROP/RUN, the end of a path, or a glob
+    /// [default: all]
     #[arg(value_name = "WHAT")]
     which: Vec<OsString>,
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Follow it: on a terminal as a full-screen view (? shows its keys), else it is printed every second
+    /// Follow it: on a terminal as a full-screen view (? shows its keys), else printed every second
     #[arg(long, conflicts_with_all = ["check", "all"])]
     watch: bool,
     /// Exit with 6 when something needs a person, with 5 when the daemon does not run
     #[arg(long)]
     check: bool,
-    /// List all ended uploads, not the last hundred
+    /// List all ended uploads, not only the last hundred
     #[arg(long)]
     all: bool,
-    /// Show what `status --json` said on several machines: a file of each
+    /// Show the output of `status --json` of several machines, one file for each
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["which", "watch", "all"])]
     merge: Vec<PathBuf>,
 }
 
-/// Where a status is read: the rows, and the daemon that is asked besides.
+/// The sources of a status: the rows, and the running daemon.
 pub(super) struct StatusReader<'a> {
     common: &'a Common,
     directory: PathBuf,
@@ -90,7 +90,7 @@ impl<'a> StatusReader<'a> {
         Ok(Self { common, directory, clock: Clock::real() })
     }
 
-    /// Reads what these name, or everything.
+    /// Reads these scopes, or everything.
     pub(super) fn read(&self, scopes: &[Scope], all: bool) -> anyhow::Result<(Snapshot, Status)> {
         let mut snapshot = Snapshot::open(&self.directory)?;
         if !scopes.is_empty() {
@@ -101,7 +101,7 @@ impl<'a> StatusReader<'a> {
         Ok((snapshot, status))
     }
 
-    /// Reads what these words name, or everything; none where no daemon has run yet.
+    /// Reads the scopes of these words, or everything; `None` where no daemon has run yet.
     fn read_named(&self, words: &[OsString], all: bool) -> anyhow::Result<Option<Status>> {
         let scopes = match Snapshot::open(&self.directory) {
             Ok(_) if words.is_empty() => Vec::new(),
@@ -112,7 +112,7 @@ impl<'a> StatusReader<'a> {
         Ok(Some(self.read(&scopes, all)?.1))
     }
 
-    /// Returns what is shown where there is nothing to read.
+    /// Returns the status without anything to read.
     fn nothing(&self) -> Status {
         Status { read_at: self.clock.now().wall, ..Status::default() }
     }
@@ -126,7 +126,7 @@ fn check(status: &Status, common: &Common) -> Exit {
     judge(status)
 }
 
-/// A daemon that does not run sends nothing, whatever else there is.
+/// A daemon that does not run sends nothing, which outweighs all else.
 fn judge(status: &Status) -> Exit {
     match (status.process.is_running, attention::list(status).is_empty()) {
         (false, _) => Exit::NotRunning,

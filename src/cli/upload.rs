@@ -1,7 +1,7 @@
 //! `upload`: hands files to the running daemon once, from outside the drop directories.
 //!
-//! Every file is opened here and passed on open, which proves to the daemon that whoever hands it in
-//! may read it. The daemon opens it by its path, and takes it if it is the same file.
+//! Every file is opened here and passed as an open descriptor, which proves to the daemon that the
+//! caller may read it. The daemon opens it by its path, and accepts it if it is the same file.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -26,10 +26,10 @@ use crate::model::{Observation, Scope, Seen, Shown, SourcePath, UploadId};
 use crate::source::{self, DirectoryRoot, Filter};
 use crate::store::snapshot::{Detail, Snapshot};
 
-/// Files of one path. More of them are a drop directory's work.
+/// Limit of files of one path. More of them need a drop directory.
 const FILES_OF_PATH_MAX: usize = 10_000;
 
-/// How often it is looked how far they are.
+/// Interval of reading the progress.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Args)]
@@ -40,7 +40,7 @@ pub(super) struct UploadArguments {
     /// The destination, by its name in the configuration
     #[arg(long, value_name = "DESTINATION")]
     to: String,
-    /// Wait until all are there, or stand still; the exit code tells which
+    /// Wait until all have arrived or are stuck; the exit code shows which
     #[arg(long)]
     wait: bool,
     /// Print JSON
@@ -84,13 +84,13 @@ pub(super) fn execute(common: &Common, arguments: &UploadArguments) -> anyhow::R
     Ok(if is_fine { Exit::Fine } else { Exit::Failed })
 }
 
-/// What one path leads to.
+/// The files of one path.
 #[derive(Debug, Default)]
 struct OpenedFile {
-    /// Where names begin.
+    /// The directory that names are relative to.
     below: PathBuf,
     files: Vec<PathBuf>,
-    /// What is no file that can be read, and why.
+    /// Entries that are no readable files, and why.
     left_out: Vec<(PathBuf, String)>,
 }
 
@@ -138,7 +138,7 @@ impl OpenedFile {
     }
 }
 
-/// What became of everything.
+/// The results for all paths.
 #[derive(Debug, Default)]
 struct HandedIn {
     uploads: Vec<Handed>,
@@ -146,7 +146,7 @@ struct HandedIn {
 }
 
 impl HandedIn {
-    /// Hands in what one path leads to, some files at a time.
+    /// Hands in the files of one path, some at a time.
     fn take(&mut self, common: &Common, offered: OpenedFile, to: &str) -> anyhow::Result<()> {
         offered.left_out.into_iter().for_each(|(path, why)| self.leave_out(&path, why));
         for paths in offered.files.chunks(FILES_MAX) {
@@ -167,8 +167,8 @@ impl HandedIn {
         Ok(())
     }
 
-    /// Opens a file, or says why it is left out. A link would be followed to a name that was not asked
-    /// for.
+    /// Opens a file, or records why it is left out. A link is left out, because it would be sent
+    /// under its target's name.
     fn open<'a>(&mut self, path: &'a Path) -> Option<(&'a Path, File)> {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let flags = i32::try_from(flags.bits()).unwrap_or_default();
@@ -212,7 +212,7 @@ fn to_json(uploads: &[Handed], left_out: &[(String, String)], ended: &[Detail]) 
     json!({ "schema": 1, "uploads": uploads, "left_out": left_out, "ended": ended })
 }
 
-/// Waits until every upload has ended or is parked; none where no daemon runs any more.
+/// Waits until every upload has ended or is parked; `None` if no daemon runs any more.
 fn wait(common: &Common, ids: &[UploadId], says_end: bool) -> anyhow::Result<Option<Vec<Detail>>> {
     if ids.is_empty() {
         return Ok(Some(Vec::new()));

@@ -1,8 +1,8 @@
-//! `verify`: is what has arrived still there, as it was sent?
+//! `verify`: checks whether sent files are still at their destinations, as they were sent.
 //!
-//! Checks the ledgers, and the line of each row by the digest in it, asks the platform for each file by its id there and
-//! compares what it tells with the rows; reads the sources again where that is wished. Changes nothing
-//! anywhere.
+//! Checks the ledgers, and the line of each row by its digest, asks the platform for each file by
+//! its id and compares the answer with the rows; reads the sources again on request. Changes
+//! nothing.
 
 mod content;
 
@@ -52,7 +52,7 @@ enum FileVerdict {
     Differs,
     NotThere,
     Unknown,
-    /// The receipt that proves it is missing, or is not the one that was written.
+    /// The receipt that proves it is missing, or differs from the one that was written.
     Damaged,
 }
 
@@ -70,12 +70,12 @@ impl FileVerdict {
 
 type JudgedFile = (FileVerdict, String);
 
-/// What is asked, and whom.
+/// The inputs of the checks.
 struct Verifier<'a> {
     config: &'a Config,
     snapshot: Snapshot,
     clients: Vec<(DestinationName, SharedPlatform)>,
-    /// Where local files are read again, if they are.
+    /// The drop directories, if local files are read again.
     roots: Option<content::Roots>,
 }
 
@@ -121,7 +121,7 @@ pub(super) fn execute(common: &Common, arguments: &VerifyArguments) -> anyhow::R
     Ok(if all_same { Exit::Fine } else { Exit::Failed })
 }
 
-/// Returns what is wrong with the ledgers of what is meant, and with the lines of its runs.
+/// Returns the damages of the ledgers of a selection, and of the lines of its runs.
 fn ledger_damage(state: &Path, snapshot: &Snapshot, what: &What) -> anyhow::Result<Vec<String>> {
     let mut found = Vec::new();
     let shelf = Shelf::read(state, Some(snapshot))?;
@@ -141,7 +141,7 @@ fn ledger_damage(state: &Path, snapshot: &Snapshot, what: &What) -> anyhow::Resu
     Ok(found)
 }
 
-/// Finds the uploads that are meant: the one that is named, or the newest of each path with its receipt.
+/// Finds the selected uploads: the named one, or the newest receipted one of each path.
 fn meant(snapshot: &Snapshot, what: &What, word: &str) -> anyhow::Result<Vec<UploadId>> {
     if let Some(id) = what.upload()
         && let Some(detail) = snapshot.detail(id)?
@@ -162,7 +162,7 @@ fn meant(snapshot: &Snapshot, what: &What, word: &str) -> anyhow::Result<Vec<Upl
 }
 
 fn progress_bar(count: usize) -> ProgressBar {
-    // Only a person has use for it.
+    // Only a person needs it.
     let target = match std::io::stderr().is_terminal() {
         true => ProgressDrawTarget::stderr(),
         false => ProgressDrawTarget::hidden(),
@@ -200,7 +200,7 @@ impl Verifier<'_> {
         Ok((detail, (verdict, found)))
     }
 
-    /// Returns what is wrong with the receipt of an upload that has one.
+    /// Returns the damage of an upload's receipt, if it has one.
     fn damage(&self, detail: &Detail) -> Option<String> {
         detail.times.receipted_at?;
         let state = &self.config.state_directory;
@@ -208,8 +208,8 @@ impl Verifier<'_> {
         Some(format!("its receipt {damage}"))
     }
 
-    /// Says so when a file was completed at a target that its destination does not have: ids of one
-    /// target mean nothing at another.
+    /// Reports a file that was completed at a former target of its destination: ids of one target
+    /// are invalid at another.
     fn elsewhere(&self, detail: &Detail) -> anyhow::Result<Option<String>> {
         let Admission { destination, target_id, .. } = &detail.upload.admission;
         let configured = self.config.destinations.iter().find(|to| to.name == *destination);
@@ -235,7 +235,7 @@ impl Verifier<'_> {
         let id = detail.upload.remote_id.as_ref().ok_or_else(|| none("it has no remote id"))?;
         let id = RemoteFileId::new(id);
         match (detail.upload.state.etag_mode, PartSize::new(detail.upload.part_size_bytes)) {
-            // Nothing else tells what is there.
+            // Nothing else shows the content there.
             (ETagMode::ReadBack, Some(part_size)) => client.read_back(&id, part_size).await,
             (ETagMode::ReadBack | ETagMode::Unknown | ETagMode::Md5 | ETagMode::Opaque, _) => {
                 client.inspect(&id).await
@@ -244,7 +244,7 @@ impl Verifier<'_> {
     }
 }
 
-/// Compares what the platform tells of a file with what was sent.
+/// Compares the platform's answer about a file with what was sent.
 fn compare(detail: &Detail, there: Option<&RemoteFile>) -> JudgedFile {
     use RemoteStanding::{
         AsVerified, NoSize, NotThere, OtherDigest, OtherKind, OtherParts, OtherSize, Replaced,
@@ -276,7 +276,7 @@ fn compare(detail: &Detail, there: Option<&RemoteFile>) -> JudgedFile {
     (verdict, found)
 }
 
-/// Says what a size alone proves.
+/// Describes what an equal size proves.
 fn without_digest(mode: ETagMode) -> &'static str {
     match mode {
         ETagMode::Unknown | ETagMode::ReadBack => "size; no digest to compare",
@@ -285,7 +285,7 @@ fn without_digest(mode: ETagMode) -> &'static str {
     }
 }
 
-/// The file as the platform described it when it was verified.
+/// Returns the file as the platform described it when it was verified.
 fn told_file(detail: &Detail) -> Option<&RemoteFile> {
     match &detail.upload.state.stage {
         Stage::Completed { file, .. }
@@ -299,7 +299,7 @@ fn told_file(detail: &Detail) -> Option<&RemoteFile> {
     }
 }
 
-/// The digest over the parts that were sent.
+/// Returns the digest over the sent parts.
 fn sent_mark(detail: &Detail) -> Option<ContentMark> {
     use md5::Digest;
     if detail.digests.mark.is_some() {
@@ -327,7 +327,7 @@ fn line(detail: &Detail, verdict: FileVerdict, found: &str) -> String {
     )
 }
 
-/// Where it was sent to; the platform may have given it another name.
+/// Returns where it was sent; the platform may have given it another name.
 fn sent_to(detail: &Detail) -> Target {
     let target = &detail.upload.admission.target;
     detail.remote.name.as_ref().map_or_else(|| target.clone(), |name| target.with_name(name))

@@ -1,4 +1,4 @@
-//! `wait`: returns when a run is there, when something of it needs a person, or when time is up.
+//! `wait`: returns when a run has arrived, when something of it needs a person, or after a time-out.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use anyhow::bail;
 use clap::Args;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// A daemon that is started again, for a new version say, is waited for.
+/// Wait for a daemon that is restarted, for example for a new version.
 const RESTART_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
@@ -29,13 +29,13 @@ pub(super) struct WaitArguments {
     timeout: Option<Duration>,
 }
 
-/// What is waited for, as it is read again and again, with a bar.
+/// The run or upload to wait for, read at intervals, with a progress bar.
 pub(super) struct WaitProgress<'a> {
     reader: StatusReader<'a>,
     scopes: Vec<Scope>,
     clock: Clock,
     bar: Bar,
-    /// When a daemon was seen to run last.
+    /// When a daemon was last seen running.
     ran_at: Option<Monotonic>,
 }
 
@@ -45,7 +45,7 @@ impl<'a> WaitProgress<'a> {
         Ok(Self { reader, scopes, clock, bar: Bar::new(), ran_at: None })
     }
 
-    /// Reads how far it is, and shows it.
+    /// Reads the progress, and shows it.
     pub(super) fn look(&mut self) -> anyhow::Result<Status> {
         let (_, status) = self.reader.read(&self.scopes, false)?;
         if status.process.is_running {
@@ -58,7 +58,7 @@ impl<'a> WaitProgress<'a> {
         Ok(status)
     }
 
-    /// Returns whether no daemon runs, and says so.
+    /// Returns whether no daemon runs any more, and prints that.
     pub(super) fn is_in_vain(&self) -> bool {
         let now = self.clock.now().monotonic;
         let is_down = self.ran_at.is_none_or(|at| now.since(at) > RESTART_LIMIT);
@@ -71,7 +71,7 @@ impl<'a> WaitProgress<'a> {
         is_down
     }
 
-    /// Counts uploads that go before, while none of these has begun.
+    /// Counts uploads that are sent before, while none of these has begun.
     fn ahead(&self, status: &Status) -> anyhow::Result<usize> {
         let begun = |tally: &Tally| tally.accepted_bytes > 0 || tally.bytes_in_flight > 0;
         if open_count(status) == 0 || status.counts.tallies.iter().any(begun) {
@@ -92,7 +92,7 @@ impl<'a> WaitProgress<'a> {
         self.bar.end();
     }
 
-    /// Returns whether all that is meant is there: runs are complete, and no upload is open.
+    /// Returns whether everything has arrived: runs are complete, and no upload is open.
     fn is_there(&self, status: &Status) -> anyhow::Result<bool> {
         let mut is_complete = true;
         let is_named = |row: &&RunRow| self.scopes.iter().any(|scope| scope.covers_run(row));
@@ -134,7 +134,7 @@ pub(super) fn execute(common: &Common, arguments: &WaitArguments) -> anyhow::Res
         if waiting.is_in_vain() {
             return Ok(Exit::NotRunning);
         }
-        // The clock of this process begins with it.
+        // This process's clock starts with it.
         let now = waiting.clock.now().monotonic.0;
         if arguments.timeout.is_some_and(|limit| now >= limit) {
             waiting.end();
@@ -146,7 +146,7 @@ pub(super) fn execute(common: &Common, arguments: &WaitArguments) -> anyhow::Res
     }
 }
 
-/// Says how far it is.
+/// Returns the progress as text.
 pub(super) fn said(status: &Status) -> String {
     let total = progress::sum(status, |tally| tally.size_bytes);
     let accepted = progress::sum(status, |tally| tally.accepted_bytes);
@@ -164,13 +164,13 @@ pub(super) fn said(status: &Status) -> String {
     )
 }
 
-/// Counts uploads that may still go.
+/// Counts uploads that may still be sent.
 pub(super) fn open_count(status: &Status) -> u64 {
     let is_open = |tally: &&Tally| matches!(tally.state.as_str(), "queued" | "sending" | "waiting");
     status.counts.tallies.iter().filter(is_open).map(|tally| tally.upload_count).sum()
 }
 
-/// Says how fast it goes, for how long, and what it waits for.
+/// Returns the rate, the time left, and what it waits for.
 fn words(status: &Status, ahead: usize) -> String {
     let runs = status
         .runs

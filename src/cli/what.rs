@@ -1,12 +1,12 @@
-//! WHAT: the word by which every command is told what it is about.
+//! WHAT: the word that names the subject of a command.
 //!
-//! A word is an upload's id; a destination; a drop directory; `DROP/RUN`, or `DROP/` and the path of a file
-//! or a directory; a run, a file or a directory alone, by its path or any end of it, where only one is
-//! meant; a glob. A name may also be written as it is shown, with its escapes (`a\n`, `\xff`).
-//! A run is also meant by the name that its directory has now. The first of these that fits is meant, but an id, a
-//! name and the path of a run are no better than one another. A word that fits nothing is refused with the
-//! nearest names, and one that fits several things with their list. `NAME/` is a drop directory, `NAME:` a
-//! destination and `ID:` an upload, where others have the name too.
+//! A word is an upload's id; a destination; a drop directory; `DROP/RUN`, or `DROP/` and the path of a
+//! file or a directory; a run, a file or a directory alone, by its path or any end of it, if that is
+//! unambiguous; a glob. A name may also be written as it is displayed, with its escapes (`a\n`, `\xff`).
+//! A run may also be named by the present name of its directory. The first of these that matches counts,
+//! except that an id, a name and the path of a run have equal rank. A word without a match is refused
+//! with the nearest names, and an ambiguous one with the list of its matches. `NAME/` is a drop
+//! directory, `NAME:` a destination and `ID:` an upload, if others have the name too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -19,19 +19,19 @@ use crate::model::{DirectoryName, RunFile, RunRow, Scope, Shown, SourcePath, Upl
 use crate::store::Error;
 use crate::store::snapshot::{FileUploads, KnownNames, NamedPath, Snapshot};
 
-/// Things that a word may mean that are listed; the others are counted.
+/// Limit of listed matches; the others are counted.
 const LISTED_MAX: usize = 10;
-/// KnownNames like the one that was asked for.
+/// Limit of similar names.
 const NEAREST_MAX: usize = 3;
 
-/// What a word, or several, named.
+/// The objects that one or several words name.
 #[derive(Debug, Default)]
 pub(super) struct What {
     uploads: BTreeSet<UploadId>,
     others: BTreeSet<Scope>,
 }
 
-/// One file at one destination, which a word may mean.
+/// One file at one destination, which a word may name.
 pub(super) struct MeantFile<'a> {
     pub(super) upload: UploadId,
     pub(super) drop: &'a str,
@@ -39,7 +39,7 @@ pub(super) struct MeantFile<'a> {
     pub(super) destination: &'a str,
 }
 
-/// Why a word does not name anything.
+/// Why a word names nothing.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WhatError {
     #[error("{} is no upload, destination, drop directory, run or file\nhint: {hint}", Shown(word))]
@@ -58,7 +58,7 @@ impl What {
         Self::resolve(WordResolver { snapshot: Some(snapshot), names: snapshot.names()? }, words)
     }
 
-    /// Reads words that may also name what only the ledgers know; without a database that alone.
+    /// Reads words that may also name objects that only the ledgers know; without a database only these.
     pub(super) fn read_with(
         snapshot: Option<&Snapshot>,
         known: KnownNames,
@@ -99,7 +99,7 @@ impl What {
         self.others.iter().cloned().chain(uploads).collect()
     }
 
-    /// Returns the one upload that was named, if nothing else was.
+    /// Returns the named upload, if nothing else was named.
     pub(super) fn upload(&self) -> Option<UploadId> {
         let is_alone = self.others.is_empty() && self.uploads.len() == 1;
         self.uploads.first().copied().filter(|_| is_alone)
@@ -136,22 +136,22 @@ pub(super) fn is_below(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
-/// Returns whether a path ends with whole components.
+/// Returns whether a path ends with these components.
 fn is_end(path: &[u8], end: &[u8]) -> bool {
     path.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with(b"/"))
 }
 
-/// The things that a word may mean: each by its name, with what it stands for.
+/// The matches of a word: each name with its scopes.
 type Meanings = BTreeMap<String, Vec<Scope>>;
 
 struct WordResolver<'a> {
-    /// None where the database is lost: no upload and no single file is known by its name then.
+    /// `None` if the database is lost: no upload and no single file is known by its name then.
     snapshot: Option<&'a Snapshot>,
     names: KnownNames,
 }
 
 impl WordResolver<'_> {
-    /// Resolves a word as it is; one that means nothing so, as a name that was shown.
+    /// Resolves a word as it is; without a match, as a displayed name.
     fn resolve(&self, word: &OsStr) -> Result<Vec<Scope>, WhatError> {
         let shown = word.to_str().filter(|text| text.contains('\\'));
         match (self.resolve_plain(word), shown.and_then(SourcePath::from_shown)) {
@@ -182,7 +182,7 @@ impl WordResolver<'_> {
             self.add_runs(&mut found, |place| is_end(place.1.as_bytes(), path.as_bytes()));
         }
         if found.is_empty() && bytes.iter().any(|byte| b"*?[{".contains(byte)) {
-            // A glob may mean several things.
+            // A glob may match several objects.
             return match self.matching(word)? {
                 scopes if scopes.is_empty() => Err(self.nothing(word)),
                 scopes => Ok(scopes),
@@ -232,7 +232,7 @@ impl WordResolver<'_> {
         scopes.map(|scope| (scope.to_string(), vec![scope])).collect()
     }
 
-    /// Reads `DROP/PATH`.
+    /// Resolves `DROP/PATH`.
     fn in_directory(&self, word: &[u8]) -> Result<Meanings, Error> {
         for drop in &self.names.directories {
             let rest = word.strip_prefix(drop.as_str().as_bytes());
@@ -247,7 +247,7 @@ impl WordResolver<'_> {
         Ok(Meanings::new())
     }
 
-    /// Returns what has exactly this path, also by the name that the directory of its run has now.
+    /// Returns the matches of exactly this path, including the present name of its run's directory.
     fn at(&self, path: &SourcePath, drop: Option<&DirectoryName>) -> Result<Meanings, Error> {
         let found = self.at_first_name(path, drop)?;
         let renamed = self.names.renamed.iter().find(|((name, now), _)| {
@@ -259,7 +259,7 @@ impl WordResolver<'_> {
         self.at_first_name(&path, Some(name))
     }
 
-    /// Returns what has exactly this path: files, else runs, else directories of runs or of files.
+    /// Returns the matches of exactly this path: files, else runs, else directories of runs or of files.
     fn at_first_name(
         &self,
         path: &SourcePath,
@@ -289,7 +289,7 @@ impl WordResolver<'_> {
         Ok(found)
     }
 
-    /// Returns the files and the runs that have exactly this path.
+    /// Returns the files and the runs with exactly this path.
     fn exactly(&self, path: &SourcePath, drop: Option<&DirectoryName>) -> Result<Meanings, Error> {
         let is_here = |name: &DirectoryName| drop.is_none_or(|drop| drop == name);
         let mut files = self.files(|snapshot| snapshot.files_at(path))?;
@@ -299,13 +299,13 @@ impl WordResolver<'_> {
         Ok(found)
     }
 
-    /// Returns the runs by each name that their directories have or had.
+    /// Returns the runs by each present or former name of their directories.
     fn runs(&self) -> impl Iterator<Item = (&NamedPath, &SourcePath)> {
         let own = self.names.runs.iter().map(|place| (place, &place.1));
         own.chain(self.names.renamed.iter().map(|(place, run)| (place, run)))
     }
 
-    /// Adds runs. A run that is a file stands there as a file already.
+    /// Adds runs. A run that is a file is there as a file already.
     fn add_runs(&self, found: &mut Meanings, is_meant: impl Fn(&NamedPath) -> bool) {
         for ((drop, _), run) in self.runs().filter(|(place, _)| is_meant(place)) {
             let scope = Scope::Run(drop.clone(), run.clone());
@@ -313,7 +313,7 @@ impl WordResolver<'_> {
         }
     }
 
-    /// Returns what a glob matches: names, else runs, else files.
+    /// Returns the matches of a glob: names, else runs, else files.
     fn matching(&self, word: &OsStr) -> Result<Vec<Scope>, Error> {
         let text = word.to_string_lossy();
         let Ok(glob) = GlobBuilder::new(&text).literal_separator(true).build() else {

@@ -1,19 +1,19 @@
-//! The 64 steps of MD5, written once for every kind of register, and the choice between them.
+//! The 64 steps of MD5, written once for every kind of register, and the choice of kernel.
 //!
 //! A kernel advances as many messages as its registers have lanes, in lockstep, by whole blocks.
 //! Each step of MD5 waits for the one before it, so a register leaves most of the machine idle:
-//! with more messages than lanes, two to four *groups* of them go through the same steps side by
-//! side. That holds for single words as well, which is how the portable kernel takes four messages.
+//! with more messages than lanes, two to four *groups* of them run the same steps interleaved. That
+//! applies to single words as well, so the portable kernel takes four messages.
 //!
-//! Each kind of register names what differs: how to add, rotate and mix, and how to turn blocks
+//! Each kind of register defines what differs: how to add, rotate and mix, and how to load blocks
 //! into registers that hold one word of each.
 
 use super::{Block, VectorWidth};
 
-/// A message and the blocks that it has yet to take.
+/// A message and its remaining blocks.
 pub(super) struct Job<'a> {
     pub(super) state: &'a mut [u32; 4],
-    /// Yet to be taken.
+    /// Remaining blocks.
     pub(super) blocks: &'a [Block],
 }
 
@@ -30,8 +30,8 @@ pub(super) fn step(width: VectorWidth, jobs: &mut [Job<'_>], count: usize) {
 
 /// Advances one message by all blocks.
 ///
-/// A build without optimisation leaves it to the md-5 crate, which is optimised there as well: its
-/// tests would wait for arithmetic.
+/// A build without optimisation uses the md-5 crate, which is optimised there too; otherwise its
+/// tests would be slow.
 pub(super) fn alone(state: &mut [u32; 4], blocks: &[Block]) {
     if cfg!(debug_assertions) {
         md5::block_api::compress(state, blocks);
@@ -126,7 +126,7 @@ const SINES: [u32; 64] = [
     0xeb86_d391,
 ];
 
-/// One step of each group. The word and the sine do not wait for the step before: they come first.
+/// One step of each group. The word and the sine do not depend on the step before, so they come first.
 macro_rules! one {
     ($words:ident $sines:ident $mix:ident $a:ident $b:ident $c:ident $d:ident
      $word:expr, $at:expr, $by:literal) => {
@@ -139,7 +139,7 @@ macro_rules! one {
 }
 
 /// Four steps from the `$at`-th on, after which the state's words are in their places again. The
-/// `i`-th step takes the block's word `$times * i + $plus`, counted round and round.
+/// `i`-th step uses the block's word `$times * i + $plus`, modulo 16.
 macro_rules! four {
     ($words:ident $sines:ident $a:ident $b:ident $c:ident $d:ident
      $mix:ident, $at:literal, $times:literal i + $plus:literal,
@@ -155,7 +155,7 @@ macro_rules! four {
 /// Each of the last four adds a round's function of three words to a sum.
 macro_rules! compress {
     ($($feature:literal)?) => {
-        /// Takes one block of each lane of each group into the state.
+        /// Processes one block of each lane of each group.
         #[inline]
         $(#[target_feature(enable = $feature)])?
         fn compress<const GROUPS: usize>(
@@ -190,16 +190,16 @@ macro_rules! compress {
 }
 
 /// Defines `step`, for groups of `$lanes` each up to `$most` groups, from `vector`, `lanes`,
-/// `columns`, `enter` and what `compress!` asks for.
+/// `columns`, `enter` and the requirements of `compress!`.
 macro_rules! kernel {
     ($lanes:literal lanes, $($fewer:literal)* or $most:literal groups $(, $feature:literal)?) => {
         const LANES: usize = $lanes;
-        /// Messages that one pass takes.
+        /// Messages in one pass.
         pub(crate) const ROOM: usize = $most * LANES;
 
         compress!($($feature)?);
 
-        /// Takes `count` blocks of each lane into the states, which have a word in each row.
+        /// Processes `count` blocks of each lane; the states have a word in each row.
         $(#[target_feature(enable = $feature)])?
         fn pass<const GROUPS: usize>(
             states: &mut [[[u32; LANES]; GROUPS]; 4],
@@ -208,8 +208,8 @@ macro_rules! kernel {
         ) {
             let mut state = states.map(|row| row.map(vector));
             let mut words = [[splat(0); 16]; GROUPS];
-            // As numbers in the code they would be added by an instruction that takes three values,
-            // and longer; more groups hide that, and lack the registers.
+            // As immediates they would be added by an instruction with three operands, and longer
+            // code; more groups hide that, and lack the registers.
             let sines = if GROUPS == 1 { std::hint::black_box(&SINES) } else { &SINES };
             for index in 0..count {
                 for (to, from) in words.iter_mut().zip(inputs) {
@@ -220,7 +220,7 @@ macro_rules! kernel {
             *states = state.map(|row| row.map(lanes));
         }
 
-        /// Lanes without a job repeat the first one's, and no one looks at their outcome.
+        /// Lanes without a job repeat the first one's, and their results are ignored.
         fn groups<const GROUPS: usize>(jobs: &mut [Job<'_>], count: usize) {
             let Some(first) = jobs.first() else { return };
             let mut inputs = [[&first.blocks[..count]; LANES]; GROUPS];

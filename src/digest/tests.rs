@@ -15,7 +15,7 @@ fn reference(bytes: &[u8]) -> Md5 {
     Md5(md5::Md5::digest(bytes).into())
 }
 
-/// Bytes that differ between messages and between places.
+/// Bytes that differ between messages and positions.
 fn message(seed: usize, length: usize) -> Vec<u8> {
     let mut word = 0x9e37_79b9_7f4a_7c15_u64 ^ seed as u64;
     let mut next = || {
@@ -57,7 +57,7 @@ fn every_lane_of_every_kernel_is_right_beside_others() {
     advances(1, |jobs| kernel::scalar::step(jobs, 2), "the portable kernel");
 }
 
-/// Holds each of that many messages of three blocks to its state after two.
+/// Compares each of that many messages of three blocks with its state after two.
 fn advances(count: usize, step: impl Fn(&mut [Job<'_>]), name: &str) {
     let messages: Vec<_> = (0..count).map(|index| message(index, 3 * BLOCK)).collect();
     let mut states = vec![START; count];

@@ -1,11 +1,11 @@
-//! How many messages one pass advances.
+//! The number of messages in one pass.
 
 use super::kernel;
 
-/// The instructions that a pass is made of.
+/// The instructions of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum VectorWidth {
-    /// One message; every machine has it.
+    /// One message; available on every machine.
     Scalar,
     Sse2,
     Avx2,
@@ -23,7 +23,7 @@ impl VectorWidth {
         }
     }
 
-    /// Messages that one pass takes at most: as many lanes as keep the machine busy.
+    /// Most messages in one pass: as many lanes as keep the machine busy.
     pub(super) const fn room(self) -> usize {
         match self {
             Self::Scalar => kernel::SCALAR_ROOM,
@@ -38,20 +38,19 @@ impl VectorWidth {
         }
     }
 
-    /// The quickest for that many messages that is here and not wider than this one.
+    /// Returns the fastest width for that many messages that is available and not wider than this one.
     ///
-    /// A vector takes more time for a step than a word does, so a few messages are better off
-    /// without.
+    /// A step takes longer on a vector than on a word, so for a few messages words are faster.
     pub(super) fn fit(self, messages: usize) -> Self {
         if messages <= kernel::SCALAR_ROOM { Self::Scalar } else { self.min(Self::best()) }
     }
 
-    /// The widest that this machine has.
+    /// Returns the widest one of this machine.
     pub fn best() -> Self {
         Self::all_here().pop().unwrap_or(Self::Scalar)
     }
 
-    /// All that this machine has, from narrow to wide.
+    /// Returns all of this machine, from narrow to wide.
     pub fn all_here() -> Vec<Self> {
         let all = [Self::Scalar, Self::Sse2, Self::Avx2, Self::Avx512];
         all.into_iter().filter(|width| width.is_here()).collect()

@@ -1,12 +1,12 @@
-//! Which rate holds when: periods of a week, in local time.
+//! Rates by time: periods of a week, in local time.
 //!
-//! *Promises*: the first period that covers a moment gives its rate; a period whose end is not after
-//! its beginning continues into the next day; what is asked is the clock on the wall, so that a day of
-//! 23 or 25 hours has the same periods as any other. *Never* reads a clock.
+//! *Promises*: the first period that covers a time gives its rate; a period whose end is not after
+//! its start continues into the next day; times are wall-clock times, so that a day of 23 or 25
+//! hours has the same periods as any other. *Never* reads a clock.
 
 use jiff::civil::{DateTime, Time, Weekday};
 
-/// Bytes a second; `None` is unlimited, zero stops.
+/// Bytes per second; `None` is unlimited, zero stops.
 pub(crate) type Rate = Option<u64>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,7 +29,7 @@ impl Days {
     }
 }
 
-/// A stretch of some days.
+/// A period on some days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Period {
     pub days: Days,
@@ -55,17 +55,17 @@ impl Period {
 pub struct Timetable(Vec<Period>);
 
 impl Timetable {
-    /// Keeps periods in the order in which they are asked.
+    /// Keeps periods in the order of precedence.
     pub fn new(periods: Vec<Period>) -> Self {
         Self(periods)
     }
 
-    /// Returns whether it says nothing about any moment.
+    /// Returns whether it has no periods.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Returns the rate of the first period that covers a moment of local time.
+    /// Returns the rate of the first period that covers a local time.
     pub fn rate_at(&self, at: DateTime) -> Option<Rate> {
         self.0.iter().find(|period| period.covers(at)).map(|period| period.rate)
     }
@@ -134,8 +134,8 @@ mod tests {
         }
     }
 
-    /// Summer time begins on 2026-03-29 at 02:00 and ends on 2026-10-25 at 03:00: a period from one to
-    /// four lasts two hours in the first night and four in the other.
+    /// Summer time begins on 2026-03-29 at 02:00 and ends on 2026-10-25 at 03:00: a period from one
+    /// to four lasts two hours in the first night and four in the other.
     #[test]
     fn days_of_23_and_25_hours_have_the_same_periods() {
         let rule = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").expect("a rule");

@@ -1,15 +1,15 @@
 //! Records for journald, by its native protocol: a datagram of fields.
 //!
-//! Each field of [`super::field`] becomes `DROPFERRY_` and its name in upper case; what else a
-//! dependency adds is in the message. Every value passes the scrubber before it leaves.
+//! Each field of [`super::field`] becomes `DROPFERRY_` and its name in upper case; other fields of
+//! a dependency are added to the message. Every value passes the scrubber before it is sent.
 //!
-//! It is ours and not the crate `tracing-journald` because that one has no hook by which a value could be
-//! scrubbed before it is sent, and waits without a bound for a journal that does not read.
+//! A module of our own, because the crate `tracing-journald` has no hook for scrubbing a value
+//! before it is sent, and waits without limit for a journal that does not read.
 //!
-//! *Never* waits for long: when the journal has no room, a record waits for a moment, and if that was
-//! in vain, none waits until one was taken again; what is left out is counted. A record too large for a datagram goes by a sealed memory file; where that
-//! cannot be had, it is cut. Where the journal cannot be reached at all, the line is written to
-//! standard error as text.
+//! *Never* waits for long: when the journal has no room, a record waits for a moment, and after a
+//! failure none waits until one was accepted again; dropped ones are counted. A record too large
+//! for a datagram is sent as a sealed memory file; if that is impossible, it is cut. If the journal
+//! cannot be reached at all, the line is written to standard error as text.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IoSlice, Write as _};
@@ -38,9 +38,9 @@ use super::scrub::scrub;
 use crate::model::Shown;
 
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
-/// The longest value of a field; the rest is cut.
+/// Limit of a field's value; the rest is cut.
 const VALUE_MAX: usize = 1 << 20;
-/// The longest value where only a datagram can be sent: all fields together fit into any.
+/// Limit of a value if only a datagram can be sent: all fields together fit into any.
 const VALUE_MAX_CUT: usize = 4 << 10;
 
 /// How long a record waits for room: journald makes some within it, unless it hangs.
@@ -68,7 +68,7 @@ pub(super) struct JournalLayer {
     lost_count: AtomicU64,
 }
 
-/// Fields of a line or of a span it is in.
+/// Fields of a line and of its spans.
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -97,7 +97,7 @@ impl Fields {
         }
     }
 
-    /// Renders it as the protocol has it.
+    /// Renders it for the protocol.
     fn record(&self, level: Level, module: &str, value_max: usize) -> Vec<u8> {
         let mut record = Vec::new();
         push(&mut record, "MESSAGE", &self.message, value_max);
@@ -122,7 +122,7 @@ impl Fields {
     }
 }
 
-/// Syslog's number for a level.
+/// Returns syslog's number for a level.
 fn priority(level: Level) -> &'static str {
     match level {
         Level::ERROR => "3",
@@ -143,7 +143,7 @@ fn push(record: &mut Vec<u8>, name: &str, value: &str, value_max: usize) {
 }
 
 impl JournalLayer {
-    /// Writes to the journal that listens at `path`, or will.
+    /// Writes to the journal that listens at `path`, now or later.
     pub(super) fn new(path: impl AsRef<Path>) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(WAIT_MAX))?;
@@ -170,7 +170,7 @@ impl JournalLayer {
         }
     }
 
-    /// Writes it somewhere; false where the journal has no room.
+    /// Writes it to the journal or to standard error; false if the journal has no room.
     fn give(&self, fields: &Fields, level: Level, module: &str) -> bool {
         let sent = self.send(fields, level, module);
         let is_stalled =
@@ -181,7 +181,7 @@ impl JournalLayer {
             Err(_) if is_stalled => false,
             Err(_) => {
                 let line = fields.line(level);
-                // Where standard error is closed too there is no one to tell.
+                // If standard error is closed too, there is no output left.
                 io::stderr().lock().write_all(scrub(&line).as_bytes()).unwrap_or(());
                 true
             }
@@ -289,7 +289,7 @@ mod tests {
             tracing::subscriber::with_default(tracing_subscriber::registry().with(journal), log);
         }
 
-        /// Takes the next record, by whichever way it came.
+        /// Receives the next record, in either form.
         fn record(&self) -> Option<BTreeMap<String, String>> {
             let mut bytes = vec![0; 1 << 20];
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

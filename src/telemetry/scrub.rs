@@ -1,10 +1,10 @@
-//! What never leaves the process as text: registered secrets, and the values of signed query strings.
+//! Removes registered secrets, and the values of signed query strings, from all text that leaves the process.
 //!
-//! Log lines, errors, notices and rows are read once more before they leave, whatever field or message
-//! a secret came by. That is the last line of defence; types that print as `[redacted]` are the first.
+//! Log lines, errors, notices and rows are scrubbed before they leave, whatever field or message a
+//! secret came by. That is the last line of defence; types that print as `[redacted]` are the first.
 //!
-//! A secret is found in any case of its letters, as JSON and `Debug` escape it, percent-encoded, in
-//! hexadecimal and in base64, also where it is a piece of a longer text that was encoded.
+//! A secret is found in any case, as JSON and `Debug` escape it, percent-encoded, in hexadecimal
+//! and in base64, also as a part of a longer encoded text.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -19,13 +19,13 @@ use crate::model::{Hex, json_shown};
 
 /// Shorter texts are not registered: replacing them would garble the log and hide nothing.
 const SECRET_BYTES_MIN: usize = 6;
-/// Shorter pieces of base64 stand in other texts by chance.
+/// Shorter pieces of base64 occur in other texts by chance.
 const BASE64_MIN: usize = 8;
 
-/// What stands in place of a secret.
+/// Replaces a secret.
 pub(super) const REDACTED: &str = "[redacted]";
 
-/// Names, in lower case, after which a value is a secret, wherever it comes from.
+/// Names, in lower case, whose values are secrets, whatever their source.
 const SECRET_MARKS: [&str; 19] = [
     "x-amz-signature=",
     "x-amz-credential=",
@@ -51,8 +51,8 @@ const SECRET_MARKS: [&str; 19] = [
 /// The registered secrets in every form, in lower case.
 static SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
 
-/// Sees to it that `secret` never leaves the process as text, in none of its forms.
-/// Texts of less than six bytes are not registered.
+/// Registers a secret, so that it never leaves the process as text, in any form. Texts of less than
+/// six bytes are not registered.
 pub(crate) fn register_secret(secret: &str) {
     let secret = secret.trim();
     if secret.len() < SECRET_BYTES_MIN {
@@ -70,8 +70,8 @@ pub(crate) fn register_secret(secret: &str) {
     }
 }
 
-/// Returns what is in base64 for a text at each of the three places where it may begin, in both
-/// alphabets; without the signs that depend on what is around it.
+/// Returns the base64 forms of a text at each of the three possible alignments, in both alphabets;
+/// without the characters that depend on the neighbouring bytes.
 fn in_base64(secret: &str) -> impl Iterator<Item = String> {
     let at = |before: usize| {
         let padded = [&vec![0; before], secret.as_bytes()].concat();
@@ -88,16 +88,16 @@ fn json_escaped(text: &str) -> String {
     unquoted(serde_json::Value::from(text).to_string())
 }
 
-/// Takes the quotation marks off both ends.
+/// Removes the quotation marks from both ends.
 fn unquoted(mut text: String) -> String {
     text.pop();
     text.split_off(1)
 }
 
-/// Replaces every registered secret, every value of a signed query string and every user of an address
-/// by `[redacted]`.
+/// Replaces every registered secret, every value of a signed query string and every user in an
+/// address by `[redacted]`.
 ///
-/// The log goes through it by itself; what else is said of a failure must be passed here.
+/// The log passes it automatically; any other text about a failure must be passed here.
 pub(crate) fn scrub(text: &str) -> Cow<'_, str> {
     let text = scrub_secrets(text);
     match scrub_marked(&text) {
@@ -141,7 +141,7 @@ pub(crate) fn scrub_secrets(text: &str) -> Cow<'_, str> {
 struct Decoded<'a> {
     text: &'a str,
     bytes: Vec<u8>,
-    /// Where each byte is in the text.
+    /// The position of each byte in the text.
     places: Vec<usize>,
 }
 
@@ -178,7 +178,7 @@ impl<'a> Decoded<'a> {
     }
 }
 
-/// Replaces the values after [`SECRET_MARKS`] and the users of addresses; `None` when there is none.
+/// Replaces the values after [`SECRET_MARKS`] and the users in addresses; `None` when there is none.
 fn scrub_marked(text: &str) -> Option<String> {
     let lower = text.to_ascii_lowercase();
     let mut scrubbed = String::new();
@@ -194,7 +194,7 @@ fn scrub_marked(text: &str) -> Option<String> {
     (done > 0).then_some(scrubbed)
 }
 
-/// Finds the first user, and password, of an address at or behind `from`.
+/// Finds the first user, with password, in an address from `from` on.
 fn next_user(lower: &str, mut from: usize) -> Option<(usize, usize)> {
     loop {
         let start = from + lower[from..].find("://")? + 3;
@@ -210,7 +210,7 @@ fn next_user(lower: &str, mut from: usize) -> Option<(usize, usize)> {
     }
 }
 
-/// Finds the first value after a mark at or behind `from` in lower-case text.
+/// Finds the first value after a mark from `from` on, in lower-case text.
 fn next_marked(lower: &str, mut from: usize) -> Option<(usize, usize)> {
     loop {
         let start = from + first_value(&lower[from..])?;
@@ -242,11 +242,11 @@ fn ends_a_value(c: char) -> bool {
         || matches!(c, '&' | '"' | '\'' | '<' | '>' | ')' | ',' | '\\')
 }
 
-/// Makes writers that scrub what passes.
+/// Makes writers that scrub their input.
 #[derive(Debug)]
 pub(super) struct Scrubber<M> {
     pub(super) inner: M,
-    /// What passes is JSON, and is escaped as such; text was escaped field by field.
+    /// The output is JSON, and is escaped as such; text was escaped field by field.
     pub(super) is_json: bool,
 }
 
@@ -258,7 +258,7 @@ impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Scrubber<M> {
     }
 }
 
-/// Scrubs each write by itself: the subscriber writes an event at once.
+/// Scrubs each write separately: the subscriber writes an event at once.
 #[derive(Debug)]
 pub(super) struct ScrubbingWriter<W> {
     inner: W,
@@ -349,7 +349,7 @@ mod tests {
             let said = format!("100 % of übung {form} said 5%");
             let scrubbed = scrub(&said);
             let left = scrubbed.replace(REDACTED, "");
-            // What was encoded around it stays.
+            // The text around the encoded secret is kept.
             assert!(scrubbed.contains(REDACTED), "{form}: {scrubbed}");
             assert!(left.len() < "100 % of übung  said 5%".len() + 20, "{form}: {scrubbed}");
             assert!(scrubbed.starts_with("100 % of übung ") && scrubbed.ends_with(" said 5%"));

@@ -1,4 +1,4 @@
-//! Fields of text lines, escaped: a name or an answer controls no terminal and begins no line.
+//! Escapes the fields of text lines: a name or an answer controls no terminal and begins no line.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::format::Writer;
 
 use crate::model::Shown;
 
-/// Formats fields as another does, and escapes what comes of it.
+/// Formats fields as another formatter does, and escapes the result.
 #[derive(Debug)]
 pub(super) struct ShownFields<N>(pub(super) N);
 

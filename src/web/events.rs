@@ -1,7 +1,7 @@
-//! Server-sent events: what the page shows, each time that it changes.
+//! Server-sent events: the overview, each time that it changes.
 //!
-//! *Promises*: it is read once for all listeners, at most once an interval, and never without one; listeners
-//! are few, and one that does not read costs no more than its connection.
+//! *Promises*: it is read once for all listeners, at most once an interval, and never without one;
+//! listeners are few, and one that does not read costs no more than its connection.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,19 +15,19 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{PageResource, Read, Site, off_the_loop};
 
-/// How often what is shown is read again. Reading it takes milliseconds: more often would cost a share of a
-/// core that somebody notices.
+/// Interval of reading the overview. Reading takes milliseconds: more often would cost a noticeable
+/// share of a core.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Listeners at once: half of all connections, so that the others are answered.
+/// Limit of listeners: half of all connections, so that the others are answered.
 const LISTENERS_MAX: usize = 32;
-/// A line that says nothing, so that a peer that has gone is noticed.
+/// Interval of empty lines, so that a vanished peer is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// After how long a browser connects again.
+/// Delay before a browser connects again.
 const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Events {
-    /// What was shown last; empty before anything was.
+    /// The last overview; empty at first.
     latest: watch::Sender<Arc<str>>,
     room: Arc<Semaphore>,
 }
@@ -42,7 +42,7 @@ impl Default for Events {
 }
 
 impl Events {
-    /// Reads what is shown for as long as somebody listens.
+    /// Reads the overview for as long as there are listeners.
     pub(super) async fn follow(self: Arc<Self>, read: Read) {
         loop {
             tokio::time::sleep(INTERVAL).await;

@@ -1,5 +1,5 @@
-//! Which names this machine answers to: no page of another site reads this one through a browser of the
-//! lab (DNS rebinding).
+//! The host names of this machine, so that no page of another site reads this one through a browser
+//! of the lab (DNS rebinding).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use std::sync::Arc;
 use axum::extract::Request;
 use axum::http::header::HOST;
 
-/// What this machine is called.
+/// The names of this machine.
 #[derive(Debug, Clone)]
 pub(super) struct HostNames {
-    /// The address that a connection came to.
+    /// The local address of the connection.
     pub(super) local: IpAddr,
     pub(super) hosts: Arc<[String]>,
 }
 
 impl HostNames {
-    /// Returns whether a request names this machine and no other: by one `Host`, and by its target where
-    /// that is absolute.
+    /// Returns whether a request names this machine and no other: in its one `Host`, and in an
+    /// absolute target.
     pub(super) fn are_asked(&self, request: &Request) -> bool {
         let mut named = request.headers().get_all(HOST).iter();
         let (host, more) = (named.next(), named.next());
@@ -27,8 +27,8 @@ impl HostNames {
         is_host_ours && more.is_none() && is_target_ours
     }
 
-    /// Compares exactly: a name below ours, or one that begins with ours, is another's to give away.
-    /// An address is ours if it is a loopback address, the one that the connection came to, or
+    /// Compares exactly: a name below ours, or one that begins with ours, may belong to someone
+    /// else. An address is ours if it is a loopback address, the connection's local address, or
     /// configured; the short forms of addresses (`127.1`) are names.
     pub(super) fn include(&self, host: &str) -> bool {
         let Some(name) = without_port(host) else { return false };
@@ -45,8 +45,8 @@ impl HostNames {
     }
 }
 
-/// Takes the port and the brackets of an IPv6 address off a `Host`. The port is not compared: a
-/// tunnel may come by another one.
+/// Removes the port and the brackets of an IPv6 address from a `Host`. The port is not compared: a
+/// tunnel may use another one.
 fn without_port(host: &str) -> Option<&str> {
     let (name, rest) = match host.strip_prefix('[') {
         Some(bracketed) => {

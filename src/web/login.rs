@@ -1,11 +1,11 @@
 //! A password before anything is shown, for a page that other machines reach.
 //!
-//! *Promises*: the password is kept as its Argon2 hash; a browser that knew it has a signed cookie, so that
-//! what it asks later costs no hash; few guesses are tried at a time, and each wrong one takes a second.
-//! A program sends it as `Authorization: Basic` with any user name. *Never* takes the cookie for anything
-//! but reading: there is nothing else.
+//! *Promises*: the password is kept as its Argon2 hash; a browser that gave it has a signed cookie,
+//! so that its later requests cost no hash; few guesses are checked at a time, and each wrong one
+//! takes a second. A program sends it as `Authorization: Basic` with any user name. *Never* accepts
+//! the cookie for anything but reading: there is nothing else.
 //!
-//! *At a crash* logins are lost: the key that signs them is drawn at each start.
+//! *A crash* loses logins: the signing key is generated at each start.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,14 +30,14 @@ use super::{Site, typed, up};
 use crate::model::WallTime;
 
 const FORM: &str = include_str!("login.html");
-/// A login holds for a working week.
+/// A login is valid for a working week.
 const LIFE: Duration = Duration::from_hours(7 * 24);
-/// What a wrong guess takes.
+/// Duration of a wrong guess.
 const WRONG_PAUSE: Duration = Duration::from_secs(1);
-/// Guesses at a time: what they take is memory for hashes, 19 MiB each.
+/// Limit of concurrent guesses: each takes 19 MiB for its hash.
 const GUESSES_MAX: usize = 2;
 
-/// A password as it stands in its file; it is never shown.
+/// A password from its file; it is never displayed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(pub String);
 
@@ -52,10 +52,10 @@ pub(super) struct LoginGate {
     hash: [u8; 32],
     /// Signs cookies.
     key: [u8; 32],
-    /// The signature of the last `Authorization` that was found right.
+    /// The signature of the last correct `Authorization`.
     known: Mutex<Option<Vec<u8>>>,
     guesses: Semaphore,
-    /// Cookies of a host are shared by its ports.
+    /// The cookie's name contains the port: cookies of a host are shared by its ports.
     cookie: String,
     now: fn() -> WallTime,
 }
@@ -85,7 +85,7 @@ impl LoginGate {
         mac
     }
 
-    /// Returns whether a request comes from a browser that has logged in.
+    /// Returns whether a request comes from a browser with a login.
     fn has_cookie(&self, headers: &HeaderMap) -> bool {
         let cookies = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
         cookies.flat_map(|line| line.split(';')).any(|cookie| {
@@ -94,7 +94,7 @@ impl LoginGate {
         })
     }
 
-    /// Returns whether a value is one that we gave, and has not expired.
+    /// Returns whether a cookie value is one of ours, and has not expired.
     fn is_ours(&self, value: &str) -> bool {
         let Some((until, signature)) = value.split_once('.') else { return false };
         let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap_or_default();
@@ -110,13 +110,13 @@ impl LoginGate {
         format!("{cookie}={until}.{signature}; Max-Age={age}; Path=/; HttpOnly; SameSite=Strict")
     }
 
-    /// Compares a password; none when too many are being compared.
+    /// Compares a password; `None` when too many are being compared.
     async fn knows(self: &Arc<Self>, password: String) -> Option<bool> {
         let _room = self.guesses.try_acquire().ok()?;
         let login = Arc::clone(self);
         let compared = tokio::task::spawn_blocking(move || {
             let hash = hashed(password.as_bytes(), &login.salt);
-            // Signatures are compared in a time that tells nothing.
+            // Signatures are compared in constant time.
             let right = login.signature(&login.hash).finalize().into_bytes();
             login.signature(&hash).verify_slice(&right).is_ok()
         });
@@ -127,7 +127,7 @@ impl LoginGate {
         Some(is_right)
     }
 
-    /// Judges a password that a program sends with each request: the one that was right is not hashed again.
+    /// Checks a password that a program sends with each request: the correct one is not hashed again.
     async fn knows_basic(self: &Arc<Self>, headers: &HeaderMap) -> Option<bool> {
         let encoded = headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -146,7 +146,7 @@ impl LoginGate {
     }
 }
 
-/// Lets pass who has logged in, and what anybody may see; else answers with the form.
+/// Passes requests with a login, and those for public resources; else answers with the form.
 pub(super) async fn admit(State(site): State<Site>, request: Request, next: Next) -> Response {
     let Some(login) = &site.login else { return next.run(request).await };
     let path = request.uri().path();
@@ -173,7 +173,7 @@ pub(super) struct LoginForm {
     password: String,
 }
 
-/// Takes the password of the form.
+/// Handles the form.
 pub(super) async fn log_in(
     State(site): State<Site>,
     headers: HeaderMap,
@@ -192,7 +192,7 @@ fn form(status: StatusCode, up: &str, said: &str) -> Response {
     (status, typed("text/html; charset=utf-8", form)).into_response()
 }
 
-/// Goes back to the page that showed the form. A page of another host is none of ours.
+/// Redirects to the page that showed the form, but never to another host.
 fn back(headers: &HeaderMap) -> (StatusCode, [(axum::http::HeaderName, String); 1]) {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let from = text(REFERER).and_then(|text| text.parse::<Uri>().ok());

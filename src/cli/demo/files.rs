@@ -13,7 +13,7 @@ use crate::source::{DirectoryRoot, Filter, Profile, Settings, scan};
 
 const LARGE: u64 = 640 * 1024 * 1024;
 const SMALL_COUNT: u64 = 300;
-/// Text that is repeated, each time shifted.
+/// A block of text that is repeated, each time shifted.
 const BLOCK: usize = 1 << 20;
 
 /// One file that must arrive.
@@ -43,7 +43,7 @@ pub(super) fn fill(drop: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads in FASTQ's shape, with bases from a small generator.
+/// FASTQ-like reads, with bases from a small generator.
 fn block() -> Vec<u8> {
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut text = Vec::with_capacity(BLOCK + 512);
@@ -65,7 +65,7 @@ fn block() -> Vec<u8> {
     text
 }
 
-/// Writes a file that differs from every other in every block.
+/// Writes a file that differs from all others in every block.
 fn write(path: &Path, size: u64, seed: u64, block: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     let mut left = size;

@@ -1,4 +1,4 @@
-//! The proof: every file is there once, byte for byte, and nothing else is.
+//! The proof: every file arrived exactly once, byte for byte, and nothing else did.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,7 +20,7 @@ struct ProofFound {
     again: u64,
 }
 
-/// Compares everything and says what was found.
+/// Compares everything and prints the result.
 pub(super) fn prove(
     sandbox: &Sandbox,
     expected: &[Expected],
@@ -32,7 +32,7 @@ pub(super) fn prove(
         stage.vendors.iter().map(|vendor| compare(sandbox, *vendor, expected, &here)).collect();
     let receipts = count_receipts(&stage.state)?;
     let wanted = expected.len() * stage.vendors.len();
-    // On their way, and as many that arrived before that was written down.
+    // The parts in flight, and as many that had arrived without a checkpoint.
     let bound = 2 * PART_SIZE * PARTS_IN_FLIGHT;
     let again: u64 = found.iter().map(|found| found.again).sum();
     let mut wrong: Vec<_> = found.iter().flat_map(|found| found.wrong.clone()).collect();
@@ -102,7 +102,7 @@ fn compare(
     ProofFound { row, wrong, again }
 }
 
-/// Where a file stands, as one text.
+/// Returns the location of a remote file, as one text.
 fn place_of(vendor: Vendor, file: &RemoteFile) -> String {
     match vendor {
         Vendor::SevenBridges | Vendor::S3 => format!("{}/{}", file.folder, file.name),
@@ -111,7 +111,7 @@ fn place_of(vendor: Vendor, file: &RemoteFile) -> String {
     }
 }
 
-/// Where a file of the drop directory must stand.
+/// Returns the expected location of a file of the drop directory.
 fn place_for(vendor: Vendor, file: &Expected) -> String {
     let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
     let name = text(file.path.file_name());
@@ -121,7 +121,7 @@ fn place_for(vendor: Vendor, file: &Expected) -> String {
             folders.splice(0..0, ["runs".to_owned(), "demo".to_owned()]);
             format!("{}/{name}", folders.join("/"))
         }
-        // An AppResult for each drop; a file at the top is a drop of its own.
+        // An AppResult for each run; a file at the top is a run of its own.
         Vendor::BaseSpace if folders.is_empty() => format!("{name}//{name}"),
         Vendor::BaseSpace => format!("{}/{}/{name}", folders[0], folders[1..].join("/")),
         Vendor::GjirafaVp => name,
@@ -144,7 +144,7 @@ fn digest(files: &[PathBuf]) -> io::Result<[u8; 16]> {
     Ok(hasher.finalize().into())
 }
 
-/// Counts the receipts of uploads, in ledgers that hold.
+/// Counts the receipts of uploads, in valid ledgers.
 fn count_receipts(state: &Path) -> anyhow::Result<usize> {
     let mut count = 0;
     for ledger in receipt::place::ledgers(state)? {

@@ -1,4 +1,4 @@
-//! What waits for somebody: parked uploads, destinations that are closed, notices, disposals.
+//! What waits for a person: parked uploads, closed destinations, notices, disposals.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,15 +9,15 @@ use crate::cli::status::attention::waits;
 use crate::model::{Code, HALTED_AFTER, Hold, ParkReason, UploadId, WallTime};
 use crate::store::snapshot::{HeldDisposal, Snapshot, Status};
 
-/// Ids named for each reason.
+/// Limit of ids shown for each reason.
 const IDS_SHOWN: usize = 3;
-/// Runs that are named whose disposal is held up.
+/// Limit of shown runs whose disposal is held up.
 const HELD_SHOWN: u32 = 20;
 
 /// Returns the runs whose disposal is held up.
 pub(super) fn held(state: &Path) -> Vec<HeldDisposal> {
     let held = Snapshot::open(state).and_then(|snapshot| snapshot.held_disposals(HELD_SHOWN));
-    // That the database cannot be read has lines of its own.
+    // An unreadable database has lines of its own.
     held.unwrap_or_default()
 }
 
@@ -39,7 +39,7 @@ pub(super) fn check(status: &Status, held: &[HeldDisposal], now: WallTime) -> Ch
     checks
 }
 
-/// Says what destinations were found not to know: what goes without, or takes longer.
+/// Reports learned properties of destinations: a check is missing, or work takes longer.
 pub(super) fn learned(status: &Status) -> Checks {
     let mut checks = Checks::of("destination");
     for to in &status.places.destinations {
@@ -69,7 +69,7 @@ fn parked(checks: &mut Checks, status: &Status) {
         let found =
             format!("{} {plural} ({}{more}): {}", ids.len(), shown.join(", "), reason.sentence());
         let cure = cure(Code::Parked(reason));
-        // What comes back into the configuration is released by itself.
+        // A name that comes back into the configuration is released automatically.
         let cure = if reason == ParkReason::NotConfigured {
             cure.to_owned()
         } else {

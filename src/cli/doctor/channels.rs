@@ -1,4 +1,4 @@
-//! Channels of notices: whether their receivers are there. Nothing is sent by them.
+//! Channels of notices: whether their receivers are there. No notice is sent.
 
 use super::LIMIT;
 use super::lines::Checks;

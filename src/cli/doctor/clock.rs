@@ -1,5 +1,5 @@
-//! This machine's clock: was it set while the daemon ran? How far it is from the destinations' is said
-//! with them.
+//! This machine's clock: whether it was set while the daemon ran. Its difference from the
+//! destinations' clocks is reported with them.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::clock::Clock;
 use crate::model::WallTime;
 use crate::store::snapshot::Status;
 
-/// Less than this is how a clock is kept right.
+/// A smaller change is normal clock discipline.
 const JUMP_MIN: Duration = Duration::from_secs(60);
-/// Ticks in which the kernel counts, on every architecture that Linux still runs on.
+/// The kernel's ticks per second, on every architecture that Linux still runs on.
 const TICKS_PER_SECOND: u64 = 100;
 
 pub(super) fn check(status: Option<&Status>, clock: &Clock) -> Checks {
@@ -43,7 +43,7 @@ pub(super) fn check(status: Option<&Status>, clock: &Clock) -> Checks {
     checks
 }
 
-/// The time zone, by which a timetable goes.
+/// The time zone, which a timetable uses.
 pub(super) fn zone(clock: &Clock) -> Checks {
     let mut checks = Checks::of("clock");
     match clock.local_shown() {
@@ -53,13 +53,13 @@ pub(super) fn zone(clock: &Clock) -> Checks {
     checks
 }
 
-/// How a time zone is set right.
+/// How to correct a time zone.
 pub(in crate::cli) const ZONE_CURE: &str =
     "set TZ to a name that timedatectl list-timezones shows, or leave it out";
 
-/// By how much, and which way, the clock was set since a process of that age noted its start.
+/// How much, and in which direction, the clock was set since a process of that age recorded its start.
 fn moved(started: WallTime, now: WallTime, age: Duration) -> Option<(Duration, &'static str)> {
-    // By the clock as it is, it started here.
+    // The start by the present clock.
     let born = WallTime(now.0.saturating_sub(i64::try_from(age.as_nanos()).ok()?));
     let (forward, back) = (started.until(born), born.until(started));
     if forward > JUMP_MIN {
@@ -71,12 +71,12 @@ fn moved(started: WallTime, now: WallTime, age: Duration) -> Option<(Duration, &
     }
 }
 
-/// Returns how long a process has lived, by a clock that nobody sets.
+/// Returns the age of a process, by a clock that cannot be set.
 fn age_of(pid: u32) -> Option<Duration> {
     let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
     let uptime: f64 = uptime.split(' ').next()?.parse().ok()?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name of the program may hold anything, and ends with the last parenthesis.
+    // The name of the program may contain anything, and ends with the last parenthesis.
     let (_, fields) = stat.rsplit_once(')')?;
     let ticks: u64 = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;
     let born = Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND);

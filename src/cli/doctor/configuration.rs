@@ -1,4 +1,4 @@
-//! The configuration: every problem and every warning, as `check-config` says them.
+//! The configuration: every problem and every warning, as `check-config` prints them.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::{Configured, LIMIT, bounded};
 use crate::cli::Common;
 use crate::config::{Problem, Problems};
 
-/// Where a share is silent, it is not read: that would take until the share answers.
+/// If a share does not answer, it is not read: that would take until the share answers.
 pub(super) fn check(common: &Common, is_silent: bool) -> Configured {
     let mut checks = Checks::of("configuration");
     let (asked, again) = (common.clone(), common.clone());

@@ -1,4 +1,4 @@
-//! Credentials: there, usable, readable by the daemon's user, not at their end.
+//! Credentials: present, usable, readable by the daemon's user, not close to their expiry.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::platform::aws;
 use crate::platform::credential::{Credential, CredentialSource};
 use crate::store::snapshot::Status;
 
-/// A credential that ends within this time wants somebody to fetch another.
+/// A credential that expires within this time should be replaced.
 const END_SOON: Duration = Duration::from_hours(7 * 24);
 
 pub(super) fn check(config: &Config, status: Option<&Status>, now: WallTime) -> Checks {
@@ -97,8 +97,8 @@ fn one(
     }
 }
 
-/// Returns the daemon's user when that is another than the file's and nobody else may read it. What
-/// systemd hands over belongs to whom systemd says.
+/// Returns the daemon's user if it differs from the file's owner and nobody else may read the file.
+/// systemd decides about its own credentials.
 fn unable(user: Option<u32>, file: &Path, meta: &std::fs::Metadata) -> Option<u32> {
     let handed = std::env::var_os("CREDENTIALS_DIRECTORY");
     let is_handed = handed.is_some_and(|directory| file.starts_with(directory));

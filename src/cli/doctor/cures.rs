@@ -1,8 +1,8 @@
-//! What to do about a destination that does not let us in.
+//! The cures for a destination that refuses us.
 
 use crate::model::{Code, FailureKind, ParkReason};
 
-/// Returns the cure of a destination that does not let us in; `file` holds its credential.
+/// Returns the cure for a destination that refuses us; `file` has its credential.
 pub(super) fn of_access(kind: FailureKind, host: &str, file: &str) -> String {
     match kind {
         FailureKind::Unauthorized => format!(
@@ -40,7 +40,7 @@ pub(super) fn of_access(kind: FailureKind, host: &str, file: &str) -> String {
     }
 }
 
-/// The cure of what would park an upload there.
+/// Returns the cure for a problem that would park an upload there.
 fn of_parked(reason: ParkReason) -> String {
     Code::Parked(reason).cure().unwrap_or_default().to_owned()
 }

@@ -1,4 +1,4 @@
-//! The daemon: does it run, since when, which version, is it watched over?
+//! The daemon: whether it runs, since when, its version, its supervisor.
 
 use super::lines::Checks;
 use crate::cli::{Common, ask, render};
@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::control;
 use crate::store::snapshot::{DaemonShown, Status};
 
-/// Of a state that is new no daemon can run; where it cannot be read that is not known.
+/// No daemon can run on a new state; if the state cannot be read, this is unknown.
 pub(super) fn check(status: Option<&Status>, is_new: bool, clock: &Clock) -> Checks {
     let mut checks = Checks::of("daemon");
     if status.is_none() && !is_new {
@@ -28,7 +28,7 @@ pub(super) fn check(status: Option<&Status>, is_new: bool, clock: &Clock) -> Che
     checks
 }
 
-/// What runs and cannot be asked takes no orders.
+/// A daemon that runs and cannot be asked accepts no orders.
 pub(super) fn check_socket(common: &Common, status: Option<&Status>) -> Checks {
     let mut checks = Checks::of("daemon");
     if !status.is_some_and(|status| status.process.is_running) {
@@ -60,7 +60,7 @@ fn version(checks: &mut Checks, daemon: &DaemonShown) {
     checks.warn("version", found, "systemctl restart dropferry: nothing is lost by it");
 }
 
-/// A supervisor that wants to be told says so in the environment, of which nothing else is looked at.
+/// A supervisor's watchdog shows in the daemon's environment, of which nothing else is read.
 fn watchdog(checks: &mut Checks, daemon: &DaemonShown) {
     let Ok(environment) = std::fs::read(format!("/proc/{}/environ", daemon.pid)) else { return };
     let mut variables = environment.split(|byte| *byte == 0);

@@ -1,4 +1,4 @@
-//! The database: can it be read, is it whole, do its rows hold together?
+//! The database: whether it can be read, is undamaged, and its rows are consistent.
 
 use std::path::Path;
 
@@ -10,9 +10,9 @@ use crate::model::UploadId;
 use crate::store::snapshot::{FileHealth, Snapshot, Status};
 use crate::store::{Error, Kind};
 
-/// A WAL longer than this was not folded into the database for long: somebody reads without end.
+/// A longer WAL was not checkpointed for long: a reader holds it.
 const WAL_LONG: u64 = 256 * 1024 * 1024;
-/// Sick uploads named.
+/// Limit of shown damaged uploads.
 const SICK_SHOWN: usize = 5;
 
 pub(super) fn check(directory: &Path, status: &Result<Status, Error>) -> Checks {
@@ -23,7 +23,7 @@ pub(super) fn check(directory: &Path, status: &Result<Status, Error>) -> Checks 
         } else {
             checks.add("file", CheckState::Fail, error.to_string(), error.hint());
         }
-        // What cannot be opened has no pages to be read.
+        // A database that cannot be opened has no pages to read.
         if matches!(error.kind, Kind::Missing | Kind::Lost { .. } | Kind::Refused { .. }) {
             return checks;
         }
@@ -65,7 +65,7 @@ fn pages(checks: &mut Checks, directory: &Path) {
             format!("not all were read within {} s", (LIMIT * 2).as_secs()),
             "the daemon checks all of them at its start; a start that goes well is an answer",
         ),
-        // What cannot be opened was said before.
+        // A database that cannot be opened was reported before.
         Some(Err(error)) if matches!(error.kind, Kind::Newer { .. } | Kind::Migration { .. }) => {}
         Some(Err(error)) => checks.fail("pages", error.to_string(), cure),
         Some(Ok(damages)) if damages.is_empty() => checks.ok("pages", "all are whole"),
@@ -95,7 +95,7 @@ fn rows(checks: &mut Checks, directory: &Path) {
     }
 }
 
-/// Returns how many unfinished uploads there are, and what is wrong with which.
+/// Returns the number of unfinished uploads, and the problems of damaged ones.
 fn sick(directory: &Path) -> Result<(usize, Vec<String>), Error> {
     let snapshot = Snapshot::open(directory)?;
     let (mut count, mut sick) = (0, Vec::new());

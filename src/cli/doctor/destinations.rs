@@ -1,4 +1,4 @@
-//! Destinations: the name, the connection, the certificate, the clock; and whether we are let in.
+//! Destinations: name, connection, certificate, clock; and whether they accept our credential.
 
 use std::future::Future;
 
@@ -14,9 +14,9 @@ use crate::platform::contract::{RightFound, RightState, SharedPlatform};
 use crate::platform::http::{Settings, TimeSource, base_url};
 use crate::platform::probe::{Answered, Obstacle, Probe, probe};
 
-/// From here on a clock is said to be off; the time at the destination is learned all the same.
+/// From this difference on a clock is reported as wrong; the destination's time is learned all the same.
 const CLOCK_WARN_S: i64 = 30;
-/// Storages refuse signatures that are as old as this, and proxies and certificates are affected too.
+/// Storages refuse signatures that are this old, and proxies and certificates are affected too.
 const CLOCK_FAIL_S: i64 = 300;
 
 pub(super) async fn check(
@@ -39,7 +39,7 @@ pub(super) async fn check(
     checks
 }
 
-/// Gives a far side its time.
+/// Waits for an answer within the time limit.
 async fn patient<T>(question: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(LIMIT, question).await.ok()
 }

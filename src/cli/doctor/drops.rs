@@ -1,4 +1,4 @@
-//! Drop directories: there, readable, writable where sources are disposed of, heard of.
+//! Drop directories: present, readable, writable where sources are disposed of, watched.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,9 +15,9 @@ use crate::model::Disposition;
 use crate::source::{network_file_system, space};
 use crate::store::snapshot::Status;
 
-/// A drop directory is walked for so long; what was not reached is said.
+/// Time limit of walking a drop directory; unreached parts are reported.
 const WALK_LIMIT: Duration = Duration::from_secs(5);
-/// A run that is written meets a full disk soon.
+/// A run that is being written fills the disk soon.
 const SPACE_LOW: u64 = 1 << 30;
 
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ struct Walked {
     free_bytes: Option<u64>,
 }
 
-/// Also returns how many directories there are to watch.
+/// Also returns the number of directories to watch.
 pub(super) fn check(config: &Config, status: Option<&Status>) -> (Checks, u64) {
     let mut checks = Checks::of("drop");
     let mut directory_count = 0;
@@ -61,7 +61,7 @@ pub(super) fn check(config: &Config, status: Option<&Status>) -> (Checks, u64) {
     (checks, directory_count)
 }
 
-/// Looks at every directory below, and at the first file in each.
+/// Checks every directory below, and the first file in each.
 fn walk(root: &Path) -> std::io::Result<Walked> {
     let mut walked = Walked {
         network: network_file_system(root)?,
@@ -146,7 +146,7 @@ fn judge(checks: &mut Checks, drop: &Drop, walked: &Walked) {
     }
 }
 
-/// What the daemon writes must not be seen as a file to upload.
+/// The daemon's own files must not be found as files to upload.
 fn nesting(checks: &mut Checks, drop: &Drop, state: &Path) {
     let directory = drop.source.directory.clone();
     let real = |path: PathBuf| path.canonicalize().unwrap_or(path);
@@ -172,7 +172,7 @@ fn hearing(checks: &mut Checks, name: &str, status: &Status) {
     }
 }
 
-/// Returns who owns a file or directory.
+/// Returns the owner of a file or directory.
 pub(super) fn owner_of(path: &Path) -> Option<u32> {
     std::fs::metadata(path).ok().map(|meta| meta.uid())
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::model::Shown;
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CheckState {
     Ok,
@@ -25,7 +25,7 @@ impl CheckState {
 #[derive(Debug)]
 pub(super) struct DoctorCheck {
     pub(super) group: &'static str,
-    /// Of what, within the group: a destination, a drop directory, a quantity.
+    /// The subject within the group: a destination, a drop directory, a quantity.
     pub(super) name: String,
     pub(super) state: CheckState,
     pub(super) found: String,
@@ -67,7 +67,7 @@ impl Checks {
         self.add(name, CheckState::Fail, found.into(), Some(cure.into()));
     }
 
-    /// Adds a line with whatever cure is known.
+    /// Adds a line with its cure, where one is known.
     pub(super) fn add(
         &mut self,
         name: &str,

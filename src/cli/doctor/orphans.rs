@@ -1,9 +1,9 @@
 //! Orphans: unfinished uploads at a destination that no row needs.
 //!
-//! No platform lets an unfinished upload carry a word of ours that can be read back, so what proves it
-//! ours is its id: a row names it whose upload has ended, or it was queued to be removed and the
-//! platform said that it was. Only such a one is removed, on demand, and never a young one. Whatever no
-//! row knows may be anybody's, and is left alone.
+//! No platform stores a readable mark of ours with an unfinished upload, so only its id proves that
+//! it is ours: a row names it whose upload has ended, or it was queued for removal and the platform
+//! confirmed that. Only such a one is removed, on request, and never a recent one. One that no row
+//! knows may belong to anybody, and is left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
@@ -21,24 +21,24 @@ use crate::platform::contract::SharedPlatform;
 use crate::store::snapshot::{Ownership, Snapshot};
 use crate::store::{Error, Kind};
 
-/// Orphans named for each destination.
+/// Limit of orphans shown for each destination.
 const SHOWN_MAX: usize = 20;
 
-/// What is to be done with orphans.
+/// What to do with orphans.
 pub(super) struct Wish {
     pub(super) abort: bool,
     pub(super) yes: bool,
     pub(super) older_than: Duration,
 }
 
-/// What an unfinished upload is to us.
+/// The classification of an unfinished upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OrphanVerdict {
-    /// A row needs it, or may: nothing is said of it.
+    /// A row needs it, or may: it is not reported.
     Needed,
-    /// It is ours, and nothing needs it.
+    /// It is ours, and not needed.
     Ours,
-    /// It is ours, and too young to be sure that nothing needs it.
+    /// It is ours, and too recent to be sure that it is not needed.
     Young,
     /// No row knows it.
     Unknown,
@@ -86,14 +86,14 @@ pub(super) async fn check(
     checks
 }
 
-/// The beginning of a folder that is the same for every file.
+/// The part of a folder's template that is the same for every file.
 fn fixed_part(folder: &str) -> &str {
     let end = folder.find('{').unwrap_or(folder.len());
     folder[..end].trim_start_matches('/')
 }
 
-/// Judges what was listed by rows that were read afterwards, so that none which is listed has a row
-/// that came too late to be seen.
+/// Classifies the listed uploads by rows that were read after the list, so that a listed one cannot
+/// have a row that came too late.
 fn judge_all(
     state: &Path,
     target: &Destination,
@@ -104,7 +104,7 @@ fn judge_all(
     let ids: BTreeSet<_> = listed.iter().map(|upload| upload.id.clone()).collect();
     let (owners, beginning) = match Snapshot::open(state) {
         Ok(rows) => (rows.owners(&target.name, &ids)?, rows.beginning(&target.name)?),
-        // Without rows nothing is ours as far as anybody can tell.
+        // Without rows nothing is known to be ours.
         Err(error) if error.kind == Kind::Missing => (BTreeMap::new(), Vec::new()),
         Err(error) => return Err(error),
     };
@@ -128,7 +128,7 @@ fn judge(
             Some(at) if at.after(older_than) <= now => OrphanVerdict::Ours,
             Some(_) | None => OrphanVerdict::Young,
         },
-        // It may be the one whose id is on its way to a row.
+        // It may be the one whose id is not in a row yet.
         None if beginning.iter().any(|(_, target)| is_named(target)) => OrphanVerdict::Needed,
         None => OrphanVerdict::Unknown,
     }
@@ -198,7 +198,7 @@ impl OrphansFound<'_> {
             return checks
                 .ok(name, format!("{} unfinished uploads are left as they are", ours.len()));
         }
-        // An answer may have taken long: rows are asked again.
+        // Answers may have taken long: the rows are read again.
         let state = &config.state_directory;
         let verdicts = judge_all(state, self.target, &ours, wish.older_than, self.now);
         let Ok(verdicts) = verdicts else {

@@ -1,4 +1,4 @@
-//! The status page: may its address be taken, and who has it if not?
+//! The status page: whether its address is free, and which process uses it otherwise.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -10,14 +10,14 @@ use crate::config::Config;
 use crate::control::user_shown;
 use crate::store::snapshot::Status;
 
-/// The state of a listening socket in the kernel's tables.
+/// The state of a listening socket in `/proc/net/tcp`.
 const LISTENING: &str = "0A";
 
 pub(super) fn check(config: &Config, status: Option<&Status>) -> Checks {
     let mut checks = Checks::of("page");
     let Some(settings) = &config.web else { return checks };
     let address = settings.address;
-    // A port of the system's choice is always there.
+    // A port that the system chooses is always available.
     if address.port() == 0 {
         return checks;
     }
@@ -53,17 +53,17 @@ fn with(mut checks: Checks, name: &str, found: &str) -> Checks {
     checks
 }
 
-/// Who listens on a port, as far as this user may see it.
+/// The listener on a port, as far as this user may see it.
 #[derive(Debug, Default)]
 struct Holder {
-    /// The process, and the name of its program.
+    /// The process, with the name of its program.
     process: Option<(u32, String)>,
-    /// Whose sockets they are.
+    /// The owners of the sockets.
     users: BTreeSet<u32>,
 }
 
 impl Holder {
-    /// Returns whether it may be this process: files of a process are for its user to see, or for nobody.
+    /// Returns whether it may be this process: only its own user sees a process's files, or nobody.
     fn is_process(&self, pid: u32) -> bool {
         match &self.process {
             Some((holder, _)) => *holder == pid,
@@ -83,7 +83,7 @@ impl Holder {
     }
 }
 
-/// Returns as which user a process runs.
+/// Returns the user of a process.
 fn user_of(pid: u32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
@@ -113,7 +113,7 @@ fn holder(address: SocketAddr) -> Holder {
     Holder { process, users }
 }
 
-/// Returns user and inode of a socket that listens on a port, of a line of the kernel's table.
+/// Returns user and inode of a socket that listens on a port, from a line of the kernel's table.
 fn listening(line: &str, port: u16) -> Option<(u32, u64)> {
     let fields: Vec<_> = line.split_ascii_whitespace().collect();
     let (_, found) = fields.get(1)?.rsplit_once(':')?;

@@ -1,4 +1,4 @@
-//! The state directory: whose it is, what it lies on, how much room there is.
+//! The state directory: its owner, its file system, its free space.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::cli::render;
 use crate::source::network_file_system;
 
 const MIB: u64 = 1024 * 1024;
-/// A database that grows by a batch of a hundred thousand files takes about this.
+/// A batch of a hundred thousand files adds about this much to the database.
 const SPACE_MIN: u64 = 100 * MIB;
 const SPACE_LOW: u64 = 1024 * MIB;
 /// Each receipt is a file.
@@ -25,7 +25,7 @@ struct Looked {
     is_writable: bool,
 }
 
-/// Also tells whether it answers at all.
+/// Also returns whether it answers at all.
 pub(super) fn check(directory: &Path) -> (Checks, bool) {
     let mut checks = Checks::of("state");
     let shown = directory.display();
@@ -58,7 +58,7 @@ pub(super) fn check(directory: &Path) -> (Checks, bool) {
     (checks, answers)
 }
 
-/// Looks at the disk on which the directory will be made.
+/// Checks the file system on which the directory will be created.
 fn judge_above(checks: &mut Checks, directory: &Path) {
     let path = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     let above = move || path.ancestors().find_map(|above| look(above).ok());
@@ -126,7 +126,7 @@ fn judge_room(checks: &mut Checks, room: &StatVfs) {
         SPACE_MIN..SPACE_LOW => checks.warn("space", found, cure),
         SPACE_LOW.. => checks.ok("space", found),
     }
-    // Some file systems make them as they are needed, and tell none.
+    // Some file systems create inodes on demand, and report none.
     if room.f_files > 0 {
         let found = format!("{} files can be made", room.f_favail);
         let cure = "remove files from the disk of the state directory: each receipt is one";

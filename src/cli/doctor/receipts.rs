@@ -1,4 +1,4 @@
-//! Receipts: each ledger holds and is what the rows know of it, and the lines of some rows stand where they say.
+//! Receipts: each ledger is valid and matches its rows, and the lines of some rows are at their positions.
 
 use std::path::Path;
 
@@ -7,14 +7,14 @@ use crate::model::{Code, NoticeKind};
 use crate::receipt::{self, LedgerVerdict};
 use crate::store::snapshot::Snapshot;
 
-/// What of ledgers is read at most; a report should come within seconds.
+/// Limit of ledger bytes that are read: a report should come within seconds.
 const READ_MAX: u64 = 1 << 30;
-/// Rows whose lines are looked for.
+/// Limit of rows whose lines are checked.
 const ROWS_MAX: u32 = 10_000;
-/// Damage that is named; the rest is counted.
+/// Limit of shown damages; the rest is counted.
 const SHOWN: usize = 3;
 
-/// What was found so far.
+/// The findings so far.
 #[derive(Default)]
 struct ReceiptsFound {
     ledger_count: u64,
@@ -22,7 +22,7 @@ struct ReceiptsFound {
     read_bytes: u64,
     damage: Vec<String>,
     damaged_count: u64,
-    /// Damaged once, by their rows, and whole now.
+    /// Damaged once, by their rows, and whole again.
     restored: Vec<String>,
 }
 

@@ -1,7 +1,7 @@
-//! Does every drop directory answer at all?
+//! Checks that every drop directory answers at all.
 //!
-//! One on a share whose server is gone may never, and whoever asks it cannot be stopped: not even a
-//! process that ends gets rid of a thread that asks. So a child asks, which is left behind.
+//! A share whose server is gone may never answer, and an access to it cannot be cancelled: even the end
+//! of a process waits for a thread that hangs there. So a child process asks, which is abandoned.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -14,9 +14,9 @@ use crate::cli::{Common, Exit};
 use crate::clock::Clock;
 use crate::config::{Config, locate};
 
-/// A directory that answers does so within this time.
+/// Time limit of an answer.
 const LIMIT: Duration = Duration::from_secs(5);
-/// How often a child is looked after.
+/// Interval of checking a child.
 const TICK: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Args)]
@@ -25,7 +25,7 @@ pub(crate) struct AnswersArguments {
     directory: PathBuf,
 }
 
-/// What the child does.
+/// The child's work.
 pub(crate) fn answer(arguments: &AnswersArguments) -> Exit {
     let directory = &arguments.directory;
     // Any answer will do.
@@ -34,12 +34,12 @@ pub(crate) fn answer(arguments: &AnswersArguments) -> Exit {
     Exit::Fine
 }
 
-/// Also tells whether any is silent.
+/// Also returns whether any does not answer.
 pub(super) fn check(common: &Common) -> (Checks, bool) {
     let mut checks = Checks::of("drop");
     let environment = |name: &str| std::env::var(name).ok();
     let path = locate(common.config.as_deref(), &environment);
-    // What is wrong with the configuration is said where it is looked at.
+    // Problems of the configuration are reported elsewhere.
     let named = Config::load_drop_directories(&path, &environment).unwrap_or_default();
     let asked: Vec<_> = named.into_iter().map(|named| (ask(&named.1), named)).collect();
     let clock = Clock::real();
@@ -61,20 +61,20 @@ pub(super) fn silent(checks: &mut Checks, name: &str, shown: &str, limit: Durati
     );
 }
 
-/// Has a child ask; `None` when there is none to be had, which says nothing of the directory.
+/// Starts a child that asks; `None` if that is impossible, which says nothing about the directory.
 fn ask(directory: &std::path::Path) -> Option<Child> {
     let mut child = Command::new(std::env::current_exe().ok()?);
     child.arg("answers").arg(directory);
     child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
 }
 
-/// Waits for a child, no longer than all of them together may take.
+/// Waits for a child, within the limit of all of them together.
 fn ends(mut child: Child, clock: &Clock) -> bool {
     loop {
         match child.try_wait() {
             Ok(None) if clock.now().monotonic.0 < LIMIT => std::thread::sleep(TICK),
             Ok(None) => {
-                // It ends once the share answers, or at once where it can.
+                // It ends once the share answers, or at once where possible.
                 child.kill().ok();
                 return false;
             }

@@ -1,12 +1,12 @@
-//! The kernel's limits of watches, against what there is to watch.
+//! The kernel's limits of inotify watches, compared with the directories to watch.
 
 use super::lines::Checks;
 
-/// Where the kernel says them.
+/// The kernel's files for them.
 const LIMITS: &str = "/proc/sys/fs/inotify";
-/// Events that a queue should hold: a run folder that is copied in makes as many in a moment.
+/// Minimum of queued events: copying a run folder in creates that many in a moment.
 const EVENTS_LOW: u64 = 16_384;
-/// Other programs of a user take instances too: editors, desktops, containers.
+/// Minimum of instances: other programs of the user need some too.
 const INSTANCES_LOW: u64 = 64;
 
 pub(super) fn check(directory_count: u64) -> Checks {
@@ -36,7 +36,7 @@ pub(super) fn check(directory_count: u64) -> Checks {
     checks
 }
 
-/// Room for half as many again, for run folders grow.
+/// Requires half as many again, because run folders grow.
 fn is_enough(limit: u64, directory_count: u64) -> bool {
     directory_count + directory_count / 2 <= limit
 }

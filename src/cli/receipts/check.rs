@@ -1,4 +1,4 @@
-//! Whether ledgers hold: every line is as it was written and follows the one before, and the end is there.
+//! The validity of ledgers: every line is unchanged and follows the one before, and the end is there.
 
 use std::io::Write;
 
@@ -10,16 +10,16 @@ use crate::model::{Hex, LedgerHead};
 use crate::receipt::place::LedgerName;
 use crate::store::snapshot::Snapshot;
 
-/// One ledger, as it was read.
+/// The result for one ledger.
 struct CheckFinding {
     checked: CheckedLedger,
-    /// Why it is not what its row says.
+    /// How it differs from its row.
     departure: Option<String>,
-    /// Which line has the digest that is asked for.
+    /// The line with the requested digest.
     wanted: Option<u64>,
 }
 
-/// Checks every ledger of what is asked for; with `wanted` also whether one of them has that line.
+/// Checks every selected ledger; with `wanted` also whether one of them has that line.
 pub(super) fn execute(
     chosen: &Chosen<'_>,
     snapshot: Option<&Snapshot>,

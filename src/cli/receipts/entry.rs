@@ -1,5 +1,5 @@
-//! A line of a ledger as listings need it: which file it is about, and its digests. No more of it is parsed, and
-//! with as few copies as can be, for a run may have hundreds of thousands of lines, and each is read twice.
+//! A ledger line for listings: its file and its digests. Only these are parsed, with few copies,
+//! because a run may have hundreds of thousands of lines, and each is read twice.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::cli::what::MeantFile;
 use crate::model::UploadId;
 use crate::receipt::line::LineKind;
 
-/// Lines that are of no file have no more than a kind, and maybe an id.
+/// Lines without a file have only a kind, and maybe an id.
 #[derive(Debug, Deserialize)]
 pub(super) struct Entry<'a> {
     #[serde(borrow)]
@@ -22,7 +22,7 @@ pub(super) struct Entry<'a> {
     pub(super) drop: Cow<'a, str>,
     #[serde(borrow, default)]
     path: Cow<'a, str>,
-    /// The path in base64, where `path` is not the name to the letter.
+    /// The path in base64, where `path` is not exactly the name.
     #[serde(borrow, default)]
     path_bytes: Cow<'a, str>,
     #[serde(default)]
@@ -35,7 +35,7 @@ pub(super) struct Entry<'a> {
     parts: Vec<EntryPart<'a>>,
     #[serde(borrow, default)]
     whole_file_digests: EntryDigests<'a>,
-    /// It tells the far side that the run is complete, and is no file of the drop directory.
+    /// It is the run's sentinel, and no file of the drop directory.
     #[serde(default)]
     sentinel: bool,
 }
@@ -60,7 +60,7 @@ struct EntryDigests<'a> {
     sha256: Cow<'a, str>,
 }
 
-/// A digest that programs of others check files by.
+/// A digest that other programs can check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SumFormat {
     Md5,
@@ -86,7 +86,7 @@ impl Entry<'_> {
         &self.path
     }
 
-    /// Returns the path to the letter.
+    /// Returns the exact path.
     pub(super) fn path(&self) -> Cow<'_, [u8]> {
         let text = Cow::Borrowed(self.path.as_bytes());
         match &*self.path_bytes {
@@ -95,7 +95,7 @@ impl Entry<'_> {
         }
     }
 
-    /// Returns the digest of the whole file; its MD5 is that of its only part, where none was asked for.
+    /// Returns the digest of the whole file; its MD5 is that of its only part, if none was requested.
     pub(super) fn digest(&self, format: SumFormat) -> Option<&str> {
         let whole = match format {
             SumFormat::Md5 => &self.whole_file_digests.md5,
@@ -108,7 +108,7 @@ impl Entry<'_> {
         }
     }
 
-    /// Hands out what a word may mean it by.
+    /// Passes on the file as words may refer to it.
     pub(super) fn with_file<T>(&self, tell: impl FnOnce(&MeantFile<'_>) -> T) -> T {
         tell(&MeantFile {
             upload: UploadId(self.id.unwrap_or_default()),

@@ -1,8 +1,8 @@
-//! The page of a run: one file that needs nothing else, to print, to file and to hand over.
+//! The page of a run: one self-contained file, to print, to file and to hand over.
 //!
-//! Written as its lines are read, which is twice and once more for each list at its end: so it costs no
-//! memory that grows with the run. Every text of a line is escaped, once for people ([`Shown`]) and once for
-//! HTML; the page has no script, and no link to follow.
+//! Written while the lines are read, which is twice and once more for each list at its end: so the
+//! memory does not grow with the run. Every text of a line is escaped, once for people ([`Shown`])
+//! and once for HTML; the page has no script, and no links.
 
 mod file;
 mod summary;
@@ -24,7 +24,7 @@ use crate::receipt::rfc3339;
 
 const STYLE: &str = include_str!("page.css");
 
-/// A text of a line, as a page has it.
+/// A line's text, escaped for the page.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
@@ -187,7 +187,7 @@ impl RunPage<'_> {
         facts
     }
 
-    /// Hands out the files that are meant: the newest version of each, or those that were replaced.
+    /// Passes on the selected files: the newest version of each, or the replaced ones.
     fn each_file(
         &self,
         is_newest: bool,
@@ -257,7 +257,7 @@ fn write_file(out: &mut impl Write, entry: &Entry<'_>, file: &PageFile<'_>) -> i
     write_row(out, &[entry.shown_path(), &size, &modified, &to, &digests, &file.verified_at])
 }
 
-/// Returns the digests that the line has, the most telling first.
+/// Returns the digests in the line, the strongest first.
 fn digests(entry: &Entry<'_>, file: &PageFile<'_>) -> String {
     let sha256 = entry.digest(SumFormat::Sha256).map(|it| format!("SHA-256 {it}"));
     let md5 = entry.digest(SumFormat::Md5).map(|md5| format!("MD5 {md5}"));

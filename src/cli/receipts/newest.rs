@@ -1,14 +1,14 @@
-//! Which line of a file is its newest: a file that was replaced later counts once.
+//! Finds the newest line of each file: a file that was replaced later counts once.
 
 use std::collections::HashMap;
 
 use super::entry::{Entry, SumFormat};
 use crate::model::PathDigest;
 
-/// The newest line of each file of one run: some tens of bytes a file, whatever its name.
+/// The newest line of each file of one run: some tens of bytes per file, whatever its name.
 ///
-/// A file is a path at a destination. For lines of sums it is a path, wherever it went: its newest version, and
-/// of that a line that has the digest.
+/// A file is a path at a destination. For checksum lines it is a path, whatever its destination:
+/// its newest version, and of that a line with the digest.
 #[derive(Debug)]
 pub(super) struct NewestLines {
     sums: Option<SumFormat>,
@@ -19,9 +19,9 @@ pub(super) struct NewestLines {
 
 #[derive(Debug, Clone, Copy)]
 struct NewestLine {
-    /// Its position among the lines of the run, of which there are fewer than four billion.
+    /// Its position among the lines of the run, which are fewer than four billion.
     position: u32,
-    /// A digest of size and time: it only tells versions of one path apart.
+    /// A digest of size and time, which only distinguishes versions of one path.
     version: u64,
     has_digest: bool,
 }
@@ -31,7 +31,7 @@ impl NewestLines {
         Self { sums, lines: HashMap::new(), has_older: false }
     }
 
-    /// Notes a line of a file, in the order of the lines.
+    /// Adds a line of a file, in the order of the lines.
     pub(super) fn note(&mut self, position: u64, entry: &Entry<'_>) {
         let has_digest = self.sums.is_none_or(|format| entry.digest(format).is_some());
         let version = entry.size.rotate_left(32) ^ entry.mtime_ns.cast_unsigned();
@@ -43,13 +43,13 @@ impl NewestLines {
         }
     }
 
-    /// Returns whether the line at a position, one of those that were noted, is the newest of its file.
+    /// Returns whether the line at a position, one that was added, is the newest of its file.
     pub(super) fn is_newest(&self, position: u64, entry: &Entry<'_>) -> bool {
         !self.has_older
             || self.lines.get(&self.key(entry)).is_some_and(|line| line.position == short(position))
     }
 
-    /// Returns how many files there are.
+    /// Returns the number of files.
     pub(super) fn count(&self) -> usize {
         self.lines.len()
     }
@@ -59,7 +59,7 @@ impl NewestLines {
             None => entry.destination.name.as_bytes(),
             Some(SumFormat::Md5 | SumFormat::Sha256) => b"",
         };
-        // No name has a zero in it.
+        // No name contains a zero byte.
         let file = [entry.drop.as_bytes(), b"\0", destination, b"\0", &entry.path()].concat();
         PathDigest::of(&file)
     }

@@ -1,4 +1,4 @@
-//! A run: how far it is at each destination, what is missing, what is stuck, its receipts.
+//! A run: its progress at each destination, missing and stuck files, receipts.
 
 use std::path::Path;
 
@@ -14,10 +14,10 @@ use crate::model::{DirectoryName, Scope, SourcePath};
 use crate::receipt;
 use crate::store::snapshot::{RunShown, Status, UploadShown};
 
-/// Files that are listed of those that are not there.
+/// Limit of listed files that have not arrived.
 const FILES_MAX: usize = 20;
 
-/// One run, as the database has it.
+/// One run, from the database.
 pub(in crate::cli) struct NamedRun<'a> {
     pub(in crate::cli) drop: &'a DirectoryName,
     pub(in crate::cli) run: &'a SourcePath,
@@ -25,7 +25,7 @@ pub(in crate::cli) struct NamedRun<'a> {
 }
 
 impl NamedRun<'_> {
-    /// Shows the run, if there is one of that name.
+    /// Shows the run, if there is one with that name.
     pub(super) fn show(&self, common: &Common, as_json: bool) -> anyhow::Result<Option<Exit>> {
         let scope = Scope::Run(self.drop.clone(), self.run.clone());
         let (_, status) = StatusReader::new(common)?.read(&[scope], false)?;
@@ -55,14 +55,14 @@ impl NamedRun<'_> {
         shown
     }
 
-    /// Returns the line that says that all of it is there, once there is one.
+    /// Returns the line that completes the run, once there is one.
     fn receipt(&self, run: &RunShown) -> Option<(String, u64)> {
         let line = run.row.completion.receipt.as_ref()?;
         let path = receipt::directory(self.state).join(line.ledger.as_str());
         Some((path.display().to_string(), line.seq))
     }
 
-    /// Says all of the run but its files.
+    /// Shows everything about the run except its files.
     pub(in crate::cli) fn say(&self, sheet: &mut Sheet, status: &Status, run: &RunShown) {
         let (row, now) = (&run.row, status.read_at);
         sheet.say(Tone::Title, 0, &format!("{}/{}", row.drop, row.name));
@@ -93,7 +93,7 @@ impl NamedRun<'_> {
     }
 }
 
-/// Lists files that are not there, what is stuck first.
+/// Lists files that have not arrived, stuck ones first.
 fn missing(sheet: &mut Sheet, status: &Status) {
     let is_missing = |upload: &&UploadShown| !matches!(upload.word(), "completed" | "abandoned");
     let mut missing: Vec<_> = status.uploads.iter().filter(is_missing).collect();

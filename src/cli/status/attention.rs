@@ -1,4 +1,4 @@
-//! What needs a person: as the contract's JSON lists it, as people read it, and for the exit code.
+//! What needs a person: for JSON, for people, and for the exit code.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use crate::store::snapshot::{
     DestinationShown, ParkedUploads, Selection, StaleRun, Status, StuckUploads,
 };
 
-/// Something that somebody has to do something about.
+/// A matter that needs a person.
 #[derive(Debug)]
 pub(in crate::cli) struct Matter {
     code: Code,
     what: Option<String>,
     why: Option<String>,
-    /// What to do, where it is another thing than for all of the code.
+    /// The cure, where it differs from that of the code.
     cure: Option<String>,
     count: u64,
     /// Of several uploads, the first.
     first: Option<UploadId>,
 }
 
-/// Returns what needs a person, what stops the most first.
+/// Returns what needs a person, the most serious first.
 pub(in crate::cli) fn list(status: &Status) -> Vec<Matter> {
     let database = &status.database;
     let verdict = database.care.verdict.as_ref().filter(|verdict| !verdict.is_sound);
@@ -48,7 +48,7 @@ pub(in crate::cli) fn list(status: &Status) -> Vec<Matter> {
     });
     let parked = status.trouble.parked.iter().map(Matter::parked);
     let mut list: Vec<_> = deaf.chain(waits(status, Duration::ZERO)).chain(parked).collect();
-    // What is not about the things that were named is shown with all.
+    // Matters outside the named objects are shown only with everything.
     if status.selection == Selection::All {
         list.splice(0..0, unsound);
         list.extend(damaged.chain(unsaved).chain(untold));
@@ -56,8 +56,8 @@ pub(in crate::cli) fn list(status: &Status) -> Vec<Matter> {
     list
 }
 
-/// Returns what waits for longer than it should: uploads, runs, and destinations that refuse us, for
-/// `halted_after` at least, or never took anything.
+/// Returns what has waited for too long: uploads, runs, and destinations that have refused us for
+/// `halted_after` at least, or never accepted anything.
 pub(in crate::cli) fn waits(status: &Status, halted_after: Duration) -> Vec<Matter> {
     let away = status.places.destinations.iter().filter_map(|to| {
         let kind = needs_person(to, status.read_at, halted_after)?;
@@ -107,7 +107,7 @@ impl Matter {
         let retry = format!("dropferry retry {first}");
         let cure = code.cure().map(|cure| cure.replace("ID", &first.to_string()));
         let cure = match cure {
-            // It says with which words.
+            // The cure has the words already.
             Some(cure) if cure.contains("dropferry retry") => cure,
             Some(cure) => format!("{retry}, once this is done: {cure}"),
             None => retry,
@@ -139,19 +139,19 @@ impl Matter {
         }
     }
 
-    /// Of uploads, the first.
+    /// The first of several uploads.
     pub(in crate::cli) fn first(&self) -> Option<UploadId> {
         self.first
     }
 
-    /// What it is about, for people.
+    /// The subject, for people.
     pub(in crate::cli) fn what(&self) -> &str {
         self.what.as_deref().unwrap_or_default()
     }
 
     pub(in crate::cli) fn text(&self) -> String {
         match (&self.why, self.code) {
-            // How many, and why, says it already.
+            // The number and the reason are in it already.
             (Some(why), Code::Notice(NoticeKind::Parked)) => why.clone(),
             (Some(why), code) => format!("{}: {why}", code.text()),
             (None, code) => code.text().to_owned(),
@@ -171,7 +171,7 @@ impl Matter {
         })
     }
 
-    /// Says what it is, in one line.
+    /// Describes it, in one line.
     pub(in crate::cli) fn line(&self) -> String {
         match &self.what {
             Some(what) => format!("{}: {}", Shown(what), self.text()),

@@ -1,4 +1,4 @@
-//! The contract's JSON.
+//! The JSON of `status`.
 
 use std::collections::BTreeMap;
 
@@ -17,12 +17,12 @@ use crate::store::snapshot::{
     Database, DestinationShown, DisposalShown, RunShown, RunTallyShown, Status, Tally, UploadShown,
 };
 
-/// Renders the contract's JSON, as text.
+/// Renders the JSON, as text.
 pub(in crate::cli) fn rendered(status: &Status) -> String {
     json_shown(&to_json(status).to_string()).into_owned()
 }
 
-/// Renders the contract's JSON.
+/// Renders the JSON.
 pub(super) fn to_json(status: &Status) -> Value {
     let daemon = status.process.daemon.as_ref();
     let orders =
@@ -85,7 +85,7 @@ fn counts_json(status: &Status) -> Value {
 
 fn bytes_json(status: &Status) -> Value {
     let sum = |of: fn(&Tally) -> u64| progress::sum(status, of);
-    // What was in flight when the daemon ended was cut, and will be sent again.
+    // Bytes that were in flight when the daemon ended were lost, and will be sent again.
     let in_flight = sum(|t| t.bytes_in_flight);
     let (in_flight, cut) = if status.process.is_running { (in_flight, 0) } else { (0, in_flight) };
     json!({
@@ -96,7 +96,7 @@ fn bytes_json(status: &Status) -> Value {
     })
 }
 
-/// Renders why something is as it is.
+/// Renders the reason of a state.
 pub(in crate::cli) fn reason_json(reason: Option<&Reason>) -> Value {
     reason.map_or(Value::Null, |reason| {
         json!({ "code": reason.code.as_str(), "text": reason.text, "cure": reason.cure() })
@@ -126,7 +126,7 @@ fn destination_json(status: &Status, to: &DestinationShown) -> Value {
     })
 }
 
-/// Renders how the database itself is.
+/// Renders the state of the database.
 fn database_json(database: &Database) -> Value {
     let Database { id: _, care, size_bytes, wal_bytes, damaged_ledgers } = database;
     let verdict = care.verdict.as_ref();
@@ -149,7 +149,7 @@ fn order_json(standing: Standing, scope: &Scope, since: WallTime) -> Value {
     })
 }
 
-/// Renders how the disposal of a run stands.
+/// Renders the state of a run's disposal.
 pub(in crate::cli) fn disposal_json(disposal: &DisposalShown) -> Value {
     json!({
         "done": disposal.is_done, "due_at": render::time(Some(disposal.due_at)),
@@ -201,7 +201,7 @@ fn tally_json(status: &Status, run: &RunShown, tally: &RunTallyShown) -> Value {
     })
 }
 
-/// How many unfinished uploads are counted and not listed.
+/// Returns the number of unfinished uploads that are counted but not listed.
 fn left_out(status: &Status) -> u64 {
     let is_open = |state: &str| !matches!(state, "completed" | "abandoned");
     let open = status.counts.tallies.iter().filter(|tally| is_open(&tally.state));
@@ -209,13 +209,13 @@ fn left_out(status: &Status) -> u64 {
     open.map(|tally| tally.upload_count).sum::<u64>().saturating_sub(listed)
 }
 
-/// The bytes of a path, where what is shown of it is not its name to the letter.
+/// Returns the bytes of a path, where its displayed text is not exactly the name.
 pub(in crate::cli) fn path_bytes(path: &SourcePath) -> Option<String> {
     let is_plain = path.to_string().as_bytes() == path.as_bytes();
     (!is_plain).then(|| STANDARD.encode(path.as_bytes()))
 }
 
-/// Renders one upload as the contract's JSON has it.
+/// Renders one upload.
 pub(in crate::cli) fn upload_json(upload: &UploadShown) -> Value {
     let admission = &upload.admission;
     json!({
@@ -241,7 +241,7 @@ pub(in crate::cli) fn upload_json(upload: &UploadShown) -> Value {
     })
 }
 
-/// What was completed at targets that a destination no longer has.
+/// Returns what was completed at former targets of a destination.
 fn former_targets(status: &Status, destination: &str) -> Vec<Value> {
     let of_it =
         status.places.former_targets.iter().filter(|former| former.destination == destination);

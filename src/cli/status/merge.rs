@@ -1,7 +1,7 @@
-//! `status --merge`: what `status --json` said on several machines, as one view.
+//! `status --merge`: the output of `status --json` of several machines, as one view.
 //!
-//! Each file is the answer of one machine; two machines of one name are told apart. A machine whose answer is old
-//! is silent, whatever its clock says; a file that is no answer is named, and hides no other machine.
+//! Each file is the answer of one machine; two machines with one name are distinguished. A machine with an
+//! old answer is silent, whatever its clock says; an invalid file is named, and hides no other machine.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,31 +20,31 @@ use crate::clock::{Clock, wall_time};
 use crate::model::{Code, DirectoryName, Shown, WallTime};
 use crate::receipt::parse_rfc3339;
 
-/// An answer that is older says nothing of the machine any more: answers are collected each few
-/// minutes.
+/// Age from which an answer shows nothing about the machine any more: answers are collected every
+/// few minutes.
 const SILENT_AFTER: Duration = Duration::from_mins(15);
 const SCHEMA: u64 = 2;
 const MATTERS_MAX: usize = 20;
 const RUNS_MAX: usize = 40;
-/// Lists of a status that are joined, each entry with its machine.
+/// Lists of a status that are joined, with the machine added to each entry.
 const LISTS: [&str; 6] = ["attention", "drops", "destinations", "runs", "uploads", "ignored"];
 
-/// What one machine said.
+/// One machine's answer.
 struct Machine {
     file: PathBuf,
-    /// Its name; with that of its file, where another machine has the same one.
+    /// Its name; with that of its file, if another machine has the same one.
     host: String,
-    /// When it said that: by its clock, but no later than its file was written.
+    /// When it answered: by its clock, but no later than its file was written.
     at: WallTime,
     /// How far its clock is ahead.
     ahead: Duration,
     status: Value,
 }
 
-/// What all of them said.
+/// All answers.
 struct Fleet {
     machines: Vec<Machine>,
-    /// Files that are no answer, and why.
+    /// Invalid files, and why.
     unread: Vec<(PathBuf, String)>,
     now: WallTime,
 }
@@ -98,8 +98,8 @@ impl Machine {
         Ok(Self { file: file.to_owned(), host, at: at.min(written_at), ahead, status })
     }
 
-    /// Returns whether this and another answer are of one machine: of one state, or, where a machine does not say of
-    /// which, of one life of a daemon.
+    /// Returns whether this and another answer are of one machine: of one state, or, if an answer
+    /// does not name the state, of one daemon process.
     fn is_same(&self, other: &Self) -> bool {
         let of = |name: &str| (&self.status[name], &other.status[name]);
         self.status["host"] == other.status["host"]
@@ -131,7 +131,7 @@ impl Fleet {
         render::talk(&format!("{} is left out: {} has a newer answer", Shown(&file), older.host));
     }
 
-    /// Tells machines of one name apart by their files, and sorts them.
+    /// Distinguishes machines with one name by their files, and sorts them.
     fn name(&mut self) {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         self.machines.iter().for_each(|m| *counts.entry(m.host.clone()).or_insert(0) += 1);
@@ -145,7 +145,7 @@ impl Fleet {
         (machine.at.until(self.now) > SILENT_AFTER).then_some(machine.at)
     }
 
-    /// Lists what needs someone: machines first, then what they say themselves.
+    /// Lists what needs a person: machines first, then their own matters.
     fn attention(&self) -> Vec<Value> {
         let own = |machine: &Machine, code: Code, text: String| {
             json!({
@@ -169,7 +169,7 @@ impl Fleet {
         machines.chain(self.joined("attention")).collect()
     }
 
-    /// Joins the lists of all machines of this name.
+    /// Joins the lists with this name of all machines.
     fn joined(&self, name: &str) -> impl Iterator<Item = Value> {
         self.machines.iter().flat_map(move |machine| {
             machine.list(name).map(|entry| {
@@ -182,7 +182,7 @@ impl Fleet {
         })
     }
 
-    /// Adds up the numbers of all machines below this name. What one does not know is not known of all.
+    /// Adds the numbers below this name of all machines. A number that one does not know is unknown in total.
     fn sums(&self, name: &str) -> BTreeMap<String, Option<u64>> {
         let mut sums: BTreeMap<String, Option<u64>> = BTreeMap::new();
         for (key, value) in
@@ -213,7 +213,7 @@ impl Fleet {
                 json!({ "file": file.display().to_string(), "why": why })
             }).collect::<Vec<_>>(),
         });
-        // The time of all together is that of the slowest, which no sum is.
+        // The total time left is that of the slowest, not a sum.
         let left =
             self.machines.iter().map(|machine| machine.status["bytes"]["seconds_left"].as_u64());
         let left: Option<Vec<_>> = left.collect();
@@ -313,7 +313,7 @@ impl Fleet {
     }
 }
 
-/// Reads how far a run is at each of its destinations.
+/// Reads the progress of a run at each of its destinations.
 fn run_lines(run: &Value) -> Vec<RunLine> {
     let text = |of: &Value, key: &str| of[key].as_str().unwrap_or("?").to_owned();
     let drop = text(run, "drop");

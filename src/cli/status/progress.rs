@@ -1,16 +1,16 @@
-//! How far things are, how fast they go, and how long they take: only as far as that can be said.
+//! Progress, rates and remaining times, where they are known.
 
 use crate::model::{Flow, RunState, SourcePath, WallTime};
 use crate::store::snapshot::{RunShown, RunTallyShown, Status, Tally};
 
-/// How far a run is at one destination.
+/// The progress of a run at one destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) struct RunProgress {
     pub(in crate::cli) file_count: u64,
     pub(in crate::cli) bytes: u64,
     pub(in crate::cli) accepted_bytes: u64,
     pub(in crate::cli) in_flight_bytes: u64,
-    /// None where no daemon says it.
+    /// `None` where no daemon reports it.
     pub(in crate::cli) rate: Option<u64>,
     pub(in crate::cli) seconds_left: Option<u64>,
     pub(in crate::cli) stalled_since: Option<WallTime>,
@@ -20,7 +20,7 @@ impl RunProgress {
     pub(in crate::cli) fn of(status: &Status, run: &RunShown, tally: &RunTallyShown) -> Self {
         let row = &run.row;
         let flow = flow(status, row.drop.as_str(), &row.name, &tally.destination);
-        // What is here and not admitted yet is to be sent as well.
+        // Files that are here and not admitted yet will be sent as well.
         let (files, bytes) = match row.state {
             RunState::Open | RunState::Closed => (row.files.count, row.files.size.0),
             RunState::Completed | RunState::Gone | RunState::Skipped => (0, 0),
@@ -28,13 +28,13 @@ impl RunProgress {
         Self::of_tally(status, tally, flow, files, bytes)
     }
 
-    /// How far the files of a drop directory are that are runs of their own.
+    /// The progress of a drop directory's files that are runs of their own.
     pub(in crate::cli) fn of_files(status: &Status, drop: &str, tally: &RunTallyShown) -> Self {
         let flow = flow(status, drop, &SourcePath::from_bytes(b""), &tally.destination);
         Self::of_tally(status, tally, flow, 0, 0)
     }
 
-    /// Of so many files and bytes at least.
+    /// With this many files and bytes at least.
     fn of_tally(
         status: &Status,
         tally: &RunTallyShown,
@@ -56,7 +56,7 @@ impl RunProgress {
         progress
     }
 
-    /// What went or is on its way: never more than there is.
+    /// Returns the bytes sent or in flight: never more than the total.
     pub(in crate::cli) fn gone_bytes(&self) -> u64 {
         self.accepted_bytes.saturating_add(self.in_flight_bytes).min(self.bytes)
     }
@@ -80,7 +80,7 @@ fn flow<'a>(
     status.process.live.as_ref()?.flow(drop, run, destination)
 }
 
-/// A rate, where it can be told: none runs, or one that answers.
+/// Returns a rate, where it is known: no daemon runs, or one that answers.
 fn rate_of(status: &Status, rate: u64) -> Option<u64> {
     (status.process.live.is_some() || !status.process.is_running).then_some(rate)
 }
@@ -92,26 +92,26 @@ fn is_open(status: &Status, destination: &str) -> bool {
     !is_stopped && destinations.any(|to| to.name == destination && to.state == "ok")
 }
 
-/// Sums up what all uploads have that were not given up.
+/// Adds up a number over all uploads that were not abandoned.
 pub(in crate::cli) fn sum(status: &Status, of: fn(&Tally) -> u64) -> u64 {
     let live = status.counts.tallies.iter().filter(|tally| tally.state != "abandoned");
     live.map(of).fold(0, u64::saturating_add)
 }
 
-/// Bytes a second to a destination.
+/// Returns the bytes per second to a destination.
 pub(in crate::cli) fn rate_to(status: &Status, destination: &str) -> Option<u64> {
     let flows = status.process.live.iter().flat_map(|live| live.flows_to(destination));
     rate_of(status, flows.map(|flow| flow.bytes_per_second).sum())
 }
 
-/// Bytes a second of what is selected, where all of it is measured.
+/// Returns the bytes per second of the selection, if all of it is measured.
 pub(in crate::cli) fn rate(status: &Status) -> Option<u64> {
     let flows = status.process.live.iter().flat_map(|live| live.flows.iter());
     let rate = flows.map(|flow| flow.bytes_per_second).sum();
     status.selection.measures_rate().then(|| rate_of(status, rate)).flatten()
 }
 
-/// How long all that may be sent takes; none where something waits for what nothing is known of.
+/// Returns the time left for everything that may be sent; `None` where something waits for an unknown time.
 pub(in crate::cli) fn seconds_left(status: &Status) -> Option<u64> {
     let open = |tally: &&Tally| matches!(tally.state.as_str(), "queued" | "sending" | "waiting");
     let left = status.counts.tallies.iter().filter(open).map(|tally| {
@@ -126,7 +126,7 @@ pub(in crate::cli) fn seconds_left(status: &Status) -> Option<u64> {
     }
 }
 
-/// When something of a run was sent or received last.
+/// Returns when something of a run was last sent or received.
 pub(in crate::cli) fn last_activity(status: &Status, run: &RunShown) -> WallTime {
     let moves = |tally: &&RunTallyShown| {
         flow(status, run.row.drop.as_str(), &run.row.name, &tally.destination)

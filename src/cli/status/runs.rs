@@ -1,4 +1,4 @@
-//! Runs for people: how far each is at each of its destinations.
+//! Runs for people: the progress of each at each of its destinations.
 
 use super::progress::RunProgress;
 use crate::cli::layout::{self, Sheet, Tone};
@@ -6,12 +6,12 @@ use crate::cli::render;
 use crate::model::{DirectoryName, RunState, Shown, SourcePath};
 use crate::store::snapshot::{RunShown, RunTallyShown, Status};
 
-/// Runs at their destinations that are listed.
+/// Limit of listed runs, counted per destination.
 const RUNS_MAX: usize = 20;
 const BAR_COLUMNS: usize = 20;
 const BAR_MIN: usize = 5;
 
-/// Says how far one run is at each of its destinations.
+/// Shows the progress of one run at each of its destinations.
 pub(in crate::cli) fn run(sheet: &mut Sheet, status: &Status, run: &RunShown) {
     for tally in &run.tallies {
         say(sheet, &run_line(status, run, tally));
@@ -22,10 +22,10 @@ pub(in crate::cli) fn run(sheet: &mut Sheet, status: &Status, run: &RunShown) {
     }
 }
 
-/// How far a run is at one destination.
+/// The progress of a run at one destination.
 pub(in crate::cli) struct RunLine {
     pub(in crate::cli) drop: DirectoryName,
-    /// None of the files that are runs of their own, all together.
+    /// `None` for the total of the files that are runs of their own.
     pub(in crate::cli) run: Option<SourcePath>,
     pub(in crate::cli) name: String,
     pub(in crate::cli) to: String,
@@ -36,8 +36,8 @@ pub(in crate::cli) struct RunLine {
     pub(in crate::cli) completed_count: u64,
 }
 
-/// Lists runs at their destinations: what goes, then what is to go, then what has ended; the newest first
-/// among each.
+/// Lists runs at their destinations: active ones, then waiting ones, then ended ones; each the
+/// newest first.
 pub(in crate::cli) fn lines(status: &Status) -> Vec<RunLine> {
     let mut lines = Vec::new();
     for run in &status.runs {
@@ -71,7 +71,7 @@ pub(super) fn sort(lines: &mut [RunLine]) {
     });
 }
 
-/// Says how far all runs are.
+/// Shows the progress of all runs.
 pub(super) fn runs(sheet: &mut Sheet, status: &Status) {
     let lines = lines(status);
     if lines.is_empty() {
@@ -86,7 +86,7 @@ pub(super) fn runs(sheet: &mut Sheet, status: &Status) {
     }
 }
 
-/// Says how far a run is at one destination.
+/// Shows the progress of a run at one destination.
 pub(in crate::cli) fn say(sheet: &mut Sheet, line: &RunLine) {
     let to = format!(" to {}", Shown(&line.to));
     let to = if line.to.is_empty() { String::new() } else { to };
@@ -108,7 +108,7 @@ pub(in crate::cli) fn say(sheet: &mut Sheet, line: &RunLine) {
     }
 }
 
-/// How far it is in numbers, how fast it goes and for how long.
+/// Returns the progress in numbers, the rate and the time left.
 fn bar_text(line: &RunLine) -> String {
     let progress = &line.progress;
     let mut text = format!(
@@ -129,7 +129,7 @@ fn bar_text(line: &RunLine) -> String {
     text
 }
 
-/// Says in words how far a run is.
+/// Returns the state of a run in words.
 fn said_of_run(run: &RunShown, tally: &RunTallyShown) -> String {
     let row = &run.row;
     let reason = row.reason.as_ref().map(|reason| reason.text.clone());
@@ -190,7 +190,7 @@ fn run_line(status: &Status, run: &RunShown, tally: &RunTallyShown) -> RunLine {
     }
 }
 
-/// A run of which nothing was admitted.
+/// The line of a run without admitted files.
 fn unsent_line(run: &RunShown) -> RunLine {
     let row = &run.row;
     let reason = row.reason.as_ref();

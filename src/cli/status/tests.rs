@@ -1,4 +1,4 @@
-//! What people and scripts read.
+//! The output for people and for scripts.
 
 use std::collections::BTreeMap;
 
@@ -217,7 +217,7 @@ fn nothing_at_all_is_said_too() {
     insta::assert_snapshot!(text(&Status::default()));
 }
 
-/// Ten scenes, each with what people see first.
+/// Ten scenes, with the first lines of each.
 fn scenes() -> Vec<(&'static str, Status)> {
     let well = || {
         let mut status = status();
@@ -317,7 +317,7 @@ fn a_time_is_left_only_where_it_can_be_told() {
         let expected = match name {
             "all well" | "deaf" | "disk full" => (Some(10), Some(30)),
             "run open and waiting for its marker" => (Some(0), Some(30)),
-            // What is parked waits for someone.
+            // A parked upload waits for a person.
             "parked" => (None, None),
             _ => (None, None),
         };

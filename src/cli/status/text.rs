@@ -1,4 +1,4 @@
-//! `status` for people: the verdict, what needs someone, runs, files, places.
+//! `status` for people: the verdict, matters that need a person, runs, files, places.
 
 use super::attention::{self, Matter};
 use super::progress;
@@ -8,14 +8,14 @@ use crate::cli::render;
 use crate::model::{FlowKey, RunState, Scope, Shown, Standing, WallTime};
 use crate::store::snapshot::{DestinationShown, DropShown, RunShown, Status, UploadShown};
 
-/// What needs someone is listed so far; the rest is counted.
+/// Limit of listed matters; the rest is counted.
 const MATTERS_MAX: usize = 5;
-/// Files that are listed.
+/// Limit of listed files.
 const FILES_MAX: usize = 20;
-/// A life, in its order.
+/// The states in the order of a life.
 const STATES: [&str; 6] = ["queued", "sending", "waiting", "parked", "completed", "abandoned"];
 
-/// Renders all that is shown to people.
+/// Renders everything for people.
 pub(in crate::cli) fn sheet(status: &Status, width: Option<usize>) -> Sheet {
     let mut sheet = Sheet::new(width);
     verdict(&mut sheet, status);
@@ -26,7 +26,7 @@ pub(in crate::cli) fn sheet(status: &Status, width: Option<usize>) -> Sheet {
     sheet
 }
 
-/// Says in the first lines whether all is well, and what to do when it is not.
+/// Shows in the first lines whether all is well, and what to do when it is not.
 pub(in crate::cli) fn verdict(sheet: &mut Sheet, status: &Status) {
     let matters = attention::list(status);
     if !status.process.is_running {
@@ -76,7 +76,7 @@ pub(in crate::cli) fn say_matter(sheet: &mut Sheet, matter: &Matter) {
     }
 }
 
-/// Says how fast it goes, and for how long.
+/// Returns the rate and the time left.
 fn doing(status: &Status) -> String {
     let rate = progress::rate(status).filter(|rate| *rate > 0);
     let open = |state: &str| matches!(state, "queued" | "sending" | "waiting");
@@ -93,7 +93,7 @@ fn doing(status: &Status) -> String {
     }
 }
 
-/// Says what open runs wait for, while nothing is to be sent.
+/// Describes what open runs wait for, while nothing is to be sent.
 fn open_runs(status: &Status) -> String {
     let open = status.runs.iter().filter(|run| run.row.state == RunState::Open);
     let mut open = open.filter_map(|run| Some((&run.row, run.row.reason.as_ref()?)));
@@ -105,14 +105,14 @@ fn open_runs(status: &Status) -> String {
     format!(": {}/{} is open, {}{more}", row.drop, row.name, reason.text)
 }
 
-/// Returns whether a pause, or a rate of nothing that no timetable ends, holds something.
+/// Returns whether a pause, or a zero rate without an end in the timetable, stops anything.
 fn is_stopped_by_order(status: &Status) -> bool {
     let stopped = status.process.live.as_ref().and_then(|live| live.stopped.as_ref());
     status.orders.iter().any(|(standing, ..)| *standing == Standing::Paused)
         || stopped.is_some_and(|stopped| stopped.until.is_none())
 }
 
-/// What waits and goes on by itself: destinations, the hour, lines that stall. Each with what ends it now.
+/// Returns waits that end by themselves: destinations, the timetable, stalled lines. Each with a command that ends it.
 pub(in crate::cli) fn waits(status: &Status) -> Vec<(String, Option<String>)> {
     let now = status.read_at;
     let mut said = Vec::new();
@@ -161,7 +161,7 @@ pub(in crate::cli) fn waits(status: &Status) -> Vec<(String, Option<String>)> {
     said
 }
 
-/// Returns whether what goes there is of what is shown.
+/// Returns whether a flow belongs to the selection.
 fn is_listed(status: &Status, key: &FlowKey) -> bool {
     match key.run.as_bytes().is_empty() {
         true => status.single_files.iter().any(|(drop, _)| drop == key.drop.as_str()),
@@ -221,7 +221,7 @@ fn files(sheet: &mut Sheet, status: &Status) {
     say_files(sheet, status, &shown, FILES_MAX);
 }
 
-/// Lists files, at most so many.
+/// Lists files, up to a limit.
 pub(in crate::cli) fn say_files(
     sheet: &mut Sheet,
     status: &Status,
@@ -231,7 +231,7 @@ pub(in crate::cli) fn say_files(
     let mut last_reason = None;
     for upload in shown.iter().take(count_max) {
         say_file(sheet, upload);
-        // One reason for many is said once.
+        // A reason that many files share is printed once.
         let reason = upload.reason().map(|reason| reason.text);
         if let Some(text) = reason.as_ref().filter(|_| reason != last_reason) {
             let next = upload.retry_at();
@@ -289,14 +289,14 @@ fn places(sheet: &mut Sheet, status: &Status) {
     notices_line(status).iter().for_each(|said| sheet.say(Tone::Faint, 2, said));
 }
 
-/// Says which notices were given up.
+/// Describes the notices that were given up.
 pub(in crate::cli) fn notices_line(status: &Status) -> Option<String> {
     let why = status.notices.given_up_why.as_ref()?;
     let count = status.notices.given_up_count;
     Some(format!("{count} notices were given up, the last by {why}"))
 }
 
-/// Says how a drop directory is watched.
+/// Describes how a drop directory is watched.
 pub(in crate::cli) fn say_drop(sheet: &mut Sheet, drop: &DropShown, now: WallTime) {
     let scanned = drop
         .last_full_scan_at
@@ -319,7 +319,7 @@ pub(in crate::cli) fn say_destination(sheet: &mut Sheet, to: &DestinationShown, 
     sheet.say(tone, 2, &text);
 }
 
-/// Says how a destination does.
+/// Describes a destination's state.
 fn place_line(to: &DestinationShown, now: WallTime) -> String {
     let state = match to.state.as_str() {
         "unknown" => "not asked yet",

@@ -1,8 +1,8 @@
-//! `status --watch` on a terminal: a full-screen view that is read again each second.
+//! `status --watch` on a terminal: a full-screen view that is updated each second.
 //!
-//! One thread reads, as `status` and `show` do; this one draws and takes keys, so that no key waits for a
-//! daemon that does not answer. The terminal is restored however the view ends: by a key, a signal, an
-//! error or a panic. A daemon that ends, and rows that cannot be read, are shown; they do not end it.
+//! One thread reads, as `status` and `show` do; this one draws and handles keys, so that no key waits for a
+//! daemon that does not answer. The terminal is restored however the view ends: by a key, a signal, an error
+//! or a panic. A daemon that ends, and unreadable rows, are shown; they do not end the view.
 
 mod paint;
 mod screens;
@@ -24,23 +24,23 @@ use self::view::{KeyEffect, WatchView};
 use super::{Exit, INTERVAL, StatusReader};
 use crate::cli::layout;
 
-/// How long a key is waited for before it is looked whether something was read.
+/// Time to wait for a key before checking for new data.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What was read for a screen, or why it could not be.
+/// The data of a screen, or why it could not be read.
 struct Look {
     screen: Screen,
     found: Result<ScreenData, String>,
 }
 
-/// The other thread, which reads.
+/// The reading thread.
 struct ReadingThread {
     ask: SyncSender<Screen>,
     answers: Receiver<Look>,
 }
 
 pub(super) fn execute(reader: &StatusReader<'_>, words: &[OsString]) -> anyhow::Result<Exit> {
-    // A word that means nothing is refused before the screen is taken.
+    // An unknown word is refused before the screen is used.
     reader.read_named(words, false)?;
     let is_stopped = Arc::new(AtomicBool::new(false));
     // A hang-up ends the process at once: there is no terminal to restore then.
@@ -48,7 +48,7 @@ pub(super) fn execute(reader: &StatusReader<'_>, words: &[OsString]) -> anyhow::
         signal_hook::flag::register(signal, Arc::clone(&is_stopped))?;
     }
     let view = WatchView::new(&reader.directory, layout::has_colour());
-    // It also restores the terminal at a panic.
+    // It also restores the terminal after a panic.
     let mut terminal = ratatui::try_init().context("the terminal cannot be taken over")?;
     std::thread::scope(|scope| {
         let (ask, asked) = sync_channel::<Screen>(1);
@@ -69,7 +69,7 @@ pub(super) fn execute(reader: &StatusReader<'_>, words: &[OsString]) -> anyhow::
     })
 }
 
-/// Draws, reads and takes keys until one of them ends it.
+/// Draws, reads and handles keys until one of them ends the view.
 fn follow(
     terminal: &mut DefaultTerminal,
     mut view: WatchView,

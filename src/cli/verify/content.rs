@@ -1,4 +1,4 @@
-//! Reads a source again, and compares it with the parts that were sent.
+//! Reads a source again, and compares it with the sent parts.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -12,10 +12,10 @@ use crate::model::{ByteCount, DirectoryName, Failure, FailureKind, Fingerprint, 
 use crate::source::{DirectoryRoot, Filter, MEMORY_PER_PART, PartReader, SourceFile};
 use crate::store::snapshot::{Detail, Snapshot};
 
-/// Drop directories, each as the daemon reads it.
+/// Drop directories, each set up as in the daemon.
 pub(super) type Roots = BTreeMap<DirectoryName, Arc<DirectoryRoot>>;
 
-/// Reads of each drop directory which of its runs have another name now.
+/// Sets up each drop directory with its renamed runs.
 pub(super) fn roots(config: &Config, rows: &Snapshot) -> anyhow::Result<Roots> {
     let root = |drop: &Drop| {
         let (name, filter) = (drop.settings.name.clone(), Filter::new(&drop.source)?);
@@ -53,7 +53,7 @@ fn read(roots: &Roots, detail: &Detail) -> Result<JudgedFile, Failure> {
         let found = format!("the source has {} bytes, {} were sent", meta.len(), sent.0);
         return Ok((FileVerdict::Differs, found));
     }
-    // The version that stands there, whichever it is: what it holds is the question.
+    // The present version, whichever it is: only its content matters.
     let mtime_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
     let (device, inode, size) = (meta.dev(), meta.ino(), ByteCount(meta.len()));
     let fingerprint = Fingerprint { device, inode, size, mtime_ns, ctime_ns: None };
@@ -64,7 +64,7 @@ fn read(roots: &Roots, detail: &Detail) -> Result<JudgedFile, Failure> {
     )
 }
 
-/// Holds every part of a source against its row; where parts have none, the digest over all of them.
+/// Compares every part of a source with its row; if parts have none, the digest over all of them.
 fn hold(detail: &Detail, source: &SourceFile) -> Result<JudgedFile, Failure> {
     let stop = AtomicBool::new(false);
     let reader = PartReader::new(MEMORY_PER_PART);

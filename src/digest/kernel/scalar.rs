@@ -1,4 +1,4 @@
-//! Words of the processor itself: the portable kernel, and the quickest for up to four messages.
+//! The processor's own words: the portable kernel, and the fastest for up to four messages.
 
 use super::{Block, Job, SINES, words};
 
@@ -24,7 +24,7 @@ fn f(sum: u32, b: u32, c: u32, d: u32) -> u32 {
     add(sum, d ^ (b & (c ^ d)))
 }
 
-/// The halves have no bit in common: adding them lets one go ahead of `b`.
+/// The halves have no common bits: adding them lets one be computed before `b`.
 fn g(sum: u32, b: u32, c: u32, d: u32) -> u32 {
     add(add(sum, c & !d), b & d)
 }

@@ -1,12 +1,12 @@
 //! SSE2, AVX2 and AVX-512.
 //!
-//! The intrinsics that do the same in registers of different width have one name here, so that what
-//! is made of them is written once.
+//! Equivalent intrinsics for registers of different widths have one name here, so that the code
+//! over them is written once.
 
 use super::{Block, Job, SINES, words};
 
-/// Defines what `kernel!` asks for and what needs `unsafe`: moving words between arrays and
-/// registers, and entering code that is made of the instructions.
+/// Defines the requirements of `kernel!` that need `unsafe`: moving words between arrays and
+/// registers, and calling code with the instructions.
 macro_rules! register {
     ($feature:tt) => {
         /// A register of words, the first in the lowest lane.
@@ -33,8 +33,7 @@ macro_rules! register {
             unsafe { pass(states, inputs, count) };
         }
 
-        /// Turns each 128-bit lane of four rows, a square of four by four words, about its
-        /// diagonal.
+        /// Transposes each 128-bit lane of four rows, a square of four by four words.
         #[inline]
         #[target_feature(enable = $feature)]
         fn squares(rows: [Vector; 4]) -> [Vector; 4] {
@@ -50,8 +49,8 @@ macro_rules! register {
     };
 }
 
-/// Defines what `compress!` asks for where there is neither a rotation nor a function of three
-/// words.
+/// Defines the requirements of `compress!` where there is neither a rotation nor a function of
+/// three words.
 macro_rules! two_operands {
     ($feature:literal) => {
         #[inline]
@@ -72,7 +71,7 @@ macro_rules! two_operands {
             add(sum, xor(d, and(b, xor(c, d))))
         }
 
-        /// The halves have no bit in common: adding them lets one go ahead of `b`.
+        /// The halves have no common bits: adding them lets one be computed before `b`.
         #[inline]
         #[target_feature(enable = $feature)]
         fn g(sum: Vector, b: Vector, c: Vector, d: Vector) -> Vector {
@@ -108,7 +107,7 @@ pub(super) mod sse2 {
     register!("sse2");
     two_operands!("sse2");
 
-    /// The 16 words of the next blocks, each of all lanes.
+    /// Returns the 16 words of the next blocks, each of all lanes.
     #[inline]
     #[target_feature(enable = "sse2")]
     fn columns(inputs: &[&[Block]; LANES], index: usize) -> [Vector; 16] {
@@ -143,7 +142,7 @@ pub(super) mod avx2 {
     register!("avx2");
     two_operands!("avx2");
 
-    /// The 16 words of the next blocks, each of all lanes.
+    /// Returns the 16 words of the next blocks, each of all lanes.
     #[inline]
     #[target_feature(enable = "avx2")]
     fn columns(inputs: &[&[Block]; LANES], index: usize) -> [Vector; 16] {
@@ -219,7 +218,7 @@ pub(super) mod avx512 {
         add(sum, look_up::<0b0011_1001>(b, c, d))
     }
 
-    /// The 16 words of the next blocks, each of all lanes.
+    /// Returns the 16 words of the next blocks, each of all lanes.
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn columns(inputs: &[&[Block]; LANES], index: usize) -> [Vector; 16] {

@@ -1,4 +1,4 @@
-//! What a page says of a file beside what every listing says.
+//! A file's fields that only the page shows.
 
 use std::borrow::Cow;
 

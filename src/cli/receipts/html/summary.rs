@@ -1,4 +1,4 @@
-//! What the lines of a run say of it as a whole.
+//! The summary of a run's lines.
 
 use std::collections::BTreeMap;
 
@@ -9,30 +9,30 @@ use crate::model::{ClosedByHand, WallTime};
 use crate::receipt::ledger::{LedgerFault, LedgerLine};
 use crate::receipt::line::{ClosedByHandLine, LineBody, LineKind, RunCompletedLine, parse_moment};
 
-/// Different hosts, directories and completions that are named; there is no reason for more.
+/// Limit of named hosts, directories and completions; more are not expected.
 const NAMED_MAX: usize = 20;
 
 #[derive(Debug, Default)]
 pub(super) struct RunSummary {
     pub(super) line_count: u64,
-    /// Lines of files, those that were replaced later among them.
+    /// Lines of files, including those that were replaced later.
     pub(super) file_count: u64,
     pub(super) hosts: Vec<String>,
     pub(super) roots: Vec<String>,
     pub(super) course: CourseTotals,
     pub(super) destinations: BTreeMap<String, DestinationTotals>,
-    /// When it was completed, each time.
+    /// The times of its completions.
     pub(super) completions: Vec<String>,
-    /// The run as it was completed last.
+    /// The run's last completion.
     pub(super) completed: Option<RunCompletedLine>,
-    /// That it was closed by hand, each time.
+    /// Each time it was closed by hand.
     pub(super) closings: Vec<String>,
     pub(super) export_count: u64,
     /// Lines of kinds that this version only reads.
     pub(super) others: BTreeMap<String, u64>,
 }
 
-/// How the uploads went, all together.
+/// Totals over all uploads.
 #[derive(Debug, Default)]
 pub(super) struct CourseTotals {
     pub(super) begun_at: Option<WallTime>,
@@ -53,7 +53,7 @@ pub(super) struct DestinationTotals {
 }
 
 impl RunSummary {
-    /// Notes a line; most are of files, of which no more is parsed than is needed.
+    /// Adds a line; most are of files, which are parsed only as far as needed.
     ///
     /// # Errors
     /// When its members do not fit its kind.
@@ -121,7 +121,7 @@ impl CourseTotals {
         self.bytes_sent_again = self.bytes_sent_again.saturating_add(file.bytes_sent_again);
     }
 
-    /// Says what was interrupted, and what it cost.
+    /// Describes the interruptions and their cost.
     pub(super) fn interruptions(&self) -> String {
         let again = render::bytes(self.bytes_sent_again);
         let sent = render::bytes(self.bytes_sent);

@@ -1,4 +1,4 @@
-//! Draws the view: a line with where one is, what is most important, the list, a line of keys.
+//! Draws the view: a title, the most important matters, the list, a line of keys.
 
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
@@ -12,13 +12,13 @@ use crate::cli::render;
 use crate::model::{Monotonic, Shown};
 use crate::telemetry::scrub_secrets;
 
-/// Keys, in as many words as there is room for.
+/// The keys, in as many words as there is room for.
 const KEYS: [&str; 3] = [
     "arrows or j k move   Enter open   Esc back   / search   r runs   d destinations   m messages   ? keys   q quit",
     "↑↓  Enter open  Esc back  / search  r runs  d dest.  m messages  ? keys  q quit",
     "? keys  q quit",
 ];
-/// Rows that the list has at least, where there are so many.
+/// Minimum of the list's rows, if it has as many.
 const LIST_MIN: usize = 6;
 
 pub(super) fn draw(frame: &mut Frame<'_>, view: &mut WatchView, now: Monotonic) {
@@ -62,7 +62,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &mut WatchView, now: Monotonic) 
     keys(&mut canvas, view);
 }
 
-/// Says which screen it is, of which machine, and what of its list is marked.
+/// Draws the title: the screen, the machine, and the marked position of the list.
 fn title(canvas: &mut Canvas<'_>, view: &mut WatchView) {
     let count = view.items().count();
     let what = view.content().map_or("status", |content| &content.title);
@@ -79,7 +79,7 @@ fn title(canvas: &mut Canvas<'_>, view: &mut WatchView) {
     canvas.put_styled(0, &format!("{text}{:gap$}{place}", ""), style);
 }
 
-/// Draws the list from a row on, so that what is marked is seen.
+/// Draws the list from a row on, with the marked item visible.
 fn list(canvas: &mut Canvas<'_>, view: &mut WatchView, first_row: usize) {
     let last_row = usize::from(canvas.area.height) - 1;
     let room = last_row.saturating_sub(first_row);
@@ -105,7 +105,7 @@ fn list(canvas: &mut Canvas<'_>, view: &mut WatchView, first_row: usize) {
     }
 }
 
-/// Says which keys there are, or what is typed.
+/// Draws the keys, or the typed text.
 fn keys(canvas: &mut Canvas<'_>, view: &mut WatchView) {
     let (row, columns) = (usize::from(canvas.area.height) - 1, usize::from(canvas.area.width));
     let (is_typing, search) = (view.is_typing, Shown(&view.position().search).to_string());
@@ -125,7 +125,7 @@ struct Canvas<'a> {
 }
 
 impl Canvas<'_> {
-    /// Puts a line, which is escaped, into a row.
+    /// Draws a line, which is escaped, in a row.
     fn put(&mut self, row: usize, line: &Line) {
         let (tone, text) = line;
         let style = self.style(*tone);
@@ -140,7 +140,7 @@ impl Canvas<'_> {
         }
     }
 
-    /// Marks a row: by a sign at the first one of an item, and by bold signs.
+    /// Marks a row: by a sign at the first one of an item, and in bold.
     fn mark(&mut self, row: usize, is_first: bool) {
         let Ok(row) = u16::try_from(row) else { return };
         let of_row = Rect { y: row, height: 1, ..self.area };

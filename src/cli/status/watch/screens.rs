@@ -1,4 +1,4 @@
-//! What each screen shows, as lines: of the same reading and in the same words as `status` and `show`.
+//! The content of each screen, as lines: from the same data and in the same words as `status` and `show`.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::cli::status::{StatusReader, attention, progress, runs, text};
 use crate::model::{DirectoryName, Live, Scope, SourcePath, UploadId};
 use crate::store::snapshot::{Detail, DisposalShown, Status, UploadShown};
 
-/// Columns of a part map at most.
+/// Maximum columns of a part map.
 const MAP_COLUMNS: usize = 100;
 const MAP_ROWS: usize = 6;
 const KEYS: [(&str, &str); 10] = [
@@ -25,7 +25,7 @@ const KEYS: [(&str, &str); 10] = [
     ("q, Ctrl-C", "quit"),
     ("> at the left", "what is marked"),
 ];
-/// Signs of a part map, with what they mean.
+/// Characters of a part map, with their meaning.
 const SIGNS: &str =
     "# there  = reported  > on its way  . waits  * there, sent again  ! failed, sent again";
 
@@ -40,26 +40,26 @@ pub(super) enum Screen {
     Keys,
 }
 
-/// What was read for a screen.
+/// The data of a screen.
 pub(super) struct ScreenData {
     pub(super) status: Status,
-    /// Of the screen of one upload, while there is such an upload.
+    /// For the screen of one upload, while the upload exists.
     detail: Option<Detail>,
     disposal: Option<DisposalShown>,
 }
 
-/// A line, escaped, and what it is to its reader.
+/// A line, escaped, with its tone.
 pub(super) type Line = (Tone, String);
 
-/// Something that can be marked.
+/// An item that can be marked.
 pub(super) struct ListEntry {
-    /// By this it is found again in the next answer.
+    /// Identifies it in the next data.
     pub(super) name: String,
     pub(super) lines: Vec<Line>,
     pub(super) opens: Option<Screen>,
 }
 
-/// What a screen shows.
+/// The content of a screen.
 #[derive(Default)]
 pub(super) struct Content {
     pub(super) title: String,
@@ -84,7 +84,7 @@ impl ListEntry {
     }
 }
 
-/// Reads what a screen shows.
+/// Reads the data of a screen.
 pub(super) fn read(
     reader: &StatusReader<'_>,
     words: &[OsString],
@@ -112,7 +112,7 @@ pub(super) fn read(
     Ok(ScreenData { status, detail, disposal })
 }
 
-/// Lays out what was read.
+/// Lays out the data.
 pub(super) fn content(screen: &Screen, found: &ScreenData, width: usize, state: &Path) -> Content {
     let status = &found.status;
     match screen {
@@ -213,7 +213,7 @@ fn upload(id: UploadId, found: &ScreenData, width: usize, state: &Path) -> Conte
     Content { title, head: head(width, say), items: rows.chain(attempts).map(item).collect() }
 }
 
-/// Shows a sign for each part, or for several where there are too many.
+/// Shows a character for each part, or for several if there are too many.
 fn part_map(sheet: &mut Sheet, map: &str, width: usize) {
     if map.is_empty() {
         return;
@@ -232,7 +232,7 @@ fn part_map(sheet: &mut Sheet, map: &str, width: usize) {
     sheet.say(Tone::Faint, 2, SIGNS);
 }
 
-/// Returns the sign of parts that stand together: of the one that has most before it.
+/// Returns the character of several parts: that of the part with the most left to do.
 fn sign(parts: &[u8]) -> char {
     let signs = [(b'f', '>'), (b'F', '>'), (b'W', '!'), (b'w', '.'), (b'A', '*'), (b'R', '*')];
     let found = signs.iter().find(|(letter, _)| parts.contains(letter));

@@ -1,4 +1,4 @@
-//! Where the reader of the view is: which screen, what is marked, what is searched for.
+//! The state of the view: the screen, the marked item, the search.
 
 use std::path::{Path, PathBuf};
 
@@ -17,15 +17,15 @@ pub(super) enum KeyEffect {
     Quit,
 }
 
-/// A screen with what is marked on it.
+/// A screen with its marked item.
 pub(super) struct Position {
     screen: Screen,
-    /// What was read of it last, and when.
+    /// The last data, with its time.
     found: Option<(ScreenData, Monotonic)>,
     pub(super) marked: usize,
-    /// What was marked by a key: it stays marked where it goes.
+    /// The item that a key marked: the mark follows it.
     followed: Option<String>,
-    /// The first item that is drawn.
+    /// The first drawn item.
     pub(super) top: usize,
     pub(super) search: String,
 }
@@ -33,9 +33,9 @@ pub(super) struct Position {
 pub(super) struct WatchView {
     state: PathBuf,
     pub(super) has_colour: bool,
-    /// The way here; the last one is shown.
+    /// The path of screens; the last one is shown.
     positions: Vec<Position>,
-    /// For which screen something was read last.
+    /// The screen of the last data.
     read_for: Option<Screen>,
     /// Why nothing could be read.
     failure: Option<String>,
@@ -78,7 +78,7 @@ impl WatchView {
         self.positions[self.positions.len() - 1].found.as_ref()
     }
 
-    /// Returns whether what was read last was for another screen.
+    /// Returns whether the last data was for another screen.
     pub(super) fn is_behind(&self) -> bool {
         self.read_for.as_ref() != Some(self.screen())
     }
@@ -97,7 +97,7 @@ impl WatchView {
         self.read_for = Some(look.screen);
     }
 
-    /// Lays the screen out for so many columns.
+    /// Lays the screen out for this many columns.
     pub(super) fn fit(&mut self, width: usize) {
         if width != self.width {
             self.width = width;
@@ -117,7 +117,7 @@ impl WatchView {
         position.marked = found.unwrap_or(position.marked).min(names.len().saturating_sub(1));
     }
 
-    /// Returns what is shown, unless nothing was read for this screen yet.
+    /// Returns the content, unless nothing was read for this screen yet.
     pub(super) fn content(&self) -> Option<&Content> {
         self.found().map(|_| &self.content)
     }
@@ -128,7 +128,7 @@ impl WatchView {
         Some((self.failure.as_ref()?, now.since(read_at).as_secs()))
     }
 
-    /// Returns what is listed, as far as it is searched for.
+    /// Returns the listed items that match the search.
     pub(super) fn items(&self) -> impl Iterator<Item = &ListEntry> {
         let search = self.positions[self.positions.len() - 1].search.to_lowercase();
         self.content.items.iter().filter(move |item| search.is_empty() || item.contains(&search))
