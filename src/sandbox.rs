@@ -1,12 +1,12 @@
 //! The sandbox: local stand-ins of the platforms, to try a configuration without an account.
 //!
-//! An island: it imports nothing of ours, and is written from the vendors' rules, not from our
-//! clients. It is strict: what a vendor would refuse it refuses, and every breach of the rules is
-//! written in its ledger together with every byte received. It listens on this machine only, keeps
+//! An island: it imports no other module, and is written from the vendors' rules, not from our
+//! clients. It is strict: it refuses what a vendor would refuse, and records every breach of the
+//! rules in its ledger together with every byte received. It listens on this machine only, keeps
 //! the objects on disk, and misbehaves on request (`faults`, `switches`).
 //!
-//! Every vendor has a [`Stand`] of its own: what exists there, ledger, rules and switches. Control is
-//! under `/_sandbox/VENDOR/`: `files`, `ledger`, `faults`, `switches`, `vanish`.
+//! Every vendor has a [`Stand`] of its own: state, ledger, rules and switches. The sandbox's own
+//! calls are under `/_sandbox/VENDOR/`: `files`, `ledger`, `faults`, `switches`, `vanish`.
 
 pub(crate) mod basespace;
 mod control;
@@ -34,7 +34,7 @@ use ledger::Ledger;
 pub(crate) use stand::RemoteFile;
 use stand::{Control, Stand};
 
-/// The vendors that are stood in for.
+/// The vendors with a stand-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Vendor {
     /// Seven Bridges, below `/v2`.
@@ -51,7 +51,7 @@ impl Vendor {
     /// Every one.
     pub const ALL: [Self; 4] = [Self::SevenBridges, Self::BaseSpace, Self::GjirafaVp, Self::S3];
 
-    /// Returns its name, as configurations write it.
+    /// Returns its name in configurations.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SevenBridges => "sevenbridges",
@@ -65,7 +65,7 @@ impl Vendor {
         Self::ALL.into_iter().find(|vendor| vendor.as_str() == name)
     }
 
-    /// Returns the name that people know.
+    /// Returns its name for people.
     pub fn title(self) -> &'static str {
         match self {
             Self::SevenBridges => "Seven Bridges",
@@ -76,28 +76,28 @@ impl Vendor {
     }
 }
 
-/// The state of the sandbox.
+/// The settings of the sandbox.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where to listen; port 0 takes any.
+    /// Address to listen on; port 0 takes any.
     pub listen: SocketAddr,
-    /// Where objects are kept.
+    /// Directory of the objects.
     pub directory: PathBuf,
     /// Bytes are counted and digested, and not kept: no object can be read.
     pub discards: bool,
-    /// The token that is accepted, everywhere.
+    /// The token that every stand-in accepts.
     pub token: String,
-    /// Seven Bridges projects that exist.
+    /// The existing Seven Bridges projects.
     pub projects: Vec<String>,
-    /// Smallest part, the last excepted.
+    /// Smallest part, except the last.
     pub part_size_min: u64,
-    /// Calls in one window.
+    /// Limit of calls in one window.
     pub rate_limit: u64,
     /// Length of the window.
     pub rate_window: Duration,
-    /// What it does wrong, from the start.
+    /// Faults, from the start.
     pub rules: Vec<Rule>,
-    /// How it differs from the defaults, from the start.
+    /// Deviations from the defaults, from the start.
     pub switches: Switches,
 }
 
@@ -118,7 +118,7 @@ impl Settings {
         }
     }
 
-    /// Returns the place for a part that arrives.
+    /// Returns the location for an arriving part.
     fn place(&self, name: &str) -> storage::Place {
         let is_kept = !self.discards;
         storage::Place { path: self.directory.join("parts").join(name), is_kept }
@@ -133,7 +133,7 @@ pub struct Sandbox {
     server: tokio::task::JoinHandle<()>,
 }
 
-/// What all requests share.
+/// State shared by all requests.
 #[derive(Debug)]
 struct Shared {
     settings: Settings,
@@ -163,23 +163,23 @@ impl Shared {
         }
     }
 
-    /// Plays dead: connections are closed as they come.
+    /// Returns whether it simulates an outage: connections are closed at once.
     fn is_down(&self) -> bool {
         Vendor::ALL.iter().all(|vendor| self.stand(*vendor).is_down())
     }
 }
 
-/// Seconds and the rest since 1970. The sandbox keeps the platforms' time, not the daemon's.
+/// Returns the time since 1970. The sandbox has the platforms' clock, not the daemon's.
 #[expect(clippy::disallowed_methods, reason = "the sandbox is an island with a clock of its own")]
 fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 impl Sandbox {
-    /// Starts to listen. Must be called on a tokio runtime.
+    /// Starts to listen. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When the address is taken or the directory cannot be made.
+    /// When the address is in use or the directory cannot be created.
     pub async fn start(settings: Settings) -> io::Result<Self> {
         std::fs::create_dir_all(settings.directory.join("parts"))?;
         let listener = tokio::net::TcpListener::bind(settings.listen).await?;
@@ -189,7 +189,7 @@ impl Sandbox {
         Ok(Self { address, shared, server })
     }
 
-    /// Returns where it listens.
+    /// Returns its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -214,22 +214,22 @@ impl Sandbox {
         self.shared.stand(vendor).files()
     }
 
-    /// Changes how a stand-in differs from the defaults.
+    /// Changes a stand-in's deviations from the defaults.
     pub fn switch(&self, vendor: Vendor, switches: Switches) {
         self.shared.stand(vendor).set_switches(switches);
     }
 
-    /// Forgets every upload in progress at a stand-in.
+    /// Drops every upload in progress at a stand-in.
     pub fn vanish(&self, vendor: Vendor) {
         self.shared.stand(vendor).vanish(None);
     }
 
-    /// Replaces what a stand-in does wrong.
+    /// Replaces a stand-in's faults.
     pub fn set_rules(&self, vendor: Vendor, rules: Vec<Rule>) {
         self.shared.stand(vendor).set_rules(rules);
     }
 
-    /// Returns the lines of a destination that points at a stand-in, its credential excepted.
+    /// Returns the configuration lines of a destination at a stand-in, without its credential.
     pub fn destination_lines(&self, vendor: Vendor) -> String {
         let base_url = self.base_url(vendor);
         let head = format!("platform = \"{}\"\nbase_url = \"{base_url}\"\n", vendor.as_str());
@@ -250,7 +250,7 @@ impl Sandbox {
         }
     }
 
-    /// Returns a configuration that points at it.
+    /// Returns a configuration for it.
     pub fn ready_configuration(&self) -> String {
         let mut text = "[state]\ndirectory = \"state\"\n\n".to_owned();
         for vendor in Vendor::ALL {
@@ -271,7 +271,7 @@ impl Sandbox {
 
 impl Sandbox {
     /// Writes that configuration, its credentials and its drop directory into the directory of the
-    /// sandbox, and returns its path. One that points here is left as it is.
+    /// sandbox, and returns its path. A configuration that already points here is kept.
     ///
     /// # Errors
     /// When something cannot be written.

@@ -1,7 +1,7 @@
 //! A stand-in for Illumina BaseSpace v1pre3: projects, AppResults, AppSessions, files.
 //!
-//! `wire` takes requests apart and puts answers together, `world` holds what exists, `calls` and
-//! `files` do the work. Where the vendor's rules leave something open, the nastier reading is the
+//! `wire` parses requests and builds answers, `world` holds the state, `calls` and `files` do the work. Where
+//! the vendor's rules leave something open, the harder interpretation is the default, or a switch decides.
 //! default, or a switch decides.
 
 mod calls;
@@ -18,16 +18,16 @@ use serde::{Deserialize, Serialize};
 pub(super) use calls::routes;
 pub(super) use world::World;
 
-/// The project that exists.
+/// The existing project.
 pub(crate) const PROJECT: &str = "410000001";
-/// The AppResult that exists, running, in that project.
+/// The existing AppResult, running, in that project.
 pub(crate) const APP_RESULT: &str = "710000001";
 
-/// How it may differ from what its documents say, where they leave it open.
+/// Deviations where the vendor's documentation leaves the behaviour open.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Switches {
-    /// The parts of a pending file can be listed; else that is no route.
+    /// The parts of a pending file can be listed; otherwise the route does not exist.
     pub parts_listed: bool,
     /// A gap between parts is refused at complete, not joined silently.
     pub gap_refused: bool,
@@ -35,11 +35,11 @@ pub struct Switches {
     pub zero_byte_refused: bool,
     /// A second complete file of one path in one AppResult is refused.
     pub duplicate_path_refused: bool,
-    /// That many looks at a file see the state before its last change.
+    /// This many reads of a file return the state before its last change.
     pub replica_lag_reads: u64,
-    /// Success comes with a notification of a planned downtime.
+    /// Successful answers carry a notification of planned downtime.
     pub notification: bool,
-    /// What the ETag of a file of many parts is.
+    /// The ETag of a file of many parts.
     pub multipart_etag: MultipartEtag,
 }
 
@@ -57,13 +57,13 @@ impl Default for Switches {
     }
 }
 
-/// What the ETag of a file of many parts is.
+/// The ETag of a file of many parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MultipartEtag {
-    /// The MD5 of the MD5s, a dash, and the count of parts.
+    /// The MD5 of the MD5s, a dash, and the number of parts.
     #[default]
     Joined,
-    /// Not there.
+    /// Missing.
     None,
 }

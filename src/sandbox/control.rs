@@ -1,4 +1,4 @@
-//! The sandbox's own calls, under `/_sandbox/VENDOR/`: what it holds, and how it misbehaves.
+//! The sandbox's own calls, under `/_sandbox/VENDOR/`: its content, and its faults.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/_sandbox/{vendor}/vanish", post(vanish))
 }
 
-/// Does something with the stand-in of a name.
+/// Runs an action on the stand-in of a name.
 fn with(vendor: &str, act: impl FnOnce(Vendor) -> Response) -> Response {
     Vendor::parse(vendor).map_or_else(|| StatusCode::NOT_FOUND.into_response(), act)
 }
@@ -63,7 +63,7 @@ struct Vanish {
     upload_id: Option<String>,
 }
 
-/// Forgets one upload in progress, or all.
+/// Drops one upload in progress, or all.
 async fn vanish(
     State(shared): Handle,
     Path(vendor): Path<String>,

@@ -1,4 +1,4 @@
-//! Does wrong what the rules ask for, around the work of any call.
+//! Injects the requested faults around the work of any call.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::storage;
 /// Longest body of an API call.
 pub(super) const BODY_MAX: usize = 16 * 1024 * 1024;
 
-/// Counts a call, and does its work unless a fault says otherwise.
+/// Counts a call, and does its work unless a fault replaces it.
 pub(super) async fn perform(
     stand: &dyn Control,
     operation: &str,
@@ -41,7 +41,7 @@ pub(super) async fn perform_on(
     spoil(after, storage::CORRUPTS.scope(corrupts, work).await, breaker).await
 }
 
-/// Does what a fault before the work asks for; `None` continues.
+/// Applies a fault before the work; `None` continues.
 async fn misbehave(action: Option<Action>, breaker: &Breaker) -> Option<Response> {
     match action? {
         Action::Reset => {
@@ -50,7 +50,7 @@ async fn misbehave(action: Option<Action>, breaker: &Breaker) -> Option<Response
         }
         Action::Answer { status, body, headers } => {
             let mut response = match &body {
-                // A text stands for itself: some vendors answer in something else than JSON.
+                // A string is the body itself: some vendors answer in something else than JSON.
                 Value::String(text) => {
                     (StatusCode::from_u16(status).unwrap_or_default(), text.clone()).into_response()
                 }
@@ -80,7 +80,7 @@ async fn misbehave(action: Option<Action>, breaker: &Breaker) -> Option<Response
     }
 }
 
-/// Does what a fault after the work asks for.
+/// Applies a fault after the work.
 async fn spoil(action: Option<Action>, response: Response, breaker: &Breaker) -> Response {
     let Some(action) = action else { return response };
     match action {

@@ -1,7 +1,7 @@
-//! What the sandbox does wrong, on request: rules for single calls, switches for its nature.
+//! Faults of the sandbox, on request: rules for single calls, switches for general behaviour.
 //!
 //! A rule names an operation, which of its calls, and whether the fault comes before the work or
-//! after it. The dear bugs live after: the platform did it, the answer was lost.
+//! after it. The expensive bugs are after: the platform did it, the answer was lost.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{basespace, gjirafa_vp, s3, sevenbridges};
 
-/// One thing to do wrong.
+/// One fault.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
@@ -22,13 +22,13 @@ pub struct Rule {
     /// How often; 0 means always.
     #[serde(default = "one")]
     pub times: u64,
-    /// Only calls about an object whose key ends so; at S3 alone.
+    /// Only calls about an object whose key has this suffix; only at S3.
     #[serde(default)]
     pub key: String,
-    /// Of the calls from `nth` on, one in this many.
+    /// One in this many of the calls from `nth` on.
     #[serde(default = "one")]
     pub every: u64,
-    /// Of these, those that are drawn.
+    /// Of these, those that are drawn at random.
     #[serde(default)]
     pub chance: Option<Chance>,
     /// Before or after the work.
@@ -41,17 +41,17 @@ fn one() -> u64 {
     1
 }
 
-/// Draws calls at random; the same ones each time.
+/// Draws calls at random, with the same result each time.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Chance {
-    /// So many of a thousand.
+    /// This many of a thousand.
     pub per_mille: u64,
     pub seed: u64,
 }
 
 impl Chance {
-    /// Scatters the number of a call by the finaliser of splitmix64.
+    /// Spreads the number of a call by the finaliser of splitmix64.
     fn draws(self, call: u64) -> bool {
         let mut z = self.seed ^ call.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -71,7 +71,7 @@ pub enum When {
     After,
 }
 
-/// What to do wrong.
+/// The fault to inject.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -87,14 +87,14 @@ pub enum Action {
     },
     /// Answer with a web page.
     Html(u16),
-    /// Say nothing for that many milliseconds, then go on.
+    /// Wait this many milliseconds, then continue.
     Stall(u64),
-    /// Cut the answer's body in half.
+    /// Truncate the answer's body to half.
     Truncate,
     /// Answer a part with another ETag than its MD5.
     WrongEtag,
-    /// Store a part or a file with another byte than was sent, each time another one. The digest sent
-    /// with it is compared before.
+    /// Store a part or a file with a wrong byte, each time another one. The digest sent with it is
+    /// compared before.
     Corrupt,
 }
 
@@ -130,7 +130,7 @@ impl Rules {
     }
 }
 
-/// How a platform may differ from what its documents say, where they leave it open.
+/// Deviations where the platforms' documentation leaves the behaviour open.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Switches {
@@ -138,22 +138,22 @@ pub struct Switches {
     pub down: bool,
     /// 503 with code 0 everywhere.
     pub maintenance: bool,
-    /// The token is not accepted.
+    /// The token is refused.
     pub token_revoked: bool,
-    /// The part size is this, whatever is wished.
+    /// The part size, whatever is wished.
     pub part_size: Option<u64>,
-    /// `md5`, `none`, `kms` (32 digits that are not the MD5, and the header that says why), `salted`
+    /// `md5`, `none`, `kms` (32 digits that are not the MD5, with the header that explains it), `salted`
     /// (such digits without the header) or `unlike` (other digits each time, without the header).
     pub storage_etag: String,
-    /// Life of a signed address, seconds.
+    /// Lifetime of a signed address, in seconds.
     pub url_life: u64,
-    /// Life of an unfinished upload, seconds.
+    /// Lifetime of an unfinished upload, in seconds.
     pub upload_life: u64,
     pub sevenbridges: sevenbridges::Switches,
     pub basespace: basespace::Switches,
-    /// Of Gjirafa VP alone.
+    /// For Gjirafa VP only.
     pub gjirafa_vp: gjirafa_vp::Switches,
-    /// Of S3 alone.
+    /// For S3 only.
     pub s3: s3::Switches,
 }
 

@@ -1,4 +1,4 @@
-//! What was received, to the byte, and every breach of the rules.
+//! The received bytes, exactly, and every breach of the rules.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use serde::Serialize;
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Ledger {
     pub calls: BTreeMap<String, u64>,
-    /// Bytes of parts that arrived, also of parts that did not arrive whole.
+    /// Bytes of parts that arrived, including parts that did not arrive completely.
     pub bytes_received: u64,
-    /// Of these, bytes beyond the first whole arrival of each part.
+    /// Bytes of these beyond the first complete arrival of each part.
     pub bytes_received_again: u64,
     pub parts: BTreeMap<String, BTreeMap<u32, PartBook>>,
-    /// Uploads that were initialised.
+    /// Begun uploads.
     pub begun_count: u64,
     pub open_uploads: Vec<String>,
     /// Calls that broke the vendor's rules.
@@ -22,9 +22,9 @@ pub struct Ledger {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct PartBook {
     pub begun_count: u64,
-    /// Requests that arrived whole and were kept.
+    /// Requests that arrived completely and were kept.
     pub kept_count: u64,
-    /// Bytes that arrived, of all requests.
+    /// Bytes that arrived, in all requests.
     pub bytes: u64,
     pub length: u64,
 }
@@ -34,12 +34,12 @@ impl Ledger {
         *self.calls.entry(operation.to_owned()).or_default() += 1;
     }
 
-    /// Notes a breach of the rules.
+    /// Records a breach of the rules.
     pub(super) fn breach(&mut self, what: impl Into<String>) {
         self.breaches.push(what.into());
     }
 
-    /// Notes that bytes of a part arrived.
+    /// Records that bytes of a part arrived.
     pub(super) fn arrived(&mut self, upload: &str, part: u32, bytes: u64, kept: bool) {
         let book = self.parts.entry(upload.to_owned()).or_default().entry(part).or_default();
         book.begun_count += 1;

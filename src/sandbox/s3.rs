@@ -1,8 +1,8 @@
 //! A stand-in for S3: one bucket, path style, signatures checked, multipart uploads.
 //!
-//! `calls` turns requests into what happens, `complete` puts parts together, `lists` shows what there
-//! is, `signature` checks who asks, `world` holds what exists.
-//! Written from the rules of AWS; where compatible storages differ there is a switch.
+//! `calls` handles requests, `complete` puts parts together, `lists` lists, `signature` checks the
+//! caller, `world` holds the state. Written from the rules of AWS; where compatible storages differ
+//! there is a switch.
 
 mod calls;
 mod complete;
@@ -17,28 +17,28 @@ pub(super) use world::World;
 
 /// The region that signatures must name.
 pub(crate) const REGION: &str = "us-east-1";
-/// The bucket that exists.
+/// The existing bucket.
 pub(crate) const BUCKET: &str = "lab-demo";
 /// The access key; its secret is the sandbox's token.
 pub(crate) const ACCESS_KEY: &str = "SANDBOX";
 
-/// How it may differ from AWS, as other storages do.
+/// Deviations from AWS, as in other storages.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Switches {
-    /// `If-None-Match` is not looked at.
+    /// `If-None-Match` is ignored.
     pub ignores_conditions: bool,
-    /// A complete that is repeated finds no upload.
+    /// A repeated complete finds no upload.
     pub complete_twice_is_gone: bool,
-    /// The ETag of an object of many parts is something else than the MD5 of MD5s.
+    /// The ETag of an object of many parts is not the MD5 of MD5s.
     pub strange_object_etag: bool,
-    /// The same, and another one each time that it is shown.
+    /// The same, and another one in each answer.
     pub changing_object_etag: bool,
     /// Parts are listed without ETags.
     pub lists_no_etags: bool,
     /// Uploads cannot be listed.
     pub lists_no_uploads: bool,
-    /// Each object is a version of its own, which answers name.
+    /// Each object has a version, which answers name.
     pub keeps_versions: bool,
     /// Items on one page.
     pub page: usize,

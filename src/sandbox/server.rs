@@ -27,12 +27,12 @@ pub(super) fn start(listener: TcpListener, shared: &Arc<Shared>) -> tokio::task:
     let listener = Breaking { listener, shared: Arc::clone(shared) };
     let service = routes.into_make_service_with_connect_info::<Breaker>();
     tokio::spawn(async move {
-        // Serving ends with the task.
+        // Ends with the task.
         drop(axum::serve(listener, service).await);
     })
 }
 
-/// Accepts connections, or closes them at once while the sandbox plays dead.
+/// Accepts connections, or closes them at once during a simulated outage.
 struct Breaking {
     listener: TcpListener,
     shared: Arc<Shared>,
@@ -68,7 +68,7 @@ pub(super) struct Breakable {
     broken: Arc<AtomicBool>,
 }
 
-/// Breaks the connection that a request came by.
+/// Breaks the connection of a request.
 #[derive(Debug, Clone)]
 pub(super) struct Breaker(Arc<AtomicBool>);
 

@@ -1,7 +1,7 @@
 //! A stand-in for Seven Bridges API v2: projects, folders, files, multipart uploads.
 //!
-//! `world` holds what exists and answers as the vendor does; `calls` turns requests into it. Every
-//! answer about the state of things is the vendor's; every breach of his rules is also in the ledger.
+//! `world` holds the state and answers in the vendor's form; `calls` handles requests. Every breach
+//! of the vendor's rules is also in the ledger.
 
 mod calls;
 mod exports;
@@ -15,27 +15,27 @@ use serde::{Deserialize, Serialize};
 pub(super) use calls::routes;
 pub(super) use world::World;
 
-/// How the stand-in may differ from what the documents say, where they leave it open.
+/// Deviations where the documentation leaves the behaviour open.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Switches {
-    /// A taken name is found out at complete, not at initialise.
+    /// A taken name is detected at complete, not at initialise.
     pub clash_at_complete: bool,
     /// A taken name is renamed (`_1_name`), not refused.
     pub clash_renames: bool,
-    /// 8004 and 8005 mean each other.
+    /// 8004 and 8005 are swapped.
     pub swap_8004_8005: bool,
     /// A second initialisation of one name is refused with 8006.
     pub second_init_refused: bool,
     /// `iso`, `s`, `ms` or `missing`.
     pub expires_format: String,
-    /// Success codes stand under `report`.
+    /// Success codes are under `report`.
     pub success_codes_under_report: bool,
-    /// Headers that the storage answers a part with, and that must be reported with it.
+    /// Headers in the storage's answer to a part, which must be reported with it.
     pub report_headers: BTreeMap<String, String>,
-    /// Headers that the storage demands.
+    /// Headers that the storage requires.
     pub put_headers: BTreeMap<String, String>,
-    /// Parts must go one at a time.
+    /// Parts must be sent one at a time.
     pub sequential: bool,
     /// `FILE` and `FOLDER`.
     pub upper_case_types: bool,
@@ -60,15 +60,15 @@ impl Default for Switches {
     }
 }
 
-/// How export jobs go.
+/// The behaviour of export jobs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ExportSwitches {
-    /// Questions after which an export job has ended.
+    /// Polls after which an export job has ended.
     pub questions: u64,
-    /// Keys, by how they end, whose first export fails with 9100.
+    /// Suffixes of keys whose first export fails with 9100.
     pub fails_once: Vec<String>,
-    /// Keys, by how they end, that are taken on the volume.
+    /// Suffixes of keys that are taken on the volume.
     pub taken: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! One vendor's stand-in: what exists there, its ledger, and how it misbehaves.
+//! One vendor's stand-in: its state, its ledger, its faults.
 
 use std::fmt::Debug;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,17 +11,17 @@ use super::faults::{Action, Rule, Rules, Switches};
 use super::ledger::Ledger;
 use super::{Settings, unix_time};
 
-/// What a vendor's world must be able to tell.
+/// What every vendor's state provides.
 pub(super) trait Holds: Debug + Send {
     /// Returns every file.
     fn files(&self) -> Vec<RemoteFile>;
     /// Returns the ids of uploads in progress.
     fn open_uploads(&self) -> Vec<String>;
-    /// Forgets an upload in progress, or all.
+    /// Drops an upload in progress, or all.
     fn vanish(&mut self, id: Option<&str>);
 }
 
-/// A file, as tests and the demo look at it.
+/// A file, for tests and the demo.
 #[derive(Debug, Clone, Serialize)]
 pub struct RemoteFile {
     pub id: String,
@@ -33,7 +33,7 @@ pub struct RemoteFile {
     pub size: u64,
     pub metadata: Map<String, Value>,
     pub tags: Vec<String>,
-    /// Where the bytes of its parts are, in order.
+    /// The files with the bytes of its parts, in order.
     pub parts: Vec<std::path::PathBuf>,
 }
 
@@ -57,7 +57,7 @@ impl<W> Stand<W> {
         })
     }
 
-    /// Returns an id that was not given before.
+    /// Returns an id that was not used before.
     pub(super) fn new_id(&mut self, length: usize) -> String {
         use sha2::{Digest, Sha256};
         self.counter += 1;
@@ -66,7 +66,7 @@ impl<W> Stand<W> {
     }
 }
 
-/// What can be done with any vendor's stand-in.
+/// Operations on any vendor's stand-in.
 pub(super) trait Control: Sync {
     fn files(&self) -> Vec<RemoteFile>;
     fn ledger(&self) -> Ledger;
@@ -78,7 +78,7 @@ pub(super) trait Control: Sync {
     fn take_faults(&self, operation: &str, key: &str) -> (Option<Action>, Option<Action>);
 }
 
-/// Locks a stand; one that a panic left is as good as before.
+/// Locks a stand; one from before a panic is still usable.
 pub(super) fn lock<W>(stand: &Mutex<Stand<W>>) -> MutexGuard<'_, Stand<W>> {
     stand.lock().unwrap_or_else(PoisonError::into_inner)
 }

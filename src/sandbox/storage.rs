@@ -12,10 +12,10 @@ use sha2::Sha256;
 
 use super::digits::hex;
 
-/// Bytes written at once.
+/// Bytes written at a time.
 const WRITE_MIN: usize = 256 * 1024;
 
-/// Where a part is put that arrives.
+/// The location for an arriving part.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) path: PathBuf,
@@ -23,39 +23,39 @@ pub(super) struct Place {
     pub(super) is_kept: bool,
 }
 
-/// A part that arrived whole.
+/// A part that arrived completely.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredPart {
-    /// Where its bytes are.
+    /// The file with its bytes.
     pub path: PathBuf,
     pub length: u64,
     /// Their MD5, in hexadecimal.
     pub md5: String,
-    /// The MD5 of the bytes as they arrived: another one where the store damages them.
+    /// The MD5 of the bytes as they arrived, which differs if the store damages them.
     pub(super) sent_md5: String,
 }
 
 tokio::task_local! {
-    /// What arrives in this task is stored with another byte than was sent.
+    /// Parts that arrive in this task are stored with a wrong byte.
     pub(super) static CORRUPTS: bool;
 }
 
-/// Makes each damage another one.
+/// Makes each damage different.
 static DAMAGE_COUNT: AtomicU8 = AtomicU8::new(0);
 
-/// Returns 32 digits that look like an MD5 and are another one, the same for the same bytes.
+/// Returns 32 digits that look like an MD5 and are not it, the same for the same bytes.
 pub(super) fn salted(md5: &str) -> String {
     hex(&Sha256::digest(md5)[..16])
 }
 
-/// A part that did not arrive whole.
+/// A part that did not arrive completely.
 #[derive(Debug)]
 pub(super) struct Torn {
     /// Bytes that arrived.
     pub(super) length: u64,
 }
 
-/// Counts the bytes of a request whose sender goes away: the server drops the work half done.
+/// Counts the bytes of a request whose sender disconnects, when the server drops the unfinished work.
 struct Count<F: FnMut(u64)> {
     length: u64,
     is_over: bool,
@@ -70,8 +70,8 @@ impl<F: FnMut(u64)> Drop for Count<F> {
     }
 }
 
-/// Receives a part into a file. When the sender goes away meanwhile, `when_dropped` is told how many
-/// bytes had arrived.
+/// Receives a part into a file. When the sender disconnects meanwhile, `when_dropped` gets the
+/// number of bytes that had arrived.
 pub(super) async fn receive(
     place: &Place,
     body: Body,
@@ -86,7 +86,7 @@ pub(super) async fn receive(
     }
 }
 
-/// Changes one byte of what was stored.
+/// Changes one stored byte.
 fn damage(stored: StoredPart) -> Result<StoredPart, Torn> {
     let torn = |_: io::Error| Torn { length: stored.length };
     let mut bytes = std::fs::read(&stored.path).map_err(torn)?;

@@ -1,7 +1,5 @@
-//! The SQL that reads, for `status`, `show` and the receipts.
-//!
-//! Opens the file read-only, whether the daemon runs or not, and never changes it. Returns plain
-//! values; the surface renders them.
+//! The SQL that reads, for `status`, `show` and the receipts. Opens the file read-only, whether the
+//! daemon runs or not, and never changes it. Returns plain values; the surface renders them.
 
 use std::path::{Path, PathBuf};
 
@@ -383,8 +381,7 @@ fn ignored_sql(selection: Selection, limit: u32) -> String {
     )
 }
 
-/// Names the index: the planner would use that of sent notices, which has all that were given up as
-/// well.
+/// Names the index: the planner would use that of sent notices, which has given up ones too.
 fn notices_sql() -> String {
     const WAITS: &str = "notices INDEXED BY notices_unsent \
         WHERE sent_at_ns IS NULL AND given_up_at_ns IS NULL";

@@ -1,4 +1,4 @@
-//! From requests to the world and back: token, faults, projects, AppResults, AppSessions.
+//! Handles requests: token, faults, projects, AppResults, AppSessions.
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ async fn respond(shared: &Shared, call: &Call, content: Body) -> Response {
     wire::render(&outcome, &dress)
 }
 
-/// Token and maintenance, in this order.
+/// Checks token and maintenance, in this order.
 fn admit(shared: &Shared, call: &Call) -> Result<(), Refusal> {
     let mut state = lock(&shared.basespace);
     let operation = call.route().operation();
@@ -123,7 +123,7 @@ fn find_project(world: &World, id: u64) -> Result<&Project, Refusal> {
     world.projects.get(&id).ok_or_else(|| Refusal::denied("Project"))
 }
 
-/// Lists projects; the vendor's filter by name may find more than was asked for.
+/// Lists projects; the vendor's filter by name may return more than requested.
 fn projects(state: &Sandbox, call: &Call) -> Outcome {
     let wish = call.param("name").unwrap_or_default().to_lowercase();
     let fits = |project: &&Project| project.name.to_lowercase().contains(&wish);

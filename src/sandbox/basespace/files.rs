@@ -1,4 +1,4 @@
-//! Files: begun, received whole or in parts, completed, aborted, looked at.
+//! Files: begun, received whole or in parts, completed, aborted, shown.
 
 use std::collections::BTreeMap;
 
@@ -19,10 +19,10 @@ use crate::sandbox::{Shared, unix_time};
 
 const PART_MAX: u64 = 26_214_400;
 const PARTS_MAX: u32 = 10_000;
-/// Bytes of one call that are read at most, to be able to answer it.
+/// Limit of bytes of a refused call that are read before its answer.
 const READ_MAX: usize = 64 * 1024 * 1024;
 
-/// Reads the bytes of a call that is refused, so that its answer is heard.
+/// Reads the bytes of a refused call, so that its answer is received.
 pub(super) async fn discard(shared: &Shared, route: Route, content: Body) {
     let mut content = content;
     let mut length = 0;
@@ -35,7 +35,7 @@ pub(super) async fn discard(shared: &Shared, route: Route, content: Body) {
     }
 }
 
-/// Makes a file of the parameters of a call, pending.
+/// Creates a pending file from the parameters of a call.
 fn begin(state: &mut Sandbox, call: &Call, app_result: u64) -> Result<File, Refusal> {
     state.world.check_running(app_result)?;
     let operation = call.route().operation();
@@ -70,7 +70,7 @@ pub(super) fn initiate(state: &mut Sandbox, call: &Call, app_result: u64) -> Out
     Success::new(200, shown)
 }
 
-/// Returns a place for bytes that arrive.
+/// Returns the location for arriving bytes.
 fn new_place(shared: &Shared, file: u64, part: u32) -> storage::Place {
     let unique = lock(&shared.basespace).new_id(16);
     shared.settings.place(&format!("basespace-{file}-{part}-{unique}"))
@@ -80,7 +80,7 @@ fn content_md5(stored: &StoredPart) -> String {
     BASE64_STANDARD.encode(unhex(&stored.sent_md5))
 }
 
-/// Forgets bytes that are of no use.
+/// Removes unused bytes.
 fn remove(stored: &StoredPart) {
     std::fs::remove_file(&stored.path).ok();
 }
@@ -132,7 +132,7 @@ fn check_single(
     file: &File,
     stored: &StoredPart,
 ) -> Result<(), Refusal> {
-    // Whether the vendor looks at it here is not known; that it was wrong is.
+    // Whether the vendor checks it here is not known; that it was wrong is recorded.
     if call.header("content-md5").is_some_and(|sent| sent.trim() != content_md5(stored)) {
         state.ledger.breach("single: Content-MD5 is not that of the body");
     }
@@ -213,7 +213,7 @@ pub(super) async fn put(
     Success::new(200, shown)
 }
 
-/// What is known before the bytes come.
+/// Checks before the bytes arrive.
 fn check_put(state: &mut Sandbox, call: &Call, id: u64, part: u32) -> Result<(), Refusal> {
     if call.header("content-md5").is_none() {
         state.ledger.breach("put: sent without Content-MD5");
@@ -237,7 +237,7 @@ fn too_large(state: &mut Sandbox) -> Refusal {
     Refusal::too_large()
 }
 
-/// What is known only when the bytes are there; the file may be another by then.
+/// Checks after the bytes arrived; the file may have changed meanwhile.
 fn check_arrived(
     state: &mut Sandbox,
     call: &Call,
@@ -268,7 +268,7 @@ pub(super) fn list_parts(state: &Sandbox, call: &Call, id: u64) -> Outcome {
         }
         shown
     };
-    // Parts have no other order than that of their numbers.
+    // Parts are ordered only by their numbers.
     list::page(call, file.stored.iter().collect(), &["Id"], |_, _| String::new(), show)
 }
 
@@ -314,7 +314,7 @@ fn find_gap(file: &File) -> Option<u32> {
     expected.zip(file.stored.keys()).find(|(expected, known)| expected != *known).map(|(n, _)| n)
 }
 
-/// Gives a file its last status.
+/// Sets the final status of a file.
 fn change(state: &mut Sandbox, id: u64, status: u16, becomes: FileStatus) -> Outcome {
     let before = state.world.show_file(find(&state.world, id)?, &state.switches);
     let reads_left = state.switches.basespace.replica_lag_reads;
@@ -329,13 +329,13 @@ fn change(state: &mut Sandbox, id: u64, status: u16, becomes: FileStatus) -> Out
     Success::new(status, state.world.show_file(find(&state.world, id)?, &state.switches))
 }
 
-/// Gives a pending file up.
+/// Aborts a pending file.
 pub(super) fn abort(state: &mut Sandbox, id: u64) -> Outcome {
     check_pending(find(&state.world, id)?)?;
     change(state, id, 200, FileStatus::Aborted)
 }
 
-/// Shows a file, or what a replica still has of it.
+/// Shows a file, or a replica's stale state of it.
 pub(super) fn show(state: &mut Sandbox, id: u64) -> Outcome {
     let file = state.world.files.get_mut(&id).ok_or_else(|| Refusal::denied("File"))?;
     if file.lag.reads_left > 0 {

@@ -1,4 +1,4 @@
-//! Lists: filtered by the calls, sorted and cut into pages here.
+//! Lists: filtered by the callers, sorted and paged here.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ pub(super) fn page<T>(
         return Err(Refusal::bad_request(format!("SortBy must be one of {}.", keys.join(", "))));
     };
     let is_descending = call.param("sortdir").is_some_and(|way| way.eq_ignore_ascii_case("desc"));
-    // What comes in is in the order of ids, and sorting keeps it among equals.
+    // The input is sorted by id, and a stable sort keeps that among equals.
     if sort_by != "Id" {
         items.sort_by_cached_key(|item| key_of(item, sort_by));
     }

@@ -11,7 +11,7 @@ use crate::sandbox::faults::{self, Action, Rule, When};
 use crate::sandbox::{Sandbox, Settings, Vendor};
 use md5::{Digest, Md5};
 
-/// A sandbox with small parts, and a client that takes nothing for granted.
+/// A sandbox with small parts, and a minimal client.
 struct Bench {
     sandbox: Sandbox,
     token: String,
@@ -42,7 +42,7 @@ fn md5_of(bytes: &[u8]) -> Vec<u8> {
     Md5::digest(bytes).to_vec()
 }
 
-/// Takes chunks out of their wrapping.
+/// Decodes chunked encoding.
 fn unwrap_chunks(mut text: &str) -> String {
     let mut body = String::new();
     while let Some((length, rest)) = text.split_once("\r\n") {
@@ -66,7 +66,7 @@ impl Bench {
         Self { sandbox, token, _directory: directory }
     }
 
-    /// Sends a call with these lines of headers besides the token and the length.
+    /// Sends a call with these header lines besides the token and the length.
     async fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
         let token = format!("Authorization: Bearer {}\r\n", self.token);
         let length = format!("Content-Length: {}\r\n", body.len());

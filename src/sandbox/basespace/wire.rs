@@ -1,4 +1,4 @@
-//! Requests taken apart, and answers put together as the vendor does.
+//! Parses requests, and builds answers in the vendor's form.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::sandbox::faulting::BODY_MAX;
 
 type Pairs = Vec<(String, String)>;
 
-/// One call, taken apart.
+/// One parsed call.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) method: Method,
@@ -23,7 +23,7 @@ pub(super) struct Call {
     headers: HeaderMap,
 }
 
-/// Where a call goes; ids that cannot be are 0, and so are numbers of parts.
+/// The route of a call; impossible ids are 0, and so are part numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     User,
@@ -42,14 +42,14 @@ pub(super) enum Route {
     ListParts(u64),
     Complete(u64),
     Abort(u64),
-    /// An `uploadstatus` that is neither of the two.
+    /// An `uploadstatus` with any other value.
     OddStatus(u64),
     File(u64),
     Unknown,
 }
 
 impl Route {
-    /// Returns the name that the ledger and the faults know.
+    /// Returns its name in the ledger and in faults.
     pub(super) fn operation(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -74,13 +74,13 @@ impl Route {
     }
 }
 
-/// Reads an id as the vendor writes it.
+/// Parses an id in the vendor's form.
 pub(super) fn parse_id(text: &str) -> u64 {
     text.parse().ok().filter(|id: &u64| id.to_string() == text).unwrap_or(0)
 }
 
 impl Call {
-    /// Takes a request apart. Bytes of a file are left in the body, parameters are not.
+    /// Parses a request. Bytes of a file are left in the body, parameters are not.
     pub(super) async fn read(request: Request) -> (Self, Body) {
         let (head, body) = request.into_parts();
         let mut call = Self {
@@ -99,18 +99,18 @@ impl Call {
     }
 
     fn carries_bytes(&self) -> bool {
-        // Without a name in the query, the body is the parameters.
+        // Without a name in the query, the body has the parameters.
         let is_named = find(&self.query, "name").is_some();
         let route = self.route();
         matches!(route, Route::Put(..)) || (is_named && matches!(route, Route::Single(_)))
     }
 
-    /// Returns a parameter, of the query or else of the body; its name in lower case.
+    /// Returns a parameter from the query, else from the body; its name in lower case.
     pub(super) fn param(&self, name: &str) -> Option<&str> {
         find(&self.query, name).or_else(|| find(&self.body, name))
     }
 
-    /// Returns a parameter that the call cannot do without.
+    /// Returns a required parameter.
     pub(super) fn require(&self, name: &str) -> Result<&str, Refusal> {
         self.param(name)
             .filter(|value| !value.is_empty())
@@ -126,12 +126,12 @@ impl Call {
         self.header("content-length")?.parse().ok()
     }
 
-    /// Returns the token of the query, which should not be there.
+    /// Returns a token in the query, which should not be there.
     pub(super) fn query_token(&self) -> Option<&str> {
         find(&self.query, "access_token")
     }
 
-    /// Returns the token, whichever way it was sent.
+    /// Returns the token, in whichever way it was sent.
     pub(super) fn token(&self) -> Option<&str> {
         let bearer = || {
             let (scheme, token) = self.header("authorization")?.split_once(' ')?;
@@ -140,7 +140,7 @@ impl Call {
         self.header("x-access-token").or_else(bearer).or_else(|| self.query_token())
     }
 
-    /// Returns where it goes.
+    /// Returns its route.
     pub(super) fn route(&self) -> Route {
         let path = self.path.strip_prefix("/basespace").unwrap_or_default();
         let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
@@ -184,13 +184,13 @@ fn find<'a>(pairs: &'a Pairs, name: &str) -> Option<&'a str> {
     pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
-/// Reads a query form-style, its names in lower case.
+/// Parses a query as a form, its names in lower case.
 fn parse_form(uri: &Uri) -> Pairs {
     let pairs = Query::<Pairs>::try_from_uri(uri).map(|query| query.0).unwrap_or_default();
     pairs.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect()
 }
 
-/// Reads parameters of a body, when it is JSON or a form; else there are none.
+/// Parses parameters in a body, if it is JSON or a form; otherwise there are none.
 fn parse_body(bytes: &[u8]) -> Pairs {
     if let Ok(Value::Object(object)) = serde_json::from_slice(bytes) {
         let pair = |(name, value): (String, Value)| {
@@ -223,7 +223,7 @@ impl Success {
     }
 }
 
-/// An answer that is no success.
+/// A failed answer.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) status: u16,
@@ -245,7 +245,7 @@ impl Refusal {
         Self::new(401, "BASESPACE.COMMON.AUTHENTICATION_FAILURE", message)
     }
 
-    /// Not there, or not the caller's: the vendor does not tell which.
+    /// Missing, or not the caller's: the vendor does not distinguish these.
     pub(super) fn denied(kind: &str) -> Self {
         let message = format!("You do not have permission to access this {kind}.");
         Self::new(403, "BASESPACE.COMMON.INSUFFICIENT_RESOURCE_PERMISSIONS", message)
@@ -282,7 +282,7 @@ impl Refusal {
     }
 }
 
-/// What the vendor wants to say by the way.
+/// Returns the vendor's notification.
 fn downtime(now: Duration) -> Value {
     json!([{"Type": "Downtime", "Item": {
         "Id": "1", "Title": "Planned downtime",
@@ -292,11 +292,11 @@ fn downtime(now: Duration) -> Value {
     }}])
 }
 
-/// How an answer is dressed.
+/// Additional content of an answer.
 #[derive(Debug)]
 pub(super) struct Dress<'a> {
     pub(super) now: Duration,
-    /// 22 digits of their own.
+    /// 22 unique digits.
     pub(super) unique: &'a str,
     pub(super) is_read: bool,
     pub(super) notification: bool,
@@ -363,7 +363,7 @@ fn timestamp(time: Duration) -> jiff::Timestamp {
     jiff::Timestamp::from_second(seconds).unwrap_or_default()
 }
 
-/// A time as the API shows it, with seven digits.
+/// Formats a time as the API does, with seven digits.
 pub(super) fn date(time: Duration) -> String {
     let seconds = timestamp(time).strftime("%Y-%m-%dT%H:%M:%S").to_string();
     format!("{seconds}.{:07}Z", time.subsec_nanos() / 100)

@@ -1,4 +1,4 @@
-//! What exists: projects, AppResults, AppSessions, files with their parts.
+//! The state: projects, AppResults, AppSessions, files with their parts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::sandbox::stand::{Holds, RemoteFile};
 use crate::sandbox::storage::{self, StoredPart};
 use crate::sandbox::unix_time;
 
-/// Whose token it is.
+/// The token's owner.
 const USER: &str = "900100";
 const SESSION_FIRST: u64 = 650_000_001;
 const FILE_FIRST: u64 = 11_900_000_001;
@@ -54,7 +54,7 @@ pub(super) struct Session {
     pub(super) created_at: Duration,
 }
 
-/// The state of an AppSession, and so of its AppResults.
+/// The state of an AppSession, and of its AppResults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SessionStatus {
     Running,
@@ -89,10 +89,10 @@ pub(super) struct File {
     pub(super) lag: Lag,
 }
 
-/// What looks at a file still see for a while.
+/// A file's stale state, which reads see for a while.
 #[derive(Debug, Default)]
 pub(super) struct Lag {
-    /// The file before its last change; `None` when it was not there.
+    /// The file before its last change; `None` when it did not exist.
     pub(super) before: Option<Value>,
     pub(super) reads_left: u64,
 }
@@ -111,12 +111,12 @@ impl SessionStatus {
         }
     }
 
-    /// Reads a status in any case.
+    /// Parses a status in any case.
     pub(super) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text))
     }
 
-    /// Nothing comes after it.
+    /// Returns whether it is final.
     pub(super) fn is_terminal(self) -> bool {
         match self {
             Self::Complete | Self::Aborted => true,
@@ -135,7 +135,7 @@ impl FileStatus {
     }
 }
 
-/// Returns the ETag that the store gives to bytes of an MD5.
+/// Returns the storage's ETag for bytes with an MD5.
 pub(super) fn etag_of(md5: &str, switches: &Switches) -> Option<String> {
     match switches.storage_etag.as_str() {
         "none" => None,
@@ -164,7 +164,7 @@ impl World {
         id
     }
 
-    /// Makes an AppSession, running.
+    /// Creates an AppSession, running.
     pub(super) fn add_session(&mut self, name: &str) -> u64 {
         let id = next_id(&self.sessions, SESSION_FIRST);
         let session = Session {
@@ -178,7 +178,7 @@ impl World {
         id
     }
 
-    /// Makes an AppResult, also when there is one of that name.
+    /// Creates an AppResult, also if there is one with that name.
     pub(super) fn add_app_result(
         &mut self,
         project: u64,
@@ -199,7 +199,7 @@ impl World {
         id
     }
 
-    /// Returns the id of the next file; ids of files that vanished do not come back.
+    /// Returns the id of the next file; ids of vanished files are not reused.
     pub(super) fn new_file_id(&mut self) -> u64 {
         self.files_made += 1;
         FILE_FIRST + self.files_made - 1
@@ -226,7 +226,7 @@ impl World {
         }
     }
 
-    /// Returns whether a complete file of that path is there.
+    /// Returns whether there is a complete file with that path.
     pub(super) fn is_taken(&self, app_result: u64, path: &str) -> bool {
         self.files.values().any(|file| {
             file.app_result == app_result
@@ -276,7 +276,7 @@ impl World {
         })
     }
 
-    /// Shows a file as a look at that file alone does.
+    /// Shows a file as a request for that file alone does.
     pub(super) fn show_file(&self, file: &File, switches: &Switches) -> Value {
         let mut shown = file.show(switches);
         shown["UploadStatus"] = json!(file.status.as_str());
@@ -377,7 +377,7 @@ impl File {
     }
 }
 
-/// Shows whose token it is, in full.
+/// Shows the token's owner, in full.
 pub(super) fn show_user(created_at: Duration) -> Value {
     let mut user = show_owner();
     let href = format!("v1pre3/users/{USER}");

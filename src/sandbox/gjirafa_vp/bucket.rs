@@ -1,4 +1,4 @@
-//! The storage: signed addresses, and the parts that arrive there.
+//! The storage: signed addresses, and arriving parts.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -14,7 +14,7 @@ use crate::sandbox::{Shared, unix_time};
 
 const DATE: &str = "%Y%m%dT%H%M%SZ";
 
-/// How long an address lives.
+/// The lifetime of an address.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lease {
     /// Seconds since 1970.
@@ -22,7 +22,7 @@ pub(super) struct Lease {
     pub(super) seconds: u64,
 }
 
-/// Returns the address that a part is put to.
+/// Returns the address for uploading a part.
 pub(super) fn sign(
     shared: &Shared,
     host: &str,
@@ -60,12 +60,12 @@ fn parse_date(text: &str) -> Option<u64> {
     u64::try_from(at.timestamp().as_second()).ok()
 }
 
-/// A time as listings show it, an hour east of Greenwich.
+/// Formats a time as listings do, an hour east of Greenwich.
 pub(super) fn local_time(seconds: u64) -> String {
     timestamp(seconds + 3600).strftime("%Y-%m-%dT%H:%M:%S+01:00").to_string()
 }
 
-/// A request that was found good.
+/// An accepted request.
 struct Admitted {
     upload_id: String,
     request_key: String,
@@ -103,7 +103,7 @@ pub(super) async fn put(shared: &Shared, request: Request) -> Response {
     Answer(400, code).into_response()
 }
 
-/// Headers, address and upload, in this order.
+/// Checks headers, address and upload, in this order.
 fn admit(
     shared: &Shared,
     state: &mut Sandbox,
@@ -164,7 +164,7 @@ fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.parse().ok()
 }
 
-/// Returns the first header that the signature covers and that is not what was signed.
+/// Returns the first header that the signature covers and that differs from the signed one.
 fn unsigned_header(headers: &HeaderMap, content_type: Option<&str>) -> Option<String> {
     if headers.get("content-type").map(HeaderValue::as_bytes) != content_type.map(str::as_bytes) {
         return Some("content-type".into());
@@ -173,7 +173,7 @@ fn unsigned_header(headers: &HeaderMap, content_type: Option<&str>) -> Option<St
     names.find(|name| *name == "content-md5" || name.starts_with("x-amz-")).map(str::to_owned)
 }
 
-/// Returns which resume an address is from, and when it expires; it must be right to the byte.
+/// Returns the resume that signed an address, and its expiry; the address must be exact.
 fn verify(shared: &Shared, upload: &Upload, part: u32, uri: &Uri) -> Option<(u64, u64)> {
     let given = uri.path_and_query()?.as_str();
     let of = |name: &str| {

@@ -1,4 +1,4 @@
-//! From requests to the world and back: the table of calls, authorisation, the envelope.
+//! Handles requests: the table of calls, authorisation, the envelope.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::sandbox::stand::{Stand, lock};
 pub(super) type Sandbox = Stand<World>;
 pub(super) type Outcome = Result<Value, Refusal>;
 
-/// The calls that exist.
+/// The existing calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Operation {
     Start,
@@ -36,7 +36,7 @@ enum Operation {
 }
 
 impl Operation {
-    /// Reads method and path; the project stands beside it.
+    /// Parses method and path; also returns the project.
     fn parse(method: &Method, path: &str) -> (Self, String) {
         let segments: Vec<_> = path.split('/').collect();
         let ["api", "projects", project, "uploads", rest @ ..] = segments.as_slice() else {
@@ -83,9 +83,9 @@ pub(super) struct Call {
     project: String,
     headers: HeaderMap,
     bytes: Bytes,
-    /// Parsed when the call is admitted and has one.
+    /// Parsed when the call is accepted and has one.
     pub(super) body: Value,
-    /// `http://host`, where the storage is too.
+    /// `http://host`, which is also the storage's.
     pub(super) host: String,
 }
 
@@ -95,13 +95,13 @@ impl Call {
         self.body.get(name).filter(|value| !value.is_null())
     }
 
-    /// Returns a text of the body, if it is there; anything else in its place is refused.
+    /// Returns a string in the body, if it is there; any other type is refused.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
         let wrong = || Refusal::new(400, format!("{name} must be a string"));
         self.field(name).map(|value| value.as_str().ok_or_else(wrong)).transpose()
     }
 
-    /// Returns the key of the upload that the body names.
+    /// Returns the key of the upload in the body.
     pub(super) fn request_key(&self) -> Result<&str, Refusal> {
         let key = self.text("requestKey")?.filter(|key| !key.is_empty());
         key.ok_or_else(|| Refusal::new(400, "requestKey is required"))
@@ -167,7 +167,7 @@ fn respond(shared: &Shared, mut call: Call) -> Response {
     json_response(status, Some(&body))
 }
 
-/// Route, key, project and the form of the body, in this order.
+/// Checks route, key, project and the form of the body, in this order.
 fn admit(shared: &Shared, state: &mut Sandbox, call: &mut Call) -> Result<(), Refusal> {
     if call.operation == Operation::Unknown {
         state.ledger.breach(format!("{} {} is no call", call.method, call.path));

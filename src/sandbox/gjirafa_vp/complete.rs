@@ -1,4 +1,4 @@
-//! Complete: what must hold before parts become a file.
+//! Complete: the conditions under which parts become a file.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::world::{Phase, Refusal, Upload};
 use super::{EtagForm, Switches};
 use crate::sandbox::Shared;
 
-/// Makes a file of the parts of an upload.
+/// Creates a file from the parts of an upload.
 pub(super) fn complete(shared: &Shared, state: &mut Sandbox, call: &Call) -> Outcome {
     let is_partial_allowed = match call.field("allowPartialComplete") {
         Some(Value::Bool(is_allowed)) => *is_allowed,
@@ -58,7 +58,7 @@ pub(super) fn complete(shared: &Shared, state: &mut Sandbox, call: &Call) -> Out
     Ok(json!(true))
 }
 
-/// Reads numbers and ETags.
+/// Parses numbers and ETags.
 fn read(call: &Call) -> Result<Vec<(u32, &str)>, String> {
     let parts = call.field("parts").and_then(Value::as_array).ok_or("parts is required")?;
     let mut sent = Vec::with_capacity(parts.len());
@@ -74,7 +74,7 @@ fn read(call: &Call) -> Result<Vec<(u32, &str)>, String> {
     Ok(sent)
 }
 
-/// Returns the numbers of the parts, when the storage would take them.
+/// Returns the numbers of the parts, if the storage accepts them.
 fn check(
     shared: &Shared,
     switches: &Switches,

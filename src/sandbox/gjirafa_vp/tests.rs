@@ -1,4 +1,4 @@
-//! The stand-in, asked over a real connection.
+//! Tests of the stand-in over a real connection.
 
 use std::fmt::Write;
 
@@ -75,7 +75,7 @@ impl Desk {
         }
         head += "\r\n";
         stream.write_all(head.as_bytes()).await.expect("send");
-        // A refusal may come, and the connection end, before the body is taken.
+        // A refusal may come, and the connection end, before the body is read.
         stream.write_all(body).await.ok();
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await.ok();

@@ -1,4 +1,4 @@
-//! The life of an upload, complete excepted: start, list, resume, abort; single uploads.
+//! The operations on an upload, except complete: start, list, resume, abort; single uploads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::sandbox::{Shared, faults, unix_time};
 
 const PARTS_MAX: u64 = 10_000;
 const NAME_MAX: usize = 255;
-/// Hours that an address lives when nothing else is wished.
+/// Default lifetime of an address in hours.
 const LIFE_DEFAULT: u64 = 12;
 const LIFE_MAX: u64 = 168;
 
@@ -51,7 +51,7 @@ fn whole(number: &Value) -> Result<u64, Refusal> {
     number.as_u64().ok_or_else(|| Refusal::new(400, "contentLength must be a whole number"))
 }
 
-/// How long addresses are to live, from now on.
+/// Returns the lifetime of addresses, from now on.
 fn lease(state: &mut Sandbox, call: &Call) -> Result<Lease, Refusal> {
     let hours = call.field("presignedUrlExpiryTimeHours");
     let hours = hours.map_or(Some(LIFE_DEFAULT), Value::as_u64);
@@ -65,7 +65,7 @@ fn lease(state: &mut Sandbox, call: &Call) -> Result<Lease, Refusal> {
     Ok(Lease { since: unix_time().as_secs(), seconds })
 }
 
-/// Reads what both kinds of upload begin with.
+/// Parses what both kinds of upload begin with.
 fn prepare(state: &mut Sandbox, call: &Call, operation: &str) -> Result<Upload, Refusal> {
     let name = call.text("fileName")?.unwrap_or_default();
     let is_bad = name.contains('/') || name.chars().any(char::is_control);
@@ -119,7 +119,7 @@ fn show(shared: &Shared, state: &Sandbox, call: &Call, upload: &Upload, lease: L
     })
 }
 
-/// Leaves items as they are, or brings them out of order, the same way every time.
+/// Returns items unchanged, or in another order, the same every time.
 fn order(switches: &Switches, mut items: Vec<Value>) -> Vec<Value> {
     if switches.shuffle {
         let third = items.len() / 3;
@@ -155,7 +155,7 @@ pub(super) fn list(state: &mut Sandbox, key: &str) -> Outcome {
     Ok(Value::Array(order(switches, listed.collect())))
 }
 
-/// Signs the parts of an open upload again.
+/// Renews the signatures of an open upload's parts.
 pub(super) fn resume(shared: &Shared, state: &mut Sandbox, call: &Call) -> Outcome {
     let lease = lease(state, call)?;
     let new_id = format!("u-{}", state.new_id(32));
@@ -173,7 +173,7 @@ pub(super) fn resume(shared: &Shared, state: &mut Sandbox, call: &Call) -> Outco
     Ok(show(shared, state, call, &upload, lease))
 }
 
-/// Gives an open upload up.
+/// Aborts an open upload.
 pub(super) fn abort(state: &mut Sandbox, call: &Call) -> Outcome {
     let is_deleting = state.switches.gjirafa_vp.abort_deletes;
     let upload = state.world.multipart(call.request_key()?)?;
@@ -216,7 +216,7 @@ fn file_path(upload: &Upload) -> String {
     format!("uploads/{}/{}", upload.request_key, upload.name)
 }
 
-/// Ends a single upload that arrived, and tells where a file is.
+/// Ends a single upload that arrived, and returns the location of a file.
 pub(super) fn success(state: &mut Sandbox, key: &str) -> Outcome {
     let has_multipart = state.switches.gjirafa_vp.success_after_multipart;
     let upload = state.world.uploads.get_mut(key).ok_or_else(Refusal::not_found)?;

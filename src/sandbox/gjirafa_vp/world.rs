@@ -1,4 +1,4 @@
-//! What exists: uploads, open and done.
+//! The state: uploads, open and completed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,11 +11,11 @@ use crate::sandbox::storage::StoredPart;
 #[derive(Debug, Default)]
 pub(in crate::sandbox) struct World {
     pub(super) uploads: BTreeMap<String, Upload>,
-    /// Uploads numbered so far.
+    /// Number of uploads so far.
     pub(super) details: u64,
 }
 
-/// Where an upload is.
+/// The phase of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Open,
@@ -32,25 +32,25 @@ pub(super) struct Upload {
     pub(super) details_id: u64,
     pub(super) name: String,
     pub(super) types: ContentTypes,
-    /// Announced bytes.
+    /// Announced length in bytes.
     pub(super) length: Option<u64>,
-    /// Given when duplicates are to be refused.
+    /// Set when duplicates are to be refused.
     pub(super) hash: Option<String>,
     /// `None` for a single upload.
     pub(super) parts_number: Option<u32>,
     pub(super) phase: Phase,
-    /// How often it was resumed.
+    /// The number of resumes.
     pub(super) generation: u64,
     pub(super) parts: BTreeMap<u32, Part>,
-    /// Parts that were thrown away.
+    /// Parts that were dropped.
     pub(super) lost: BTreeSet<u32>,
 }
 
-/// What an upload says its content is.
+/// The content types of an upload.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ContentTypes {
     pub(super) mime: Option<String>,
-    /// What a single upload is signed with.
+    /// The signed content type of a single upload.
     pub(super) signed: Option<String>,
 }
 
@@ -80,7 +80,7 @@ impl World {
         self.uploads.values_mut().find(|upload| upload.upload_id == upload_id)
     }
 
-    /// Returns whether a file of this hash was completed with the check on.
+    /// Returns whether a file with this hash was completed with the check on.
     pub(super) fn has_hash(&self, hash: &str) -> bool {
         let done = |upload: &Upload| upload.phase == Phase::Completed;
         self.uploads.values().any(|upload| done(upload) && upload.hash.as_deref() == Some(hash))
@@ -92,7 +92,7 @@ impl Upload {
         self.phase == Phase::Open
     }
 
-    /// Returns how many bytes are stored.
+    /// Returns the number of stored bytes.
     pub(super) fn size(&self) -> u64 {
         self.parts.values().map(|part| part.stored.length).sum()
     }
@@ -124,7 +124,7 @@ impl Holds for World {
     }
 }
 
-/// An answer that is no success.
+/// A failed answer.
 #[derive(Debug, Clone)]
 pub(super) struct Refusal {
     pub(super) status: u16,
@@ -136,7 +136,7 @@ impl Refusal {
         Self { status, message: message.into() }
     }
 
-    /// The upload is not there.
+    /// The upload does not exist.
     pub(super) fn not_found() -> Self {
         Self::new(404, "Result Not Found")
     }

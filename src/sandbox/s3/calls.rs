@@ -1,4 +1,4 @@
-//! From requests to the world and back.
+//! Handles requests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::sandbox::{Shared, unix_time};
 const PARTS_MAX: u32 = 10_000;
 const PART_MAX: u64 = 5 * 1024 * 1024 * 1024;
 
-/// Names the version of an object, where the bucket keeps several.
+/// Header with the version of an object, where the bucket keeps several.
 pub(super) const VERSION_HEADER: &str = "x-amz-version-id";
 
 pub(super) type Sandbox = Stand<World>;
@@ -38,7 +38,7 @@ impl Sandbox {
     }
 }
 
-/// One request, taken apart.
+/// One parsed request.
 pub(super) struct Call {
     method: String,
     path: String,
@@ -219,7 +219,7 @@ fn create(state: &mut Sandbox, call: &Call) -> Response {
     )
 }
 
-/// Receives a part or a whole object into a file, and judges it.
+/// Receives a part or a whole object into a file, and checks it.
 async fn receive(shared: &Shared, call: &Call, operation: &str, body: Body) -> Response {
     let id = call.query("uploadId").unwrap_or(&call.key).to_owned();
     let number: u32 = call.query("partNumber").map_or(1, |text| text.parse().unwrap_or(0));
@@ -349,7 +349,7 @@ fn abort(state: &mut Sandbox, call: &Call) -> Response {
     }
 }
 
-/// Shows an object's headers, and its bytes when they are asked for.
+/// Shows an object's headers, and its bytes when they are requested.
 fn show(state: &mut Sandbox, call: &Call) -> Response {
     let changed = state.switches.s3.changing_object_etag.then(|| state.new_id(32));
     let Some(object) = state.world.objects.get(&call.key) else {
@@ -399,14 +399,14 @@ fn show(state: &mut Sandbox, call: &Call) -> Response {
     response
 }
 
-/// The first and the last byte that a header asks for.
+/// Returns the first and the last byte of a range header.
 fn range_of(text: &str, size: u64) -> Option<(u64, u64)> {
     let (from, to) = text.strip_prefix("bytes=")?.split_once('-')?;
     let from = from.parse().ok().filter(|from| *from < size)?;
     Some((from, to.parse().unwrap_or(u64::MAX).min(size - 1)))
 }
 
-/// Reads an object, or some of it.
+/// Reads an object, or a range of it.
 fn read(object: &Object, range: Option<(u64, u64)>) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();

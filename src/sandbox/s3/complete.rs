@@ -1,4 +1,4 @@
-//! Putting parts together.
+//! Puts parts together.
 
 use axum::response::Response;
 

@@ -8,15 +8,15 @@ use sha2::{Digest, Sha256};
 use super::REGION;
 use crate::sandbox::digits::hex;
 
-/// A request whose time is this far off is refused.
+/// A request with a larger time difference is refused.
 const SKEW_MAX_S: i64 = 15 * 60;
 
-/// What is signed.
+/// The signed parts of a request.
 pub(super) struct Signed<'a> {
     pub(super) method: &'a str,
-    /// As it came, escaped.
+    /// As received, escaped.
     pub(super) path: &'a str,
-    /// As it came, without the question mark.
+    /// As received, without the question mark.
     pub(super) query: &'a str,
     pub(super) headers: &'a HeaderMap,
 }
@@ -74,7 +74,7 @@ pub(super) fn check(
     verify(request, &pairs, payload, &scope, (access_key, secret))
 }
 
-/// What a request says of its own signature.
+/// A request's own statement about its signature.
 struct Scope<'a> {
     credential: &'a str,
     date: &'a str,
@@ -141,13 +141,13 @@ fn hmac(key: &[u8], text: &str) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-/// Seconds since 1970 of a time such as `20261121T070000Z`.
+/// Parses a time such as `20261121T070000Z` to seconds since 1970.
 fn seconds(text: &str) -> Option<i64> {
     let civil = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()?;
     Some(civil.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
 }
 
-/// The pairs of a query; a plus sign stays one, as AWS takes it.
+/// Returns the pairs of a query; a plus sign is literal, as at AWS.
 pub(super) fn pairs(query: &str) -> Vec<(String, String)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -156,12 +156,12 @@ pub(super) fn pairs(query: &str) -> Vec<(String, String)> {
     pairs.collect()
 }
 
-/// Takes `%XX` for the byte that it means.
+/// Decodes `%XX`.
 pub(super) fn unescape(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// What is signed as it is.
+/// Characters that are not escaped for signing.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 fn escape(text: &str) -> String {

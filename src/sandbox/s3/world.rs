@@ -1,4 +1,4 @@
-//! What exists: objects and uploads in progress.
+//! The state: objects and uploads in progress.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::sandbox::storage::StoredPart;
 pub(in crate::sandbox) struct World {
     pub(super) objects: BTreeMap<String, Object>,
     pub(super) uploads: BTreeMap<String, Upload>,
-    /// Uploads that were completed: a complete may be repeated.
+    /// Completed uploads: a complete may be repeated.
     pub(super) completed: BTreeMap<String, String>,
 }
 
@@ -21,16 +21,16 @@ pub(in crate::sandbox) struct World {
 pub(super) struct Object {
     pub(super) parts: Vec<StoredPart>,
     pub(super) etag: String,
-    /// Which version it is, where the bucket keeps them.
+    /// Its version, where the bucket keeps them.
     pub(super) version: Option<String>,
     pub(super) said: Said,
     pub(super) created_at: u64,
 }
 
-/// What was said of an object when it was made.
+/// The metadata of an object.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Said {
-    /// Headers that come back, such as metadata and type.
+    /// Headers that are returned, such as metadata and type.
     pub(super) headers: BTreeMap<String, String>,
     pub(super) tags: Vec<String>,
     /// MD5 of the customer's key.
@@ -43,7 +43,7 @@ pub(super) struct Upload {
     pub(super) key: String,
     pub(super) said: Said,
     pub(super) initiated_at: u64,
-    /// The ETag that was given, and the bytes.
+    /// The returned ETag, and the bytes.
     pub(super) parts: BTreeMap<u32, (String, StoredPart)>,
 }
 

@@ -1,4 +1,4 @@
-//! Answers in XML, and times as the storage writes them.
+//! XML answers, and the storage's time formats.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};

@@ -1,4 +1,4 @@
-//! From requests to the world and back: authorisation, budget, faults, files and folders.
+//! Handles requests: authorisation, budget, faults, files and folders.
 
 use std::sync::Arc;
 
@@ -27,12 +27,12 @@ pub(super) struct Call {
     pub(super) body: Value,
     /// `http://host/v2`.
     pub(super) base: String,
-    /// The whole address, as it was asked for.
+    /// The whole requested address.
     href: String,
     headers: HeaderMap,
 }
 
-/// A success: status and body, and how many items there are in all when it is a list.
+/// A success: status and body, and the total number of items if it is a list.
 pub(super) struct Success {
     pub(super) status: u16,
     pub(super) body: Option<Value>,
@@ -73,12 +73,12 @@ impl Call {
         self.query(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
-    /// Returns a text of the body.
+    /// Returns a string in the body.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.body.get(name).and_then(Value::as_str)
     }
 
-    /// Returns whether the header for new parts of the API is there.
+    /// Returns whether the header for new parts of the API is set.
     pub(super) fn is_advanced(&self) -> bool {
         self.headers.get("x-sbg-advance-access").is_some_and(|value| value == "advance")
     }
@@ -191,7 +191,7 @@ fn respond(shared: &Shared, call: &Call, operation: &str) -> Response {
     response
 }
 
-/// Token, maintenance and budget, in this order.
+/// Checks token, maintenance and budget, in this order.
 fn admit(
     shared: &Shared,
     state: &mut Sandbox,
@@ -314,7 +314,7 @@ fn files(state: &mut Sandbox, call: &Call, operation: &str) -> Outcome {
     }
 }
 
-/// Changes metadata, tags or name; merging is what `PATCH` of metadata does.
+/// Changes metadata, tags or name; `PATCH` of metadata merges.
 fn edit(entry: &mut Entry, call: &Call, operation: &str) -> Result<(), Refusal> {
     let (metadata, tags) = match operation {
         "metadata" => (Some(&call.body), None),

@@ -9,7 +9,7 @@ use super::world::{Refusal, World, time};
 use crate::sandbox::stand::Stand;
 use crate::sandbox::unix_time;
 
-/// The volume that is attached.
+/// The attached volume.
 pub(super) const VOLUME: &str = "lab/archive";
 /// Items of one bulk call.
 const BULK_MAX: usize = 100;
@@ -18,7 +18,7 @@ const BULK_MAX: usize = 100;
 #[derive(Debug, Default)]
 pub(super) struct Exports {
     jobs: Vec<Job>,
-    /// Objects by key, with the file each was made of.
+    /// Objects by key, with the source file of each.
     objects: BTreeMap<String, String>,
 }
 
@@ -29,7 +29,7 @@ struct Job {
     location: String,
     overwrite: bool,
     started_at: u64,
-    /// Questions until it ends.
+    /// Polls until it ends.
     questions_left: u64,
     end: Option<Result<(), Refusal>>,
 }
@@ -130,7 +130,7 @@ fn start(state: &mut Stand<World>, item: &Value, call: &Call) -> Result<Value, R
     Ok(shown)
 }
 
-/// How a job will end.
+/// Returns how a job will end.
 fn judge(state: &mut Stand<World>, job: &Job) -> Result<(), Refusal> {
     let fails = state
         .switches

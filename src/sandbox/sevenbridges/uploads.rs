@@ -22,7 +22,7 @@ const MIB: u64 = 1024 * 1024;
 const PART_MAX: u64 = 5 * 1024 * MIB;
 const PARTS_MAX: u64 = 10_000;
 const FILE_MAX: u64 = 5 * 1024 * 1024 * MIB;
-/// What the vendor settles on when a wish cannot be granted.
+/// The vendor's choice when a wish cannot be granted.
 const PART_DEFAULT: u64 = 32 * MIB;
 
 pub(super) fn dispatch(
@@ -367,7 +367,7 @@ fn complete(shared: &Shared, state: &mut Sandbox, call: &Call, id: &str) -> Outc
     Success::new(201, shown)
 }
 
-/// What the storage demands when it puts parts together.
+/// The storage's checks when it puts parts together.
 fn check_parts(shared: &Shared, upload: &Upload) -> Result<(), String> {
     let count = u32::try_from(upload.stored.len()).unwrap_or(u32::MAX);
     if upload.reported.len() != upload.stored.len() || count == 0 {

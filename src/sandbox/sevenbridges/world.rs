@@ -1,4 +1,4 @@
-//! What exists: projects, folders, files, uploads in progress.
+//! The state: projects, folders, files, uploads in progress.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,7 +50,7 @@ pub(super) struct Upload {
     pub(super) overwrite: bool,
     pub(super) initiated_at: u64,
     pub(super) stored: BTreeMap<u32, StoredPart>,
-    /// The ETag that the storage gave, by part.
+    /// The storage's ETag of each part.
     pub(super) given: BTreeMap<u32, String>,
     pub(super) reported: BTreeMap<u32, String>,
 }
@@ -74,7 +74,7 @@ impl World {
         }
     }
 
-    /// Forgets uploads that were left too long.
+    /// Drops uploads that were idle for too long.
     pub(super) fn expire(&mut self, now: u64, life: u64) {
         self.uploads.retain(|_, upload| upload.initiated_at + life > now);
     }
@@ -97,7 +97,7 @@ impl World {
         }
     }
 
-    /// Returns a place, when it exists and is one.
+    /// Returns a folder or a project's top, if it exists.
     pub(super) fn find_place(
         &self,
         project: Option<&str>,
@@ -121,7 +121,7 @@ impl World {
         }
     }
 
-    /// Returns the file or folder of a name.
+    /// Returns the file or folder with a name.
     pub(super) fn find(&self, place: &Place, name: &str) -> Option<&Entry> {
         self.entries.values().find(|entry| entry.place == *place && entry.name == name)
     }
@@ -160,7 +160,7 @@ impl Entry {
         self.parts.iter().flatten().map(|part| part.length).sum()
     }
 
-    /// Renders it as the API shows it.
+    /// Renders it in the API's form.
     pub(super) fn show(&self, base: &str, upper_case: bool) -> Value {
         let kind = if self.parts.is_some() { "file" } else { "folder" };
         let kind = if upper_case { kind.to_uppercase() } else { kind.to_owned() };
@@ -190,13 +190,13 @@ impl Entry {
     }
 }
 
-/// A time as the API shows it.
+/// Formats a time as the API does.
 pub(super) fn time(seconds: u64) -> String {
     let seconds = i64::try_from(seconds).unwrap_or(0);
     jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string()
 }
 
-/// An answer that is no success.
+/// A failed answer.
 #[derive(Debug, Clone)]
 pub(super) struct Refusal {
     pub(super) status: u16,
@@ -209,7 +209,7 @@ impl Refusal {
         Self { status, code, message: message.to_owned() }
     }
 
-    /// The upload is not there: done, removed or expired.
+    /// The upload does not exist: completed, removed or expired.
     pub(super) fn no_upload() -> Self {
         Self::new(404, 8003, "Requested upload does not exist.")
     }
