@@ -117,6 +117,8 @@ CREATE TABLE uploads (
     failing_since_ns INTEGER,
     -- What an operator decided about its name, which is taken.
     name_decision TEXT CHECK (name_decision = 'overwrite' OR name_decision = 'keep-both'),
+    -- The kind of the failure that last_error tells of, of a closed list.
+    last_error_kind TEXT,
     -- The law, as far as SQL can say it.
     CHECK ((source_owner IS NULL) = (source_file_system IS NULL)),
     CHECK ((supersedes IS NULL) = (superseded_file_id IS NULL)),

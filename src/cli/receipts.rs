@@ -10,6 +10,7 @@ mod entry;
 mod html;
 mod newest;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -23,12 +24,12 @@ use super::render::{Form, Lines};
 use super::shelf::{CheckedLedger, RunLedgers, Shelf};
 use super::what::What;
 use super::{Common, Exit, render};
-use crate::model::{Hex, Scope, Shown, UploadId, WallTime};
+use crate::model::{Hex, RenamedRun, Scope, Shown, SourcePath, UploadId, WallTime};
 use crate::receipt::line::{UploadLine, parse_sha256};
 use crate::receipt::place::ledgers;
 use crate::receipt::rfc3339;
 use crate::store::Kind;
-use crate::store::snapshot::Snapshot;
+use crate::store::snapshot::{NamedPath, Snapshot};
 
 #[derive(Debug, Args)]
 pub(super) struct ReceiptsArguments {
@@ -101,7 +102,9 @@ pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow:
     let what = what.transpose()?;
     let runs = shelf.chosen(what.as_ref(), snapshot.as_ref())?;
     let filter = LineFilter { what: what.as_ref(), destination: arguments.destination.as_deref() };
-    let chosen = Chosen { shelf: &shelf, runs, filter };
+    let names = snapshot.as_ref().map(Snapshot::names).transpose()?;
+    let renamed = names.unwrap_or_default().renamed;
+    let chosen = Chosen { shelf: &shelf, runs, filter, renamed };
     if arguments.check {
         return check::execute(&chosen, snapshot.as_ref(), arguments.head.map(|head| head.0));
     }
@@ -133,11 +136,21 @@ struct Chosen<'a> {
     shelf: &'a Shelf,
     runs: Vec<&'a RunLedgers>,
     filter: LineFilter<'a>,
+    /// Runs whose directories have another name: that, and the name of the run.
+    renamed: Vec<(NamedPath, SourcePath)>,
 }
 
 impl Chosen<'_> {
-    /// Checks the ledgers of a run, and finds the newest line of each file at the same time: both
-    /// take about as long.
+    /// Returns the name of a run and that of its directory, where it is another one.
+    fn name_now(&self, run: &RunLedgers) -> Option<RenamedRun> {
+        let own = run.run.as_ref()?;
+        let mut renamed = self.renamed.iter();
+        let ((_, now), _) = renamed.find(|((drop, _), name)| (drop, name) == (&run.drop, own))?;
+        Some(RenamedRun { run: own.clone(), name_now: Some(now.clone()) })
+    }
+
+    /// Checks the ledgers of a run, and finds the newest line of each file at the same time: both take
+    /// about as long.
     fn checked_newest(
         &self,
         run: &RunLedgers,
@@ -287,6 +300,8 @@ struct Listing<'a> {
     out: Lines<io::StdoutLock<'static>>,
     arguments: &'a ReceiptsArguments,
     found: ListedReceipts,
+    /// The run that is listed, where its directory has another name.
+    renamed: Option<RenamedRun>,
 }
 
 impl<'a> Listing<'a> {
@@ -297,7 +312,8 @@ impl<'a> Listing<'a> {
             ReceiptFormat::Json => Form::Json,
             ReceiptFormat::Md5sum | ReceiptFormat::Sha256sum => Form::Bytes,
         };
-        Self { out: Lines::new(form), arguments, found: ListedReceipts::default() }
+        let found = ListedReceipts::default();
+        Self { out: Lines::new(form), arguments, found, renamed: None }
     }
 
     fn begin(&mut self) -> io::Result<()> {
@@ -330,6 +346,7 @@ impl<'a> Listing<'a> {
         }
         let (checked, newest) = chosen.checked_newest(run, self.arguments.format.sums())?;
         self.found.note(&checked);
+        self.renamed = chosen.name_now(run);
         chosen.shelf.reread(&checked, |position, raw| {
             let entry: Entry<'_> = serde_json::from_slice(raw)?;
             let is_meant = entry.is_of_file() && chosen.filter.covers(&entry);
@@ -424,14 +441,17 @@ impl<'a> Listing<'a> {
         record.into_inner().map(drop).map_err(csv::IntoInnerError::into_error)
     }
 
-    /// One line in the format of the GNU programs: a name with a backslash or a line break is
-    /// escaped, and then the line begins with a backslash.
+    /// One line as the GNU programs write and check it: the name is the file's on disk; one with a backslash or
+    /// a line break is escaped, and the line begins with a backslash then.
     fn add_sum(&mut self, entry: &Entry<'_>, format: SumFormat) -> io::Result<()> {
         let Some(digest) = entry.digest(format) else {
             self.found.without_digest += 1;
             return Ok(());
         };
-        let name = entry.path();
+        let name = match &self.renamed {
+            Some(renamed) => Cow::Owned(renamed.on_disk(&entry.path())),
+            None => entry.path(),
+        };
         let is_odd = name.iter().any(|byte| matches!(byte, b'\\' | b'\n' | b'\r'));
         write!(self.out, "{}{digest}  ", if is_odd { "\\" } else { "" })?;
         for piece in name.split_inclusive(|byte| matches!(byte, b'\\' | b'\n' | b'\r')) {

@@ -181,7 +181,7 @@ fn to_json(detail: &Detail, state: &Path) -> Value {
         })),
         "bytes_sent": detail.upload.state.wire.sent.0,
         "restart_count": detail.upload.state.restart_count,
-        "last_error": detail.upload.last_error,
+        "last_error": detail.upload.last_error.as_ref().map(|last| &last.text),
         "pruned_at": render::time(detail.times.pruned_at),
         "receipt": receipt_of(detail, state).map(|(ledger, _)| ledger),
         "receipt_line": detail.receipt.as_ref().map(|line| line.seq),
@@ -284,7 +284,7 @@ pub(super) fn rows(
         };
         row("parts", format!("removed with attempts on {}; {kept}", at(detail.times.pruned_at)))
     }));
-    rows.extend(upload.last_error.clone().map(|error| row("last failure", error)));
+    rows.extend(upload.last_error.as_ref().map(|last| row("last failure", last.text.clone())));
     rows
 }
 

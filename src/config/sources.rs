@@ -29,15 +29,23 @@ impl ConfigFile {
     }
 }
 
-/// Refuses a file that others may write, because a configuration may name commands.
-fn check_mode(file: &Path, found: &std::fs::Metadata) -> Result<(), Problems> {
+/// Reads a file that nobody else may write, because a configuration may name commands. A pipe in its place would be
+/// waited for.
+fn read_file(file: &Path) -> Result<String, Problems> {
+    let unreadable = |error: std::io::Error| Problems::unreadable(file, &error);
+    let found = std::fs::metadata(file).map_err(unreadable)?;
+    if !found.is_file() && !found.is_dir() {
+        let hint = "remove it, or write the configuration into a file".to_owned();
+        return Err(Problems::of_file(file, "this is no file".to_owned(), hint));
+    }
+    let text = std::fs::read_to_string(file).map_err(unreadable)?;
     let mode = found.permissions().mode() & 0o777;
-    if mode & 0o022 != 0 && found.is_file() {
+    if mode & 0o022 != 0 {
         let message = format!("others may write this file (mode {mode:o})");
         let hint = format!("chmod go-w {}", file.display());
         return Err(Problems::of_file(file, message, hint));
     }
-    Ok(())
+    Ok(text)
 }
 
 /// A configuration's files, the named one first.
@@ -57,19 +65,10 @@ impl Sources {
     /// Reads the files of a configuration.
     pub(super) fn read(path: &Path) -> Result<Self, Problems> {
         let unreadable = |file: &Path, error: &std::io::Error| Problems::unreadable(file, error);
-        let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-        let found = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
-        check_mode(path, &found)?;
-        let mut sources = Self::single(path, &text);
+        let mut sources = Self::single(path, &read_file(path)?);
         let directory = path.parent().unwrap_or(Path::new(".")).join(DIRECTORY);
         for file in names(&directory).map_err(|error| unreadable(&directory, &error))? {
-            let found = std::fs::metadata(&file).map_err(|error| unreadable(&file, &error))?;
-            if !found.is_file() {
-                let hint = "remove it, or give it another ending than .toml".to_owned();
-                return Err(Problems::of_file(&file, "this is no file".to_owned(), hint));
-            }
-            check_mode(&file, &found)?;
-            let text = std::fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
+            let text = read_file(&file)?;
             sources.push(file, text.strip_prefix('\u{feff}').unwrap_or(&text));
         }
         Ok(sources)

@@ -603,6 +603,39 @@ fn what_stands_twice_or_may_be_written_by_others_is_refused_with_its_file() {
 }
 
 #[test]
+fn keys_that_appear_twice_in_one_file_are_said_each_with_its_line() {
+    let main = "[state]\ndirectory = \"a\"\ndirectory = \"b\"\n[web]\nlisten = \"off\"\nlisten = \"off\"\n";
+    insta::assert_snapshot!(said_of_files(&[("config.toml", 0o644, main)]).expect_err("twice"), @r#"
+    DIR/config.toml:3: this key appears twice: line 2 has it already
+      |
+    3 | directory = "b"
+      | ^^^^^^^^^
+    DIR/config.toml:6: this key appears twice: line 5 has it already
+      |
+    6 | listen = "off"
+      | ^^^^^^
+    "#);
+}
+
+/// To open one would wait for who writes to it.
+#[test]
+fn a_pipe_among_the_files_of_a_configuration_is_refused() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = |name: &str| directory.path().join(name);
+    std::fs::create_dir(place("conf.d")).expect("made");
+    for pipe in ["conf.d/a.toml", "config.toml"] {
+        std::fs::write(place("config.toml"), "").expect("written");
+        std::fs::remove_file(place(pipe)).ok();
+        mkfifoat(CWD, place(pipe), Mode::RUSR).expect("made");
+        let said =
+            Config::load(&place("config.toml"), &|_| None).expect_err("it is no file").shown();
+        assert!(said.contains("this is no file"), "{pipe}: {said}");
+        std::fs::remove_file(place(pipe)).expect("removed");
+    }
+}
+
+#[test]
 fn an_excerpt_shows_no_value_that_may_be_a_secret() {
     let of = |text: &str| {
         let environment = |_: &str| None;

@@ -164,13 +164,12 @@ impl Journal {
                     size.0,
                     size.1
                 );
-                self.runs.remove(&key);
             }
             RunState::Open | RunState::Closed => {
                 tracing::debug!("run {name} of {drop} is {state}{why}");
-                self.runs.insert(key, said);
             }
         }
+        self.runs.insert(key, said);
     }
 
     fn note_drop(&mut self, health: &DirectoryHealth) {

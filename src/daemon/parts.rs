@@ -22,7 +22,7 @@ use super::workers::{ActReply, failed};
 use crate::clock::Clock;
 use crate::engine::event::{Outcome, ReadFrom, Sending, Setback};
 use crate::model::{
-    ByteCount, DirectoryName, Failure, FailureKind, Md5, PartNumber, PutRequest, Replaces,
+    ByteCount, DirectoryName, Failure, FailureKind, Md5, PartNumber, PutRequest, Replaces, Reply,
     SourcePath,
 };
 use crate::platform::contract::PartBody;
@@ -80,17 +80,17 @@ pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
         }
         return fail(given_up(&path));
     }
+    if may_be_overwritten(&done, &sending.request, destination.traits().replaces)
+        && is_overwritten(world, &sending, md5).await
+    {
+        let message = format!("{path} was written to while it was sent");
+        return fail(Failure::new(FailureKind::LocalFault, message));
+    }
     match (done, ending.get()) {
         (Ok(reply), Some(Ok(cold))) => {
             meter.arrived(sent.0);
             if cold.is_some() {
                 tokio::task::spawn_blocking(move || ending.forget_pages());
-            }
-            let is_whole = matches!(sending.request, PutRequest::Whole(_));
-            let replaces = destination.traits().replaces == Replaces::ByETag;
-            if is_whole && replaces && is_overwritten(world, &sending, md5).await {
-                let message = format!("{path} was written to while it was sent");
-                return fail(Failure::new(FailureKind::LocalFault, message));
             }
             Ok(Outcome::Sent { reply, md5, sent })
         }
@@ -106,7 +106,21 @@ pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
     }
 }
 
-/// Returns whether a file that was sent whole was written to meanwhile: then the next attempt replaces it.
+/// Returns whether what arrived may be no version of the file: it was sent whole, or the storage has other bytes than
+/// were digested before they were read again to be sent.
+fn may_be_overwritten(
+    done: &Result<Reply, Failure>,
+    request: &PutRequest,
+    replaces: Replaces,
+) -> bool {
+    match done {
+        Ok(_) => matches!(request, PutRequest::Whole(_)) && replaces == Replaces::ByETag,
+        Err(failure) => failure.kind == FailureKind::Damaged,
+    }
+}
+
+/// Returns whether a file was overwritten while it was sent: then the next try replaces what was sent, or goes beside
+/// it where nothing can be replaced.
 async fn is_overwritten(world: &Arc<World>, sending: &Sending, md5: Md5) -> bool {
     let (from, sent) = (sending.source.clone(), [(sending.range, md5)]);
     let (file, what) = (source_file(world, from.clone()), reading(from));

@@ -318,6 +318,17 @@ pub struct RenamedRun {
     pub name_now: Option<SourcePath>,
 }
 
+impl RenamedRun {
+    /// Returns the path on disk of a path by the run's first name.
+    pub fn on_disk(&self, path: &[u8]) -> Vec<u8> {
+        let rest = path.strip_prefix(self.run.as_bytes());
+        match self.name_now.as_ref().zip(rest) {
+            Some((now, rest)) => [now.as_bytes(), rest].concat(),
+            None => path.to_vec(),
+        }
+    }
+}
+
 /// What identifies a run under another name.
 #[derive(Debug, Clone, Default)]
 pub struct RunTrace {

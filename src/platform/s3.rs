@@ -161,6 +161,11 @@ impl<'a> S3Request<'a> {
         self
     }
 
+    /// Wants names in a list encoded: no text of XML holds every character that a key may have.
+    fn with_encoded_names(self) -> Self {
+        self.query("encoding-type", "url")
+    }
+
     fn headers(mut self, headers: Vec<(String, String)>) -> Self {
         self.headers.extend(headers);
         self

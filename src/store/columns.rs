@@ -87,6 +87,7 @@ const COLUMNS: &[&str] = &[
     "source_was_absent",
     "failing_since_ns",
     "name_decision",
+    "last_error_kind",
 ];
 
 /// Their number: the position of the first column that a query adds.

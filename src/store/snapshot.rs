@@ -43,9 +43,9 @@ pub use self::what::{FileUploads, KnownNames, NamedPath};
 
 pub use self::shown::{
     Attempt, Awaited, DaemonShown, Database, DestinationShown, Detail, DropShown, ExportShown,
-    FileCounts, FileDigests, Ignored, IgnoredShown, NoticesShown, PartShown, PlacesShown,
-    ProcessShown, RemoteShown, RunOfUpload, StageTimes, Status, Tally, TroubleShown, UploadShown,
-    Wait,
+    FileCounts, FileDigests, Ignored, IgnoredShown, LastError, NoticesShown, PartShown,
+    PlacesShown, ProcessShown, RemoteShown, RunOfUpload, StageTimes, Status, Tally, TroubleShown,
+    UploadShown, Wait,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -420,7 +420,7 @@ fn read_upload(row: &Row<'_>) -> Result<UploadShown> {
         part_count: layout.map_or(wished, |remote| remote.part_count),
         accepted_bytes: rows::unsigned_at(row, at!("accepted_bytes"))?,
         park_detail: row.get(at!("park_detail"))?,
-        last_error: row.get(at!("last_error"))?,
+        last_error: LastError::read(row)?,
         remote_id: row.get(at!("remote_file_id"))?,
         completed_at: time(row, at!("completed_at_ns"))?,
         ordered: None,

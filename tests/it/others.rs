@@ -105,7 +105,7 @@ fn rclone() -> Option<Server> {
     Some(start(command, outside(port, "key", "secret"), home))
 }
 
-fn md5_of(path: &Path) -> String {
+pub(crate) fn md5_of(path: &Path) -> String {
     use md5::{Digest, Md5};
     let digest = Md5::digest(std::fs::read(path).expect("read"));
     digest.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -317,3 +317,53 @@ fn a_changed_target_gets_what_the_old_one_has_when_that_is_ordered() {
     stage.until_at_rest();
     assert_eq!(received(&stage), json!(4000), "the order is carried out once");
 }
+
+/// It is a run of the directory where it lies: what is at its place already counts, and nothing of it is lost.
+#[test]
+fn a_run_that_moves_to_another_drop_directory_is_at_the_far_side_once() {
+    const TO: [&str; 2] = ["sevenbridges", "s3"];
+    let mut stage = Stage::new(Options {
+        platforms: &TO,
+        transfer: "parts_in_flight = 4\nbandwidth = \"1 MB/s\"",
+        drop: QUICK,
+        ..Options::default()
+    });
+    stage.add_twin(QUICK);
+    let names = ["run1/a", "run1/deep/b", "run1/c"];
+    (1..).zip(names).for_each(|(seed, name)| stage.write(name, &noise(3_000, seed)));
+    stage.start();
+    stage.until_count("completed", 6);
+    stage.write("run1/large", &noise(3_000_000, 9));
+    until("it is under way to both", || {
+        let uploads = stage.status()["uploads"].as_array().cloned().unwrap_or_default();
+        let goes = uploads.iter().filter(|upload| upload["in_flight_bytes"].as_u64() > Some(0));
+        (goes.count() == 2).then_some(())
+    });
+    let run = |drop: &str, state: &str| {
+        let runs = stage.status()["runs"].as_array().cloned().unwrap_or_default();
+        runs.into_iter().find(|run| run["drop"] == *drop && run["state"] == *state)
+    };
+    let go = |from: &str, to: &str| {
+        fs::rename(stage.path(from).join("run1"), stage.path(to).join("run1")).expect("moved");
+    };
+    go("drop", "other");
+    assert!(stage.output("bandwidth", &["unlimited"]).status.success());
+    until("it is complete where it lies", || run("twin", "completed"));
+    until("it is gone where it was", || run("lab", "gone"));
+    stage.until_at_rest();
+    let received = || TO.map(|platform| stage.ledger_of(platform)["bytes_received"].clone());
+    let before = received();
+    go("other", "drop");
+    until("it is back, and complete", || {
+        run("lab", "completed").filter(|run| run["file_count"] == 4)
+    });
+    stage.until_at_rest();
+    assert_eq!(received(), before, "nothing of it is sent twice");
+    for platform in TO {
+        let mut names: Vec<_> =
+            stage.files_of(platform).iter().map(|file| file["name"].clone()).collect();
+        names.sort_by_key(ToString::to_string);
+        assert_eq!(names.len(), 4, "{platform}: {names:?}");
+    }
+    assert_eq!(stage.count("parked"), 0);
+}

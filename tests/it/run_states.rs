@@ -86,6 +86,18 @@ fn a_closed_run_that_is_taken_away_before_it_was_sent_is_gone_and_never_complete
 }
 
 #[test]
+fn a_completed_run_of_which_a_file_is_removed_is_not_said_to_be_completed_again() {
+    let mut stage = with("quiet_period = \"50ms\"\nscan_interval = \"300ms\"");
+    stage.write("run1/a.txt", b"hello");
+    stage.write("run1/b.txt", b"again");
+    stage.start();
+    until_run(&stage, "run1", "completed");
+    fs::remove_file(stage.path("drop/run1/b.txt")).expect("removed");
+    until("that is seen", || run(&stage, "run1").filter(|run| run["file_count"] == 1));
+    assert_eq!(stage.log().matches("run run1 of lab is completed").count(), 1, "{}", stage.log());
+}
+
+#[test]
 fn a_run_that_is_moved_into_another_directory_while_it_is_sent_goes_on() {
     let stage = closed_and_unsent();
     fs::create_dir(stage.path("drop/sorted")).expect("made");
@@ -141,6 +153,12 @@ fn a_run_that_is_renamed_while_it_is_sent_is_one_run_under_its_first_name() {
         (&"run1".into(), &"run1_projectY".into())
     );
     assert_eq!(renamed.len(), 1);
+    let sums = stage.output("receipts", &["run1", "--format", "md5sum"]).stdout;
+    fs::write(stage.path("sums"), sums).expect("written");
+    let check =
+        Command::new("md5sum").arg("-c").arg(stage.path("sums")).current_dir(stage.drop()).output();
+    let check = String::from_utf8(check.expect("it runs").stdout).expect("text");
+    assert_eq!(check.matches(": OK").count(), 3, "{check}");
     for word in ["run1_projectY", "lab/run1_projectY", "run1_project*", "run1_projectY/a.txt"] {
         for command in ["show", "receipts"] {
             let output = stage.output(command, &[word]);

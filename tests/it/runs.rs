@@ -293,57 +293,126 @@ fn until_there(stage: &Stage, platform: &str, wanted: impl Iterator<Item = Vec<u
     assert_eq!(stage.ledger_of(platform)["breaches"], json!([]), "{platform}");
 }
 
-/// Two flow cells at once, of which one is renamed while it is sent; what comes late; a sheet that is corrected.
 #[test]
 fn flow_cells_side_by_side_with_waves_a_rename_and_a_correction_are_there_once_on_every_platform() {
-    for instrument in [Instrument::NovaSeqX, Instrument::Aviti, Instrument::PromethIon] {
-        let both = [11, 12].map(|seed| Run::new(instrument, seed));
-        let expected = both.each_ref().map(expected);
-        let mut stage = stage_everywhere(instrument);
-        let drop = stage.drop();
-        let mut players = both.each_ref().map(|run| Player::new(run, &drop));
-        stage.start();
-        until_it_runs(&stage);
-        for phase in [Phase::Running, Phase::Closing, Phase::Late] {
-            players.iter_mut().for_each(|player| player.until_phase(phase));
-        }
-        until("some of it is there", || (stage.count("completed") > 20).then_some(()));
-        let [first, second] = expected.each_ref().map(|one| one.units[0].name.clone());
-        let (above, _) = first.rsplit_once('/').unwrap_or((".", ""));
-        let renamed = drop.join(above).join("renamed");
-        std::fs::rename(drop.join(&first), &renamed).expect("renamed");
-        for one in &expected {
-            until_completed(&stage, &one.units[0]);
-        }
-        // What comes late comes under the name that the directory has.
-        std::fs::rename(&renamed, drop.join(&first)).expect("renamed");
-        players.iter_mut().for_each(Player::finish);
-        let waves = if both[0].steps.iter().any(|s| s.phase == Phase::Late) { 2 } else { 1 };
-        let is_done = |run: &Value| run["state"] == "completed" && run["wave_count"] == waves;
-        until("both are there, with what came late", || {
-            let runs = runs(&stage);
-            (runs.len() == 2 && runs.iter().all(is_done)).then_some(())
-        });
-        let sheets = expected[1].arrive.keys().filter(|path| path.starts_with(&second));
-        let sheet = sheets.filter(|path| path.ends_with(".csv")).min().expect("a sheet");
-        let corrected = b"corrected\n".to_vec();
-        stage.write(sheet, &corrected);
-        let files = || expected.iter().flat_map(|one| &one.arrive);
-        for platform in PLATFORMS {
-            let replaces = ["sevenbridges", "s3"].contains(&platform);
-            let kept = files().filter(|(path, _)| !replaces || *path != sheet);
-            let wanted = kept.map(|(_, bytes)| bytes.clone()).chain([corrected.clone()]);
-            until_there(&stage, platform, wanted);
-        }
-        until("the correction is a wave", || {
-            let runs = runs(&stage);
-            let one = runs.iter().find(|run| run["name"] == *second)?;
-            (one["state"] == "completed" && one["wave_count"] == waves + 1).then_some(())
-        });
-        assert_eq!((stage.count("parked"), runs(&stage).len()), (0, 2), "{instrument:?}");
-        let ends = stage.lines_of("run-completed");
-        assert_eq!(ends.len(), usize::try_from(2 * waves + 1).expect("few"), "{ends:#?}");
+    let instruments = [Instrument::NovaSeqX, Instrument::Aviti, Instrument::PromethIon];
+    instruments.into_iter().for_each(play_two);
+}
+
+/// These have no marker of late files, another order, several cells in a run, or no marker at all.
+#[test]
+fn flow_cells_of_other_instruments_side_by_side_are_there_once_on_every_platform() {
+    let instruments = [
+        Instrument::MiSeq,
+        Instrument::NextSeq2000,
+        Instrument::NovaSeq6000,
+        Instrument::DnbSeq,
+        Instrument::Revio,
+    ];
+    instruments.into_iter().for_each(play_two);
+}
+
+/// Two flow cells at once, of which one is renamed while it is sent; what comes late; a sheet that is corrected.
+fn play_two(instrument: Instrument) {
+    let both = [11, 12].map(|seed| Run::new(instrument, seed));
+    let expected = both.each_ref().map(expected);
+    let mut stage = stage_everywhere(instrument);
+    let drop = stage.drop();
+    let mut players = both.each_ref().map(|run| Player::new(run, &drop));
+    stage.start();
+    until_it_runs(&stage);
+    for phase in [Phase::Running, Phase::Closing, Phase::Late] {
+        players.iter_mut().for_each(|player| player.until_phase(phase));
     }
+    until("some of it is there", || (stage.count("completed") > 20).then_some(()));
+    let [first, second] = expected.each_ref().map(|one| one.units[0].name.clone());
+    let (above, _) = first.rsplit_once('/').unwrap_or((".", ""));
+    let renamed = drop.join(above).join("renamed");
+    std::fs::rename(drop.join(&first), &renamed).expect("renamed");
+    for one in &expected {
+        until_completed(&stage, &one.units[0]);
+    }
+    // What comes late comes under the name that the directory has.
+    std::fs::rename(&renamed, drop.join(&first)).expect("renamed");
+    players.iter_mut().for_each(Player::finish);
+    let cells = expected[0].units.len();
+    // What comes late of a run of several cells is the next of them.
+    let has_wave = cells == 1 && both[0].steps.iter().any(|step| step.phase == Phase::Late);
+    let waves = if has_wave { 2 } else { 1 };
+    let is_done = |run: &Value| run["state"] == "completed" && run["wave_count"] == waves;
+    until(&format!("all are there, with what came late: {instrument:?}"), || {
+        let runs = runs(&stage);
+        (runs.len() == 2 * cells && runs.iter().all(is_done)).then_some(())
+    });
+    let is_sheet = |path: &str| path.ends_with(".csv") || path.ends_with(".ccs_report.json");
+    let sheets = expected[1].arrive.keys().filter(|path| path.starts_with(&second));
+    let sheet = sheets.filter(|path| is_sheet(path)).min().expect("a sheet");
+    let corrected = b"corrected\n".to_vec();
+    stage.write(sheet, &corrected);
+    let files = || expected.iter().flat_map(|one| &one.arrive);
+    for platform in PLATFORMS {
+        let replaces = ["sevenbridges", "s3"].contains(&platform);
+        let kept = files().filter(|(path, _)| !replaces || *path != sheet);
+        let wanted = kept.map(|(_, bytes)| bytes.clone()).chain([corrected.clone()]);
+        until_there(&stage, platform, wanted);
+    }
+    until("the correction is a wave", || {
+        let runs = runs(&stage);
+        let one = runs.iter().find(|run| run["name"] == *second)?;
+        (one["state"] == "completed" && one["wave_count"] == waves + 1).then_some(())
+    });
+    assert_eq!((stage.count("parked"), runs(&stage).len()), (0, 2 * cells), "{instrument:?}");
+    let ends = stage.lines_of("run-completed");
+    assert_eq!(ends.len(), 2 * cells * waves + 1, "{instrument:?}: {ends:#?}");
+}
+
+/// Neither is a copy of another by its name: they are runs of their own, whatever their files say.
+#[test]
+fn directories_that_say_the_same_run_id_have_a_place_each() {
+    let mut stage = Stage::new(Options {
+        destination: "folder = \"runs/{run_id}\"",
+        drop: "profile = \"illumina\"\nquiet_period = \"50ms\"\nscan_interval = \"300ms\"",
+        ..Options::default()
+    });
+    let names = ["one", "two", "three"];
+    let info = "<RunInfo><Run Id=\"RID\"><Instrument>D01</Instrument></Run></RunInfo>";
+    for name in names {
+        stage.write(&format!("{name}/RunInfo.xml"), info.as_bytes());
+        stage.write(&format!("{name}/Data/1.bin"), name.as_bytes());
+        stage.write(&format!("{name}/RTAComplete.txt"), b"");
+    }
+    stage.start();
+    let until_all = |stage: &Stage, waves: u64| {
+        until("all are completed", || {
+            let is_done = |run: &Value| {
+                run["state"] == "completed" && run["wave_count"].as_u64() == Some(waves)
+            };
+            let runs = runs(stage);
+            (runs.len() == 3 && runs.iter().all(is_done)).then_some(())
+        });
+    };
+    until_all(&stage, 1);
+    let places = |stage: &Stage, file: &str| -> BTreeMap<String, String> {
+        let lines = stage.lines_of("upload");
+        let lines =
+            lines.iter().filter(|line| line["path"].as_str().is_some_and(|p| p.ends_with(file)));
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        lines.map(|line| (text(&line["run"]), text(&line["place"]))).collect()
+    };
+    let first = places(&stage, "/Data/1.bin");
+    let all: BTreeSet<_> = first.values().map(String::as_str).collect();
+    assert_eq!(
+        all,
+        BTreeSet::from(["runs/RID/Data/1.bin", "runs/RID~2/Data/1.bin", "runs/RID~3/Data/1.bin"])
+    );
+    stage.kill();
+    names.iter().for_each(|name| stage.write(&format!("{name}/Data/2.bin"), b"late"));
+    stage.start();
+    until_all(&stage, 2);
+    for (run, place) in places(&stage, "/Data/2.bin") {
+        assert_eq!(place, first[&run].replace("1.bin", "2.bin"), "what was named stays");
+    }
+    assert_eq!((stage.count("parked"), stage.files().len()), (0, 12));
 }
 
 /// Copied while it is sent, with other inodes and times, and removed where it was, file by file.

@@ -8,6 +8,7 @@ use std::process::Output;
 use serde_json::{Value, json};
 
 use super::stage::{Options, Stage, noise, until};
+use super::web::{address_of, get};
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -87,6 +88,43 @@ fn a_name_is_asked_for_as_it_is_shown() {
     }
     let nothing = stage.output("show", &["run/back\\\\slush"]);
     assert_eq!(nothing.status.code(), Some(1));
+}
+
+#[test]
+fn a_run_is_asked_for_as_it_is_shown_by_every_command_and_has_a_page() {
+    let mut stage = Stage::new(Options { web: "127.0.0.1:0", ..Options::default() });
+    let names: [&[u8]; 6] =
+        [b"back\\slash", b"new\nline", b"r\xff\xfe", b"a\xffb\\x01", b"r[1]", b"it's"];
+    for name in names {
+        let run = stage.drop().join(OsStr::from_bytes(name));
+        fs::create_dir(&run).expect("made");
+        fs::write(run.join("a"), name).expect("written");
+    }
+    stage.start();
+    stage.until_count("completed", 6);
+    let address = address_of(&stage);
+    let status = stage.status();
+    let runs = status["runs"].as_array().expect("a list");
+    assert_eq!(runs.len(), 6, "{runs:#?}");
+    for run in runs {
+        let name = run["name"].as_str().expect("a name");
+        for word in [name.to_owned(), format!("lab/{name}")] {
+            for command in ["status", "show", "wait", "receipts", "retry"] {
+                let output = stage.output(command, &[&word]);
+                assert!(output.status.success(), "{command} {word}: {output:?}");
+            }
+        }
+        let of: Value = serde_json::from_slice(&stage.output("status", &[name, "--json"]).stdout)
+            .expect("JSON");
+        assert_eq!(
+            (&of["runs"][0]["name"], of["runs"].as_array().map(Vec::len)),
+            (&json!(name), Some(1))
+        );
+        let path: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let (code, page) = get(&address, &format!("/api/runs/lab/{path}"));
+        assert_eq!(code, 200, "{name}: {page}");
+        assert!(page.contains(&json!(name).to_string()), "{name}: {page}");
+    }
 }
 
 #[test]

@@ -5,8 +5,10 @@ use std::fs::File;
 use std::io::Write;
 use std::time::Duration;
 
+use rustix::fs::FallocateFlags;
 use serde_json::{Value, json};
 
+use super::others::md5_of;
 use super::stage::{Options, Stage, noise, until};
 
 const PLATFORMS: [&str; 4] = ["sevenbridges", "s3", "basespace", "gjirafa-vp"];
@@ -143,10 +145,27 @@ fn kills_and_lost_answers_while_files_change_places_leave_the_corrected_one_alon
     assert_eq!(stage.ledger()["breaches"], json!([]));
 }
 
-/// What was written before the daemon watched is open all the same.
+/// Gives a file its length before its content: with blocks of its own, or as one hole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Allocated {
+    AsWritten,
+    Blocks,
+    Hole,
+}
+
+/// What was written before the daemon watched is open all the same. A length that is final from the first look on
+/// says nothing.
 #[test]
 fn a_file_that_a_program_holds_open_on_a_local_disk_is_sent_once_it_is_closed() {
-    for is_watched in [true, false] {
+    use Allocated::{AsWritten, Blocks, Hole};
+    for (is_watched, allocated) in [
+        (true, AsWritten),
+        (false, AsWritten),
+        (true, Blocks),
+        (false, Blocks),
+        (true, Hole),
+        (false, Hole),
+    ] {
         let mut stage = Stage::new(Options::default());
         if is_watched {
             stage.start();
@@ -154,6 +173,14 @@ fn a_file_that_a_program_holds_open_on_a_local_disk_is_sent_once_it_is_closed() 
             until("it is watched", || is_watched(&stage).then_some(()));
         }
         let mut file = File::create(stage.drop().join("series.czi")).expect("made");
+        let length = "first half, second half".len() as u64;
+        match allocated {
+            AsWritten => {}
+            Blocks => {
+                rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, length).expect("done")
+            }
+            Hole => file.set_len(length).expect("done"),
+        }
         file.write_all(b"first half, ").expect("written");
         if !is_watched {
             stage.start();
@@ -207,14 +234,27 @@ fn a_file_that_grows_slowly_is_there_in_its_last_version_and_waits_longer_each_t
 }
 
 /// It was read before it was overwritten, with the same length and time: what was sent is no version of it any more.
+/// A file of up to a MiB is sent from memory, a larger one is read again as it is sent.
 #[test]
 fn a_file_that_is_overwritten_while_it_is_sent_in_one_request_counts_once_with_what_is_there() {
+    for platform in PLATFORMS {
+        for size in [900_000, 3_000_000] {
+            overwrite_while_sent(platform, size);
+        }
+    }
+}
+
+fn overwrite_while_sent(platform: &'static str, size: usize) {
     let mut stage = Stage::new(Options {
-        platforms: &["s3"],
-        transfer: "parts_in_flight = 4\nbandwidth = \"300 kB/s\"",
+        platforms: Box::leak(Box::new([platform])),
+        transfer: if size < 1_000_000 {
+            "parts_in_flight = 4\nbandwidth = \"300 kB/s\""
+        } else {
+            "parts_in_flight = 4\nbandwidth = \"1 MB/s\""
+        },
         ..Options::default()
     });
-    stage.write("sheet.bin", &noise(900_000, 1));
+    stage.write("sheet.bin", &noise(size, 1));
     stage.start();
     until("it is being sent", || {
         let upload = stage.status()["uploads"][0].clone();
@@ -222,12 +262,20 @@ fn a_file_that_is_overwritten_while_it_is_sent_in_one_request_counts_once_with_w
     });
     let place = stage.drop().join("sheet.bin");
     let time = place.metadata().and_then(|seen| seen.modified()).expect("a time");
-    std::fs::write(&place, noise(900_000, 2)).expect("written");
+    std::fs::write(&place, noise(size, 2)).expect("written");
     let file = File::options().write(true).open(&place).expect("opened");
     file.set_modified(time).expect("set");
     drop(file);
     stage.until_count("completed", 1);
-    stage.assert_all_there();
+    if platform != "basespace" {
+        return stage.assert_all_there();
+    }
+    // There a file is made by one request, and none is replaced.
+    let receipts = stage.receipts();
+    let names: Vec<_> = there(&stage, platform).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["sheet.bin", "sheet.v2.bin"], "{size}");
+    assert_eq!((receipts.len(), &receipts[0]["remote_name"]), (1, &json!("sheet.v2.bin")));
+    assert_eq!(receipts[0]["parts"][0]["md5"], md5_of(&place), "{size}");
 }
 
 /// Backups link and touch files while they are sent; two destinations read them each for itself.

@@ -51,6 +51,9 @@ with open(path + ".back", "rb") as file:
 head = client.head_object(Bucket=bucket, Key=key)
 assert head["ETag"].strip('"').endswith(f"-{-(-len(content) // (5 * mib))}"), head["ETag"]
 assert [item["Key"] for item in client.list_objects_v2(Bucket=bucket)["Contents"]] == [key]
+odd = "by boto/\x01 \u00fc+%41\\\n.bin"
+client.put_object(Bucket=bucket, Key=odd, Body=b"odd")
+assert sorted(item["Key"] for item in client.list_objects_v2(Bucket=bucket)["Contents"]) == sorted([key, odd])
 refused("PreconditionFailed", lambda: client.put_object(Bucket=bucket, Key=key, Body=b"x", IfNoneMatch="*"))
 refused("SignatureDoesNotMatch", lambda: connect("wrong").put_object(Bucket=bucket, Key="k", Body=b"x"))
 upload = client.create_multipart_upload(Bucket=bucket, Key="open")["UploadId"]

@@ -13,9 +13,9 @@ use crate::model::{
     TargetId, UploadId, UploadState, WallTime,
 };
 use crate::store::snapshot::{
-    DaemonShown, DestinationShown, DropShown, FileCounts, Ignored, IgnoredShown, ParkedUploads,
-    PlacesShown, ProcessShown, RunShown, RunTallyShown, StaleRun, StuckUploads, Tally,
-    TroubleShown, UploadShown,
+    DaemonShown, DestinationShown, DropShown, FileCounts, Ignored, IgnoredShown, LastError,
+    ParkedUploads, PlacesShown, ProcessShown, RunShown, RunTallyShown, StaleRun, StuckUploads,
+    Tally, TroubleShown, UploadShown,
 };
 
 const NOW: WallTime = WallTime(1_800_000_000_000_000_000);
@@ -54,7 +54,10 @@ fn upload(id: i64, path: &str, stage: Stage, hold: Hold) -> UploadShown {
         part_size_bytes: 100,
         part_count: 2,
         park_detail: Some("it is file 65a1 of 7 bytes".into()),
-        last_error: Some("nothing moved for 60 s (timed-out)".into()),
+        last_error: Some(LastError {
+            kind: "timed-out".into(),
+            text: "nothing moved for 60 s (timed-out)".into(),
+        }),
         remote_id: None,
         completed_at: None,
         ordered: None,

@@ -168,6 +168,11 @@ impl TrackedRun {
         self.found_at.is_some()
     }
 
+    /// Returns whether files of it are there, as far as is known.
+    pub(super) fn is_there(&self) -> bool {
+        self.row.state != RunState::Gone && !self.row.completion.ledgers.is_absent()
+    }
+
     /// Returns the instrument's run id, where its own files give it.
     pub(super) fn run_id(&self) -> Option<&String> {
         self.reading.words.get("run_id").filter(|_| self.reading.is_identified)

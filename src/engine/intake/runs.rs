@@ -298,21 +298,37 @@ impl Runs {
     fn original_of(&self, name: &SourcePath, directory: &DirectorySettings) -> Option<SourcePath> {
         let is_going_on =
             |run: &TrackedRun| matches!(run.row().state, RunState::Open | RunState::Closed);
-        let has = |name: &SourcePath, part: &SourcePath| {
-            let part = part.file_name();
-            name.file_name().windows(part.len()).any(|found| found == part)
-        };
         let run = self.tracked.get(name).filter(|_| directory.runs.closing.tells_runs_apart)?;
         let (id, opened_at) = (run.run_id()?, run.row().opened_at);
         let is_original = |(other, tracked): &(&SourcePath, &TrackedRun)| {
             is_going_on(tracked)
                 && tracked.run_id() == Some(id)
                 && tracked.copy_of().is_none()
-                && (has(name, other) || has(other, name))
+                && are_copies(name, other)
                 && (tracked.row().opened_at, *other) < (opened_at, name)
         };
         let mut others = self.tracked.iter().filter(|_| run.row().state == RunState::Open);
         others.find(is_original).map(|(other, _)| other.clone())
+    }
+
+    /// Returns the words of a run, with another `run_id` where a run that is there has the same one and is no
+    /// copy of it: two directories never share a place for it.
+    fn told_apart(
+        &self,
+        name: &SourcePath,
+        mut words: BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        let Some(id) = words.get("run_id").cloned() else { return words };
+        let is_beside = |(other, run): &(&SourcePath, &TrackedRun)| {
+            *other != name && run.is_there() && !are_copies(name, other)
+        };
+        let others = || self.tracked.iter().filter(is_beside).map(|(_, run)| run.reading());
+        let is_taken =
+            |id: &String| others().any(|reading| reading.words.get("run_id") == Some(id));
+        let ids = std::iter::once(id.clone()).chain((2..).map(|number| format!("{id}~{number}")));
+        let free = ids.take(self.tracked.len()).find(|id| !is_taken(id));
+        words.extend(free.map(|id| ("run_id".to_owned(), id)));
+        words
     }
 
     /// Returns whether a path belongs to a run that has a copy.
@@ -347,16 +363,17 @@ impl Runs {
         let now = turn.now().monotonic;
         let is_gone =
             matches!(&reply, Err(setback) if setback.failure.kind == FailureKind::SourceGone);
-        let Some(run) = self.tracked.get_mut(name) else { return wants };
         let Ok(Outcome::RunRead(reading)) = reply else {
-            if is_gone {
+            if let Some(run) = self.tracked.get_mut(name).filter(|_| is_gone) {
                 run.note_gone();
             }
             self.put_off(name, turn);
             return wants;
         };
+        let words = self.told_apart(name, reading.words.clone());
+        let Some(run) = self.tracked.get_mut(name) else { return wants };
         let (was_named, was_wanted) = (run.reading().is_identified, run.is_wanted());
-        if run.apply_reading(*reading) {
+        if run.apply_reading(RunReading { words, ..*reading }) {
             let words = run.reading().words.clone().into_iter().collect();
             let samples = run.reading().samples.clone();
             let (drop, run) = (turn.directory(), name.clone());
@@ -439,6 +456,13 @@ impl Runs {
         let again_at = run.attempt_failed(now, |failure_count| turn.retry_delay(failure_count));
         self.wake(name, again_at);
     }
+}
+
+/// Returns whether runs of one id are taken for copies of each other: one's name contains the other's.
+fn are_copies(one: &SourcePath, other: &SourcePath) -> bool {
+    let has = |name: &[u8], part: &[u8]| name.windows(part.len()).any(|found| found == part);
+    let (one, other) = (one.file_name(), other.file_name());
+    has(one, other) || has(other, one)
 }
 
 /// Writes a run's row, when it differs from what was last written.

@@ -176,7 +176,8 @@ impl Transfers {
         }
     }
 
-    /// Ends an upload whose missing file is under another path: it is sent from there.
+    /// Ends an upload whose missing file is under another path, or whose place another upload waits for: that one is
+    /// sent, and a file that comes under its path again is a new upload.
     pub(in crate::engine) fn end_if_moved(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get(&id).filter(|upload| upload.misses_source()) else {
             return;
@@ -184,7 +185,10 @@ impl Transfers {
         if turn.shared.loading.is_some() {
             return turn.say(Dispatch::SourceMissing(id));
         }
-        if self.uploads().any(|other| other.is_of_same_file(upload.admission())) {
+        let ends = |other: &Upload| {
+            other.awaited() == Some(id) || other.is_of_same_file(upload.admission())
+        };
+        if self.uploads().any(ends) {
             self.end_changed(id, turn);
         }
     }

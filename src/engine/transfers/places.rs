@@ -47,6 +47,7 @@ impl Transfers {
             holder => {
                 turn.shared.claims.wait(place, id);
                 self.await_place(id, holder.or(awaited), turn);
+                holder.into_iter().for_each(|holder| self.end_if_moved(holder, turn));
             }
         }
     }

@@ -346,11 +346,10 @@ impl Upload {
         }
     }
 
-    /// Returns whether its file may be that of another upload, under another path.
+    /// Returns whether its file may be that of another upload, under another path or in another drop directory.
     pub(crate) fn is_of_same_file(&self, other: &Admission) -> bool {
         let own = &self.admission;
-        own.file.drop == other.file.drop
-            && own.file.path != other.file.path
+        (&own.file.drop, &own.file.path) != (&other.file.drop, &other.file.path)
             && own.destination == other.destination
             && own.file.fingerprint.same_version(&other.file.fingerprint)
     }

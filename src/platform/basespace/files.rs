@@ -46,7 +46,10 @@ impl BaseSpace {
         let doubt = self.posts.doubt(app_result, &goal.path);
         for known in self.look_up(app_result, &goal.path, doubt).await? {
             match self.inspect_file(&RemoteFileId::new(&known.id)).await? {
-                Some(file) => return Ok(Some(file)),
+                Some(file) => {
+                    let maker = self.posts.maker(app_result, &goal.path, &known.id);
+                    return Ok(Some(RemoteFile { maker, ..file }));
+                }
                 None => self.forget_file(app_result, &goal.path, &known.id),
             }
         }

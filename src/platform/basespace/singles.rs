@@ -18,7 +18,7 @@ use super::listing::{ListedFile, ListingDoubt};
 use super::places::Goal;
 use super::{BaseSpace, BaseSpaceRequest, wire};
 use crate::model::{
-    ByteCount, Completion, ETag, Failure, FailureKind, Md5, Monotonic, PartSize, RemoteFile,
+    ByteCount, Completion, ETag, Failure, FailureKind, Maker, Md5, Monotonic, PartSize, RemoteFile,
     RemoteUpload, RemoteUploadId, WallTime,
 };
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
@@ -33,12 +33,14 @@ const POSTS_MAX: usize = 100_000;
 const UNKNOWN_FOR: Duration = Duration::from_hours(1);
 
 /// What is known about sending a path.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum PathPost {
     /// Nothing was sent.
     Unsent,
     /// It was sent without a clear answer.
     Unclear { from: WallTime, until: Option<Monotonic> },
+    /// It was sent, and made this file, which is not known to be what was to be sent.
+    Made { file: String, token: String },
 }
 
 /// Paths, with their AppResults, to be sent in one call.
@@ -62,7 +64,7 @@ impl Posts {
     }
 
     fn get(&self, app_result: &str, path: &str) -> Option<PathPost> {
-        self.with(|known| known.get(&(app_result.to_owned(), path.to_owned())).copied())
+        self.with(|known| known.get(&(app_result.to_owned(), path.to_owned())).cloned())
     }
 
     /// Adds a path that was not sent, as far as this process knows.
@@ -80,8 +82,14 @@ impl Posts {
     pub(super) fn doubt(&self, app_result: &str, path: &str) -> Option<ListingDoubt> {
         match self.get(app_result, path) {
             Some(PathPost::Unclear { from, until }) => Some(ListingDoubt { from, until }),
-            Some(PathPost::Unsent) | None => None,
+            Some(PathPost::Unsent | PathPost::Made { .. }) | None => None,
         }
+    }
+
+    /// Returns who made a file: an upload of this process that is not completed, as far as is known.
+    pub(super) fn maker(&self, app_result: &str, path: &str, file: &str) -> Option<Maker> {
+        let PathPost::Made { file: made, token } = self.get(app_result, path)? else { return None };
+        (made == file).then(|| Maker { token, etag: ETag::from_header("") })
     }
 
     fn is_unsent(&self, app_result: &str, path: &str) -> bool {
@@ -155,6 +163,9 @@ impl BaseSpace {
         }
         match self.post(app_result, &goal, body).await {
             Ok(file) => {
+                let token = request.only()?.token.clone();
+                let made = PathPost::Made { file: file.id.clone(), token };
+                self.posts.set(app_result, &goal.path, made);
                 let etag = self.check_posted(app_result, &goal, &file, size)?;
                 self.undamaged(&file, etag, md5.filter(|_| size.0 > 0)).await
             }
@@ -247,7 +258,6 @@ impl BaseSpace {
             let message = "the platform stored another number of bytes than were sent";
             return Err(Failure::new(FailureKind::PartRejected, message));
         }
-        self.posts.end(app_result, &goal.path);
         Ok(file.etag().unwrap_or_else(|| ETag::from_header("")))
     }
 
@@ -308,10 +318,12 @@ impl BaseSpace {
         app_result: &str,
         request: &CompleteRequest,
     ) -> Result<RemoteFile, Failure> {
-        self.posted(app_result, request).await?.ok_or_else(|| {
+        let file = self.posted(app_result, request).await?.ok_or_else(|| {
             let message = "the file that was sent is not there";
             Failure::new(FailureKind::CompleteRefused, message)
-        })
+        })?;
+        self.posts.end(app_result, &self.goal(&request.begun.target)?.path);
+        Ok(file)
     }
 
     pub(super) async fn completion_of_single(

@@ -175,6 +175,7 @@ impl S3 {
                 ask = ask.query("delimiter", "/");
             }
             let ask = ask
+                .with_encoded_names()
                 .query("list-type", "2")
                 .query("max-keys", PAGE.to_string())
                 .query("prefix", folder);

@@ -100,7 +100,8 @@ impl S3 {
         if whole.is_some() {
             return Ok(whole.and_then(ByteCount::of_file));
         }
-        let ask = S3Request::default().query("list-type", "2").query("max-keys", "1");
+        let ask = S3Request::default().with_encoded_names();
+        let ask = ask.query("list-type", "2").query("max-keys", "1");
         let listed = self.call(S3Call::General, Method::GET, ask.query("prefix", key)).await;
         let size = listed.ok().and_then(|listed| wire::size_of(&listed.body, key));
         match (size, first) {

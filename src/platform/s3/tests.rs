@@ -560,6 +560,31 @@ fn a_page_of_a_thousand_objects_with_all_that_servers_say_is_read() {
     assert_eq!(wire::names(body.as_bytes()).expect("read").names.len(), 1000);
 }
 
+/// A storage that does not know the encoding writes names as they are.
+#[test]
+fn names_in_lists_are_read_to_the_letter() {
+    for (encoding, written, name) in [
+        ("<EncodingType>url</EncodingType>", "a+b%2Bc%01%C3%BC%25/d", "a b+c\u{1}ü%/d"),
+        ("", "a+b%2Bc ", "a+b%2Bc "),
+    ] {
+        let key = format!("<Key>{written}</Key>");
+        let objects = format!(
+            "<ListBucketResult>{encoding}<IsTruncated>false</IsTruncated><Contents>{key}<Size>7</Size>\
+             </Contents></ListBucketResult>"
+        );
+        assert_eq!(wire::names(objects.as_bytes()).expect("read").names, [name]);
+        assert_eq!(wire::size_of(objects.as_bytes(), name), Some(7), "{name}");
+        let uploads = format!(
+            "<ListMultipartUploadsResult>{encoding}<IsTruncated>true</IsTruncated><NextKeyMarker>{written}\
+             </NextKeyMarker><NextUploadIdMarker>u</NextUploadIdMarker><Upload>{key}<UploadId>u</UploadId>\
+             </Upload></ListMultipartUploadsResult>"
+        );
+        let page = wire::uploads(uploads.as_bytes()).expect("read");
+        assert_eq!(page.uploads[0].key, name);
+        assert_eq!(page.next, Some((name.to_owned(), "u".to_owned())));
+    }
+}
+
 /// A key's permissions: the allowed operations, of `create part list abort head tag find`.
 fn with_rights(rights: &'static str) -> Bench {
     bench(move |seen| {

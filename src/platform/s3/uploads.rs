@@ -134,7 +134,7 @@ impl S3 {
         let mut next: Option<(String, String)> = None;
         for _ in 0..PAGES_MAX {
             let (key_marker, id_marker) = next.clone().unwrap_or_default();
-            let mut ask = S3Request::default();
+            let mut ask = S3Request::default().with_encoded_names();
             if next.is_some() {
                 ask = ask.query("key-marker", key_marker);
             }

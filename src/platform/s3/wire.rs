@@ -1,5 +1,6 @@
 //! S3's XML: written, and parsed leniently by local names, because servers differ.
 
+use percent_encoding::percent_decode_str;
 use quick_xml::Reader;
 use quick_xml::escape::escape;
 use quick_xml::events::Event;
@@ -29,6 +30,19 @@ impl Element {
 
     fn text_of(&self, name: &str) -> Option<&str> {
         self.child(name).map(|child| child.text.trim())
+    }
+
+    /// Returns a name below a child of this list, to the letter: encoded where the list says so. It may begin or
+    /// end with white space.
+    fn name_in(&self, child: &Self, name: &str) -> Option<String> {
+        let text = &child.child(name)?.text;
+        match self.text_of("EncodingType") {
+            Some("url") => {
+                let text = text.replace('+', " ");
+                Some(percent_decode_str(&text).decode_utf8().ok()?.into_owned())
+            }
+            Some(_) | None => Some(text.clone()),
+        }
     }
 
     fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
@@ -158,14 +172,14 @@ pub(super) fn uploads(body: &[u8]) -> Option<Uploads> {
     let root = parse(body)?;
     let upload = |element: &Element| {
         Some(Listed {
-            key: element.text_of("Key")?.to_owned(),
+            key: root.name_in(element, "Key")?,
             id: element.text_of("UploadId")?.to_owned(),
             initiated_at: element.text_of("Initiated").and_then(parse_time),
         })
     };
     let is_truncated = root.text_of("IsTruncated") == Some("true");
-    let marker = |name: &str| root.text_of(name).map(str::to_owned);
-    let next = marker("NextKeyMarker").zip(marker("NextUploadIdMarker"));
+    let id = || root.text_of("NextUploadIdMarker").map(str::to_owned);
+    let next = root.name_in(&root, "NextKeyMarker").zip(id());
     Some(Uploads {
         uploads: root.all("Upload").filter_map(upload).collect(),
         next: next.filter(|_| is_truncated),
@@ -188,15 +202,15 @@ pub(super) fn names(body: &[u8]) -> Option<ListedNames> {
     if is_truncated && next.is_none() {
         return None;
     }
-    // A name may begin or end with white space.
-    let names = root.all("Contents").map(|element| Some(element.child("Key")?.text.clone()));
+    let names = root.all("Contents").map(|element| root.name_in(element, "Key"));
     Some(ListedNames { names: names.collect::<Option<_>>()?, next })
 }
 
 /// Returns the size of an object from a list that begins with its key.
 pub(super) fn size_of(body: &[u8], key: &str) -> Option<u64> {
     let root = parse(body)?;
-    let object = root.all("Contents").find(|object| object.text_of("Key") == Some(key.trim()))?;
+    let is_it = |object: &&Element| root.name_in(object, "Key").as_deref() == Some(key);
+    let object = root.all("Contents").find(is_it)?;
     object.text_of("Size")?.parse().ok()
 }
 

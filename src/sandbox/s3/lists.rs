@@ -4,7 +4,24 @@ use axum::response::Response;
 
 use super::BUCKET;
 use super::calls::{Call, Sandbox};
+use super::signature;
 use super::xml::{escape, iso, no_upload, refuse, xml};
+
+/// Writes a key as the request wants it: no text of XML holds every character.
+fn listed(call: &Call, key: &str) -> String {
+    match call.query("encoding-type") {
+        Some("url") => signature::escape(key).replace("%20", "+").replace("%2F", "/"),
+        Some(_) | None => escape(key),
+    }
+}
+
+/// Says how keys are written.
+fn encoding(call: &Call) -> &'static str {
+    match call.query("encoding-type") {
+        Some("url") => "<EncodingType>url</EncodingType>",
+        Some(_) | None => "",
+    }
+}
 
 pub(super) fn list_parts(state: &Sandbox, call: &Call) -> Response {
     let id = call.query("uploadId").unwrap_or_default();
@@ -55,12 +72,12 @@ pub(super) fn list_uploads(state: &Sandbox, call: &Call) -> Response {
     for (id, upload) in left.iter().take(page) {
         body.push_str(&format!(
             "<Upload><Key>{}</Key><UploadId>{id}</UploadId><Initiated>{}</Initiated></Upload>",
-            escape(&upload.key),
+            listed(call, &upload.key),
             iso(upload.initiated_at)
         ));
     }
     if let Some((id, upload)) = left.iter().take(page).next_back() {
-        let key = escape(&upload.key);
+        let key = listed(call, &upload.key);
         body.push_str(&format!(
             "<NextKeyMarker>{key}</NextKeyMarker><NextUploadIdMarker>{id}</NextUploadIdMarker>"
         ));
@@ -69,8 +86,9 @@ pub(super) fn list_uploads(state: &Sandbox, call: &Call) -> Response {
     xml(
         200,
         &format!(
-            "<ListMultipartUploadsResult><IsTruncated>{is_truncated}</IsTruncated>{body}\
-         </ListMultipartUploadsResult>"
+            "<ListMultipartUploadsResult>{}<IsTruncated>{is_truncated}</IsTruncated>{body}\
+         </ListMultipartUploadsResult>",
+            encoding(call)
         ),
     )
 }
@@ -82,7 +100,7 @@ pub(super) fn list_objects(state: &Sandbox, call: &Call) -> Response {
         body.push_str(&format!(
             "<Contents><Key>{}</Key><LastModified>{}</LastModified><ETag>&quot;{}&quot;</ETag>\
              <Size>{}</Size><StorageClass>STANDARD</StorageClass></Contents>",
-            escape(key),
+            listed(call, key),
             iso(object.created_at),
             object.etag,
             object.size()
@@ -91,8 +109,9 @@ pub(super) fn list_objects(state: &Sandbox, call: &Call) -> Response {
     xml(
         200,
         &format!(
-            "<ListBucketResult><Name>{BUCKET}</Name><IsTruncated>false</IsTruncated>{body}\
-         </ListBucketResult>"
+            "<ListBucketResult><Name>{BUCKET}</Name>{}<IsTruncated>false</IsTruncated>{body}\
+         </ListBucketResult>",
+            encoding(call)
         ),
     )
 }

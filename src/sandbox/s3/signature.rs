@@ -164,6 +164,6 @@ pub(super) fn unescape(text: &str) -> String {
 /// Characters that are not escaped for signing.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     utf8_percent_encode(text, PLAIN).to_string()
 }

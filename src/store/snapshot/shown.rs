@@ -8,6 +8,7 @@ use crate::model::{
     Stage, Standing, TargetAddress, UploadId, UploadState, WaitCode, WallTime,
 };
 use crate::store::care::Cared;
+use crate::store::columns::at;
 
 #[derive(Debug, Clone, Default)]
 pub struct Status {
@@ -188,7 +189,7 @@ pub struct UploadShown {
     pub part_count: u32,
     /// Why it is parked, in full.
     pub park_detail: Option<String>,
-    pub last_error: Option<String>,
+    pub last_error: Option<LastError>,
     pub remote_id: Option<String>,
     pub completed_at: Option<WallTime>,
     pub ordered: Option<Standing>,
@@ -196,6 +197,22 @@ pub struct UploadShown {
     pub waits_for: Option<Wait>,
     /// The upload that holds its place.
     pub awaits: Option<Awaited>,
+}
+
+/// The newest failure of an upload.
+#[derive(Debug, Clone)]
+pub struct LastError {
+    /// The word of its [`FailureKind`].
+    pub kind: String,
+    pub text: String,
+}
+
+impl LastError {
+    pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Self>> {
+        let kind: Option<String> = row.get(at!("last_error_kind"))?;
+        let text: Option<String> = row.get(at!("last_error"))?;
+        Ok(kind.zip(text).map(|(kind, text)| Self { kind, text }))
+    }
 }
 
 /// An upload that another one waits for.
@@ -384,8 +401,8 @@ impl UploadShown {
         let waits = |code, text: &str| Some((Code::Wait(code), text.to_owned()));
         let said = match (&self.state.stage, self.state.hold) {
             (Stage::Ended(EndReason::SourceChanged), _) => {
-                let gone = format!("({})", FailureKind::SourceGone.as_str());
-                let is_gone = self.last_error.as_ref().is_some_and(|why| why.ends_with(&gone));
+                let gone = FailureKind::SourceGone.as_str();
+                let is_gone = self.last_error.as_ref().is_some_and(|last| last.kind == gone);
                 let code = if is_gone { WaitCode::SourceGone } else { WaitCode::SourceChanged };
                 waits(code, code.sentence())
             }
@@ -396,7 +413,7 @@ impl UploadShown {
                 Some((Code::Parked(reason), self.parked_because(reason)))
             }
             (_, Hold::Waiting { .. }) => {
-                self.last_error.as_ref().and_then(|error| waits(WaitCode::Retrying, error))
+                self.last_error.as_ref().and_then(|last| waits(WaitCode::Retrying, &last.text))
             }
             (_, Hold::None) if self.ordered == Some(Standing::GivenUp) => {
                 let text = "given up, once it is known what was begun for it";

@@ -21,8 +21,8 @@ use super::refused::Written;
 use super::{Result, attempts, ledgers};
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    Admission, ByteCount, ContentMark, ETag, Fact, IllegalFact, ParkReason, PartNote, PartNumber,
-    PartState, Stage, Supersession, UploadId, UploadState, WallTime, WrittenLine,
+    Admission, ByteCount, ContentMark, ETag, Fact, Failure, IllegalFact, ParkReason, PartNote,
+    PartNumber, PartState, Stage, Supersession, UploadId, UploadState, WallTime, WrittenLine,
 };
 
 /// Counts the bytes that were in flight when the last process ended as sent.
@@ -373,6 +373,11 @@ fn superseded_columns(
     rows::superseding_columns(by).into_iter().chain(name).collect()
 }
 
+fn failed_columns(failure: &Failure) -> [(&'static str, Value); 2] {
+    [("last_error", &*failure.to_string()), ("last_error_kind", failure.kind.as_str())]
+        .map(|(column, value)| (column, Value::Text(value.to_owned())))
+}
+
 /// Returns the columns that belong to one fact alone: those in neither the upload's state nor other
 /// tables.
 fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
@@ -432,7 +437,7 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
         Fact::ReceiptWritten { at, .. } => {
             vec![time("receipted_at_ns", *at), time("ended_at_ns", *at)]
         }
-        Fact::AttemptFailed { failure, .. } => vec![text("last_error", &failure.to_string())],
+        Fact::AttemptFailed { failure, .. } => failed_columns(failure).into(),
         Fact::Parked { detail, .. } => vec![text("park_detail", detail)],
         Fact::SourceChanged { at } | Fact::Abandoned { at } => vec![time("ended_at_ns", *at)],
         Fact::PartAccepted { .. }

@@ -357,7 +357,7 @@ fn a_file_that_cannot_be_read_for_hours_waits_longer_each_time_and_is_tried_all_
     let status = check::status(&world);
     let waiting: Vec<_> = status.uploads.iter().filter(|one| one.word() == "waiting").collect();
     assert_eq!(waiting.len(), 1, "it is said");
-    assert!(waiting[0].last_error.as_ref().is_some_and(|why| why.contains("source-failing")));
+    assert!(waiting[0].last_error.as_ref().is_some_and(|last| last.kind == "source-failing"));
     let tried = calls(&world, "put part");
     pass(&mut world, &mut life, Duration::from_hours(3));
     let tries = world.act_counts.get("put part").copied().unwrap_or(0);

@@ -203,7 +203,7 @@ impl Upload {
             if file.size == Some(self.size()) && file.mark.is_some() {
                 return self.compare(file);
             }
-            return self.replace_own(maker.etag.clone());
+            return self.replace_own(&file, maker.etag.clone(), context);
         }
         // The owner is found first, and then this runs again.
         if self.life.name.owner == Owner::Unknown {
@@ -308,10 +308,28 @@ impl Upload {
         Decision::NONE
     }
 
-    /// A damaged file of this upload is replaced while it has that ETag.
-    fn replace_own(&mut self, etag: ETag) -> Decision {
-        self.life.name.damaged(etag);
-        self.go_ahead()
+    /// A damaged file of this upload, or one of another content that its source had, is replaced while it is still
+    /// that one. Where none can be, it is an earlier version that keeps its name.
+    fn replace_own(
+        &mut self,
+        file: &RemoteFile,
+        etag: ETag,
+        context: AnswerContext<'_>,
+    ) -> Decision {
+        if context.traits().is_none_or(|traits| traits.replaces != Replaces::Never) {
+            self.life.name.damaged(etag);
+            return self.go_ahead();
+        }
+        match self.change_policy(context) {
+            policy @ (ChangePolicy::Replace | ChangePolicy::KeepBoth) => {
+                self.life.name.is_beside = policy == ChangePolicy::Replace;
+                self.rename(context.now)
+            }
+            ChangePolicy::Park => {
+                let detail = format!("file {} is another content of this very file", file.id);
+                Decision::park(ParkReason::NameTaken, detail, context.now.wall)
+            }
+        }
     }
 
     pub(super) fn on_holder_found(
@@ -390,8 +408,9 @@ impl Upload {
         let holder = self.life.name.holder();
         match self.life.name.found.take() {
             Some(file) if file.mark == Some(mark) => Decision::present(file, context.now),
-            Some(RemoteFile { maker: Some(maker), .. }) if maker.token == self.token() => {
-                self.replace_own(maker.etag)
+            Some(file) if file.maker.as_ref().is_some_and(|maker| maker.token == self.token()) => {
+                let etag = file.maker.as_ref().map(|maker| maker.etag.clone());
+                etag.map_or(Decision::NONE, |etag| self.replace_own(&file, etag, context))
             }
             Some(file) if self.life.name.earlier(&file).is_some() => {
                 self.follow_earlier(&file, context)
