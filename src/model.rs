@@ -53,7 +53,7 @@ pub use ledger::{
     SentinelFile, WrittenLine,
 };
 pub(crate) use ledger::{LEDGER_SUFFIX, split_ledger};
-pub use live::{Flow, FlowKey, Live, LivePart, LivePause};
+pub use live::{Flow, FlowKey, Live, LivePart, LivePause, LowDisk};
 pub use notice::{
     Channel, Notice, NoticeFacts, NoticeGroup, NoticeId, NoticeItem, NoticeKind, NoticeNumber,
     ReportPeriod, StoredNotices, UnsentNotice,

@@ -311,7 +311,8 @@ mod tests {
     impl Platform for Slow {
         fn traits(&self) -> Traits {
             let all = ByteCount(u64::MAX);
-            let limits = PartLimits { size_min: all, size_max: all, count_max: 1, file_max: all };
+            let (size_min, size_max, file_max, path_max) = (all, all, all, all);
+            let limits = PartLimits { size_min, size_max, count_max: 1, file_max, path_max };
             let describes = Describes::Never;
             let (reports_parts, finishes_runs) = (false, false);
             let (wants_md5_first, sends_whole, can_inspect) = (false, false, true);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -221,6 +221,7 @@ pub(super) fn world(
             hung: Hung::default(),
             walker: Walker::default(),
             seen,
+            space: Mutex::default(),
         };
         sources.insert(drop.settings.name.clone(), source);
     }
@@ -236,6 +237,7 @@ pub(super) fn world(
         channels: Channels {
             senders: config.notify.channels.iter().map(sender).collect(),
             client: ChannelClient(Http::new(&config.network).map_err(Error::Configured)?),
+            disk_floor: config.notify.notices.disk_floor,
         },
         state: config.state_directory.clone(),
         receipts: Receipts::new(config.state_directory.clone()),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
@@ -16,7 +16,8 @@ use super::receipts::Receipts;
 use super::walker::Walker;
 use crate::clock::Clock;
 use crate::engine::event::{Event, ReadFrom};
-use crate::model::{Channel, DestinationName, DirectoryName, Failure, FailureKind};
+use crate::engine::settings::DiskFloor;
+use crate::model::{Channel, DestinationName, DirectoryName, Failure, FailureKind, Space};
 use crate::notify::Sender;
 use crate::platform::Destination;
 use crate::receipt;
@@ -52,6 +53,8 @@ pub(crate) struct Channels {
     pub(crate) senders: BTreeMap<Channel, Sender>,
     /// Sends their requests.
     pub(crate) client: ChannelClient,
+    /// Less free space is said.
+    pub(crate) disk_floor: DiskFloor,
 }
 
 /// How far the daemon has stopped; acts that read for long check it.
@@ -77,9 +80,20 @@ pub(crate) struct Source {
     pub(crate) walker: Walker,
     /// The directory that scans see at its path: its watch must be on that one.
     pub(crate) seen: tokio::sync::watch::Sender<Option<RootMark>>,
+    pub(super) space: Mutex<Option<Space>>,
 }
 
 impl Source {
+    /// Notes the space on its file system, as a scan found it.
+    pub(super) fn note_space(&self, space: Option<Space>) {
+        *self.space.lock().unwrap_or_else(PoisonError::into_inner) = space;
+    }
+
+    /// Returns the space on its file system, when it was scanned last.
+    pub(super) fn space(&self) -> Option<Space> {
+        *self.space.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Informs the watch which directory is at the path, or that none is visible.
     pub(super) fn see(&self, mark: Option<RootMark>) {
         self.seen.send_if_modified(|seen| std::mem::replace(seen, mark) != mark);

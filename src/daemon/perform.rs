@@ -126,6 +126,7 @@ async fn scan_drop(
             source.root.settle();
         }
         let space = source::space(source.root.path());
+        source.note_space(space);
         let elapsed = world.clock.now().monotonic.since(started);
         let walk = Walk { complete, unseen, is_empty, root, space };
         Ok(Outcome::Scanned { seen_count, elapsed, walk, renamed })

@@ -44,11 +44,7 @@ pub(crate) fn wish(wish: PartWish, size: ByteCount, speed: Option<u64>) -> PartS
 ///
 /// # Errors
 /// [`ParkReason::TooLarge`] when no allowed part size makes the file fit.
-pub(crate) fn part_size(
-    limits: &PartLimits,
-    wish: PartSize,
-    size: ByteCount,
-) -> Result<PartSize, ParkReason> {
+fn part_size(limits: &PartLimits, wish: PartSize, size: ByteCount) -> Result<PartSize, ParkReason> {
     if size > limits.file_max {
         return Err(ParkReason::TooLarge);
     }
@@ -62,6 +58,22 @@ pub(crate) fn part_size(
     PartSize::new(needed)
         .filter(|chosen| chosen.count_for(size).is_some_and(|count| count <= limits.count_max))
         .ok_or(ParkReason::TooLarge)
+}
+
+/// Chooses the part size for a file that goes to a target.
+///
+/// # Errors
+/// Why the platform takes no such file, or no file of that name.
+pub(crate) fn fit(
+    limits: &PartLimits,
+    wish: PartSize,
+    size: ByteCount,
+    target: &Target,
+) -> Result<PartSize, ParkReason> {
+    match target.path().len() as u64 > limits.path_max.0 {
+        true => Err(ParkReason::NameNotAllowed),
+        false => part_size(limits, wish, size),
+    }
 }
 
 /// The values of the words in a template.
@@ -206,8 +218,8 @@ impl Preview {
         size: ByteCount,
     ) -> Result<Self, ParkReason> {
         let wish = wish(destination.part_size, size, None);
-        let part_size = part_size(&destination.traits.limits, wish, size)?;
         let target = target(destination, words);
+        let part_size = fit(&destination.traits.limits, wish, size, &target)?;
         let part_count = part_size.count_for(size).ok_or(ParkReason::TooLarge)?;
         Ok(Self { target, part_size, part_count })
     }
@@ -227,11 +239,23 @@ pub(super) mod tests {
         size_max: ByteCount(5 * 1024 * MIB),
         count_max: 10_000,
         file_max: ByteCount(5 * 1024 * 1024 * MIB),
+        path_max: ByteCount(1024),
     };
 
     fn planned(size: u64, wish: u64) -> Result<u64, ParkReason> {
         let wish = PartSize::new(wish).expect("not zero");
         part_size(&LIMITS, wish, ByteCount(size)).map(PartSize::get)
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_fits_nowhere() {
+        let wish = PartSize::new(5 * MIB).expect("not zero");
+        let planned = |length: usize| {
+            let target = Target::new(["runs"], &"n".repeat(length - 5));
+            fit(&LIMITS, wish, ByteCount(1), &target)
+        };
+        assert_eq!(planned(1024), Ok(wish));
+        assert_eq!(planned(1025), Err(ParkReason::NameNotAllowed));
     }
 
     #[test]

@@ -122,6 +122,8 @@ pub struct PartLimits {
     /// The largest number of parts in one upload.
     pub count_max: u32,
     pub file_max: ByteCount,
+    /// The longest path at the destination: its folders and its name.
+    pub path_max: ByteCount,
 }
 
 /// Space on a file system.

@@ -201,7 +201,9 @@ fn cure_of_parked(reason: ParkReason) -> &'static str {
             "dropferry show ID has the platform's message: correct the key, name or size that it names"
         }
         ParkReason::TooLarge => "split the file, or send it to a platform that takes such sizes",
-        ParkReason::NameNotAllowed => "rename the file",
+        ParkReason::NameNotAllowed => {
+            "shorten the path of the file, or the folder or prefix in [destinations.NAME]"
+        }
         ParkReason::PartCorrupt => {
             "read the message: dropferry show ID. Something on the way or there changes bytes: look at \
              network cards, proxies, memory and the storage, then retry"

@@ -172,7 +172,7 @@ words! {
         BadRequest = "bad-request", "the platform calls the request wrong";
         TooLarge = "too-large",
             "the file is too large for the platform: split it, or send it to another destination";
-        NameNotAllowed = "name-not-allowed", "the platform cannot carry this name";
+        NameNotAllowed = "name-not-allowed", "the platform cannot carry this name: its path there is too long";
         PartCorrupt = "part-corrupt", "what was sent is stored damaged, again and again";
         /// Other ways were tried as well.
         NoProgress = "no-progress", "the destination refuses the same step again and again";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::bytes::{ByteCount, PartNumber};
+use super::bytes::{ByteCount, PartNumber, Space};
 use super::file::SourcePath;
 use super::id::{DestinationName, DirectoryName, UploadId};
 use super::time::WallTime;
@@ -21,6 +21,19 @@ pub struct Live {
     /// Parts in flight; a file that is sent in one request has one.
     #[serde(default)]
     pub parts: Vec<LivePart>,
+    /// File systems with little free space.
+    #[serde(default)]
+    pub low_disks: Vec<LowDisk>,
+}
+
+/// A file system with little free space.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LowDisk {
+    /// The state directory or a drop directory.
+    pub directory: String,
+    /// The drop directory's name.
+    pub drop: Option<DirectoryName>,
+    pub space: Space,
 }
 
 /// A part in flight.

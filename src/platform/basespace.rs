@@ -56,6 +56,7 @@ pub(crate) const TRAITS: Traits = Traits {
         size_max: ByteCount(25_000_000),
         count_max: 10_000,
         file_max: ByteCount(250_000_000_000),
+        path_max: ByteCount(u64::MAX),
     },
     reports_parts: false,
     report_max: 1,

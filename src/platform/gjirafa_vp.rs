@@ -42,6 +42,7 @@ pub(crate) const TRAITS: Traits = Traits {
     limits: PartLimits {
         count_max: PART_COUNT_MAX,
         file_max: ByteCount(PART_COUNT_MAX as u64 * s3::TRAITS.limits.size_max.0),
+        path_max: ByteCount(u64::MAX),
         ..s3::TRAITS.limits
     },
     describes: Describes::Never,

@@ -66,6 +66,7 @@ pub const TRAITS: Traits = Traits {
         size_max: ByteCount(5 * 1024 * MIB),
         count_max: 10_000,
         file_max: ByteCount(5 * 1024 * 1024 * MIB),
+        path_max: ByteCount(address::KEY_MAX as u64),
     },
     reports_parts: false,
     report_max: 1,

@@ -55,6 +55,7 @@ pub(crate) const TRAITS: Traits = Traits {
         size_max: ByteCount(5 * 1024 * MIB),
         count_max: 10_000,
         file_max: ByteCount(5 * 1024 * 1024 * MIB),
+        path_max: ByteCount(u64::MAX),
     },
     reports_parts: true,
     report_max: 25,

@@ -158,6 +158,7 @@ function matterLine(matter, own) {
 function banner(status) {
   const matters = status.attention ?? [];
   const away = status.destinations.filter((to) => !["ok", "unknown"].includes(to.state));
+  const still = new Set(status.runs.flatMap((run) => run.destinations.filter((to) => to.stalled_since).map((to) => to.name)));
   const orders = status.orders ?? [];
   let kind = "good";
   let said = "All well";
@@ -165,7 +166,8 @@ function banner(status) {
   else if (matters.length) [kind, said] = ["bad", `${counted(matters.length, "thing needs", "things need")} someone`];
   else if (away.length) {
     [kind, said] = ["wait", `Nothing to do: ${away.map((to) => `${to.name} ${DESTINATION_WORDS[to.state] ?? to.state}`).join(", ")}`];
-  } else if (orders.length) [kind, said] = ["wait", `Paused: ${orders.map((order) => order.of).join(", ")}`];
+  } else if (still.size) [kind, said] = ["wait", `Nothing to do: nothing moves to ${[...still].join(", ")}, it is tried again by itself`];
+  else if (orders.length) [kind, said] = ["wait", `Paused: ${orders.map((order) => order.of).join(", ")}`];
   const more = matters.length - MATTERS_MAX;
   return [kind, said, el(`section.banner.${kind}`, { "data-key": "banner", "aria-label": "What needs someone" },
     el("h1", null, el("span.sign", { "aria-hidden": "true" }, SIGNS[kind]), " ", said),
@@ -336,18 +338,25 @@ function icon(kind) {
     `<text x='8' y='12' font-size='12' text-anchor='middle' fill='white'>${sign}</text></svg>`;
 }
 
+function silentBanner() {
+  return el("section.banner.bad", { "data-key": "gone", "aria-label": "No answer" },
+    el("h1", null, el("span.sign", { "aria-hidden": "true" }, SIGNS.bad), " No answer from dropferry"),
+    el("p.why", null, gone),
+    cure("on its machine: systemctl status dropferry says why, systemctl start dropferry starts it"));
+}
+
 function show() {
   const [kind, words, top, sections] = views[which](state);
   const host = daemon?.host ?? location.hostname;
   byId("host").textContent = shown(host);
-  morphChildren(byId("top"), [top]);
+  morphChildren(byId("top"), gone ? [silentBanner(), kind === "good" ? null : top].filter(Boolean) : [top]);
   morphChildren(byId("view"), sections.filter(Boolean));
-  const said = gone ?? words;
+  const said = gone ? `No answer from dropferry: ${gone}` : words;
   if (byId("said").textContent !== shown(said)) byId("said").textContent = shown(said);
   document.title = shown(`${gone ? "no answer" : words} — ${host}`);
   document.querySelector("link[rel=icon]").href = icon(gone ? "bad" : kind);
   document.body.classList.toggle("stale", Boolean(gone));
-  const live = gone ? [badge("bad", gone)]
+  const live = gone ? [badge("bad", "no answer")]
     : daemon?.daemon?.version ? [`version ${daemon.daemon.version}, running for `, since(daemon.daemon.started_at)] : [];
   morphChildren(byId("live"), [el("span", { "data-key": "live" }, live)]);
 }
@@ -378,7 +387,7 @@ async function take(fresh) {
 let events = null;
 let silence = null;
 const failed = (why) => {
-  gone = `no answer (${why}); what follows is old`;
+  gone = `${why}; what follows is old`;
   show();
 };
 
@@ -393,7 +402,7 @@ function follow() {
   events.onopen = heard;
   events.onmessage = (event) => take(JSON.parse(event.data)).catch((error) => failed(error.message));
   events.onerror = () => {
-    silence ??= setTimeout(() => failed("the daemon does not answer"), SILENCE_MS);
+    silence ??= setTimeout(() => failed("it says nothing"), SILENCE_MS);
     // It was refused: there are too many listeners, or the login has expired.
     if (events.readyState === EventSource.CLOSED) {
       events = null;

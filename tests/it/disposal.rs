@@ -39,7 +39,8 @@ fn start_short_of_space(stage: &mut Stage) {
     stage.start();
 }
 
-fn object(stage: &Stage, key: &str, content: Option<&str>) {
+/// Puts an object of somebody else below `runs/`, or removes what is there.
+pub(crate) fn object(stage: &Stage, key: &str, content: Option<&str>) {
     let endpoint = Url::parse("http://sandbox").expect("a URL");
     let bucket = Bucket::new(endpoint, UrlStyle::Path, "lab-demo", "us-east-1").expect("a bucket");
     let keys = Credentials::new("SANDBOX", TOKEN);

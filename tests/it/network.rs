@@ -119,6 +119,40 @@ fn a_proxy_with_a_password_and_a_certificate_of_its_own_is_passed_by_tls_1_2_and
     }
 }
 
+/// A platform's own page is known for its own address alone, which only a proxy can lead to the sandbox. Its file is
+/// there already, for the sandbox has no addresses of storage that begin with https.
+#[test]
+fn a_completed_run_is_told_and_shown_with_its_page_at_the_platform() {
+    let destination = "when_name_taken = \"skip-if-same\"";
+    let mut stage = Stage::new(Options { destination, ..Options::default() });
+    let Some(proxy) = Proxy::start(&stage, "1.3") else { return };
+    stage.write("run/empty", b"");
+    stage.start();
+    stage.until_count("completed", 1);
+    stage.kill();
+    fs::remove_dir_all(stage.path("state")).expect("removed");
+    let config = fs::read_to_string(stage.path("config.toml")).expect("read");
+    let own = "https://cavatica-api.sbgenomics.com/v2";
+    let told = stage.path("told");
+    let notify = format!(
+        "[notify.command]\nrun = [\"/bin/sh\", \"-c\", \"cat > {0}.now && mv {0}.now {0}\"]\n\
+         on = [\"run-completed\"]\n",
+        told.display()
+    );
+    let config = config.replace(&stage.url("/v2"), own) + &notify;
+    fs::write(stage.path("config.toml"), config).expect("written");
+    let lines = format!("proxy = \"http://lab:secret@{}\"\nca_file = \"ca.pem\"", proxy.address);
+    configure(&stage, &lines);
+    stage.start();
+    let told = until("it is told", || fs::read(&told).ok());
+    let told: serde_json::Value = serde_json::from_slice(&told).expect("JSON");
+    let page = "https://cavatica.sbgenomics.com/u/lab/demo/files/";
+    assert_eq!((&told["kind"], &told["url"]), (&json!("run-completed"), &json!(page)), "{told}");
+    assert_eq!(stage.status()["runs"][0]["destinations"][0]["url"], page);
+    let shown = stage.output("show", &["run"]).stdout;
+    assert!(String::from_utf8_lossy(&shown).contains(page));
+}
+
 /// What was sent is on its way long after its last byte has left here: the answer to each part comes seconds
 /// after nothing moves any more.
 #[test]

@@ -1,7 +1,7 @@
 //! The status page in a real browser: what it says, how it looks, what it costs.
 //!
-//! Scenes are served by the page's own server from JSON; what the daemon itself shows is asked of the real
-//! binary. Pictures are kept below `target/page`.
+//! What tries its looks is served by the page's own server from JSON; what the daemon itself shows is asked of
+//! the real binary, here and in `scenes`. Pictures are kept below `target/page`.
 
 pub(crate) mod browser;
 mod scenes;
@@ -14,8 +14,7 @@ use dropferry::testing::web::{PageResource, PageView, Password, Settings, listen
 use serde_json::{Value, json};
 
 use self::browser::Browser;
-use self::scenes::Scene;
-use super::stage::{Options, Stage, TOKEN, noise, until};
+use super::stage::{Options, Stage, noise, until};
 
 /// What a page may weigh, all its files together.
 const BYTES_MAX: usize = 100_000;
@@ -75,7 +74,7 @@ impl Served {
 }
 
 /// What is first seen, line by line.
-fn top(browser: &Browser, lines: usize) -> String {
+pub(crate) fn top(browser: &Browser, lines: usize) -> String {
     let text = browser.run("return document.getElementById('top').innerText");
     let text = text.as_str().expect("a text").to_owned();
     let told: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).take(lines).collect();
@@ -83,7 +82,7 @@ fn top(browser: &Browser, lines: usize) -> String {
 }
 
 /// Elements that are cut, that make the page wider than the window, or whose words stand letter by letter.
-fn crooked(browser: &Browser) -> Value {
+pub(crate) fn crooked(browser: &Browser) -> Value {
     browser.run(
         "const wide = document.documentElement.scrollWidth > innerWidth ? ['the page scrolls sideways'] : [];
         const narrow = [...document.querySelectorAll('main *, header *')].filter((one) => {
@@ -95,7 +94,7 @@ fn crooked(browser: &Browser) -> Value {
     )
 }
 
-fn assert_fair(browser: &Browser, what: &str) {
+pub(crate) fn assert_fair(browser: &Browser, what: &str) {
     assert_eq!(crooked(browser), json!([]), "{what}");
     if let Some(violations) = browser.violations() {
         assert_eq!(violations, [""; 0], "{what}");
@@ -103,30 +102,10 @@ fn assert_fair(browser: &Browser, what: &str) {
 }
 
 #[test]
-fn each_scene_says_what_it_is_and_what_to_do_within_five_lines() {
-    let Some(browser) = Browser::start() else { return };
-    let served = Served::new();
-    let mut said = String::new();
-    for Scene { name, status } in scenes::all() {
-        served.show(status);
-        for (form, width, height) in [("wide", 1400, 900), ("phone", 390, 844)] {
-            browser.size(width, height);
-            browser.open(&served.url("/"));
-            assert_eq!(crooked(&browser), json!([]), "{name} {form}");
-            browser.picture(&format!("{name}-{form}"));
-        }
-        assert_fair(&browser, name);
-        said.push_str(&format!("== {name}\n{}\n\n", top(&browser, 5)));
-    }
-    insta::assert_snapshot!(said);
-}
-
-#[test]
 fn a_run_and_an_upload_have_pages_light_dark_wide_and_on_a_phone() {
     let Some(browser) = Browser::start() else { return };
     let served = Served::new();
-    let parked = scenes::all().into_iter().find(|scene| scene.name == "parked");
-    served.show(parked.expect("a scene").status);
+    served.show(scenes::parked());
     let pages = [
         ("overview", "/"),
         ("run", "/runs/novaseq/251128_A00123_0042_AHXXXXDSX7"),
@@ -155,10 +134,7 @@ fn a_run_and_an_upload_have_pages_light_dark_wide_and_on_a_phone() {
 fn what_has_the_focus_keeps_it_and_the_keyboard_reaches_a_run() {
     let Some(browser) = Browser::start() else { return };
     let served = Served::new();
-    let scene = |name: &str| {
-        scenes::all().into_iter().find(|scene| scene.name == name).expect("one").status
-    };
-    served.show(scene("sending"));
+    served.show(scenes::sending());
     browser.open(&served.url("/"));
     let focus = "const one = document.activeElement; return one.id || one.textContent";
     let mut reached = Vec::new();
@@ -168,7 +144,7 @@ fn what_has_the_focus_keeps_it_and_the_keyboard_reaches_a_run() {
     }
     let run = "251128_A00123_0042_AHXXXXDSX7";
     assert_eq!(reached, ["Skip to the state", "dropferry", "q", run]);
-    served.show(scene("parked"));
+    served.show(scenes::parked());
     until("the page says what has changed", || {
         top(&browser, 1).contains("1 thing needs someone").then_some(())
     });
@@ -183,7 +159,7 @@ fn what_has_the_focus_keeps_it_and_the_keyboard_reaches_a_run() {
 fn a_browser_that_knows_the_password_is_asked_once() {
     let Some(browser) = Browser::start() else { return };
     let served = Served::behind(Some(Password("correct horse".into())));
-    served.show(scenes::all().remove(0).status);
+    served.show(scenes::well());
     let said = |text: &str| {
         until(text, || {
             let body = browser.run("return document.body.innerText");
@@ -222,12 +198,18 @@ fn the_page_is_small_and_asks_nobody_else() {
 fn stage() -> (Stage, String) {
     let mut stage = Stage::new(Options { web: "127.0.0.1:0", ..Options::default() });
     stage.start();
+    let address = address(&stage);
+    (stage, address)
+}
+
+/// The address of the page of a daemon.
+pub(crate) fn address(stage: &Stage) -> String {
     let address = until("the page is served", || {
         let log = stage.log();
-        let (_, rest) = log.split_once("the status page is at ")?;
+        let (_, rest) = log.rsplit_once("the status page is at ")?;
         rest.split_once("/\n").or(rest.split_once("/ ")).map(|(address, _)| address.to_owned())
     });
-    (stage, address.trim_end_matches('/').to_owned())
+    address.trim_end_matches('/').to_owned()
 }
 
 #[test]
@@ -272,29 +254,4 @@ fn the_page_follows_the_daemon_and_names_of_files_are_text() {
         title.as_str().is_some_and(|title| title.starts_with("no answer")).then_some(())
     });
     assert_eq!(browser.run("return document.body.className"), "stale");
-}
-
-#[test]
-fn what_the_daemon_cannot_do_is_seen_first_with_what_to_do() {
-    let Some(browser) = Browser::start() else { return };
-    let (stage, address) = stage();
-    let first_seen = |words: [&str; 3]| {
-        until(words[1], || {
-            let top = top(&browser, 5);
-            words.iter().all(|word| top.contains(word)).then_some(())
-        });
-    };
-    browser.size(390, 844);
-    browser.open(&address);
-    stage.write_token("00000000000000000000000000000000");
-    stage.write("run1/a", &noise(1000, 3));
-    first_seen(["needs someone", "to-sevenbridges: ", "To do: "]);
-    browser.picture("daemon-halted-phone");
-    stage.write_token(TOKEN);
-    stage.until_count("completed", 1);
-    std::fs::rename(stage.drop(), stage.path("elsewhere")).expect("renamed");
-    first_seen(["1 thing needs someone", "lab: ", "To do: "]);
-    assert_fair(&browser, "the daemon's own page");
-    std::fs::rename(stage.path("elsewhere"), stage.drop()).expect("renamed");
-    first_seen(["All well", "1 file there, nothing on the way", ""]);
 }

@@ -7,6 +7,8 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
+use super::disposal::object;
+use super::run_states::until_run;
 use super::stage::{Options, Stage, noise, until};
 use super::web::{address_of, get};
 
@@ -275,4 +277,91 @@ fn a_path_that_is_too_long_is_said_and_holds_up_nothing_else() {
     });
     let said = format!("{drop} {}", stage.status()["ignored"]);
     assert!(said.contains("too long"), "{said}");
+}
+
+#[test]
+fn a_complete_answer_that_names_another_file_is_said_as_what_it_is() {
+    for (is_known, state, code, text) in [
+        (
+            true,
+            "parked",
+            "size-differs",
+            "the file at the destination has another size than the source",
+        ),
+        (false, "waiting", "retrying", "(not-found, status 404"),
+    ] {
+        let mut stage = Stage::new(Options::default());
+        stage.write("run/first", b"first");
+        stage.start();
+        stage.until_count("completed", 1);
+        let first = uploads(&stage.status())[0]["remote_id"].clone();
+        let id = if is_known { first } else { json!("0123456789abcdef01234567") };
+        let body = json!({"id": id, "name": "first", "size": 6, "project": "lab/demo"});
+        let action = json!({"answer": {"status": 200, "headers": {}, "body": body}});
+        let fault = json!([{"operation": "complete", "times": 0, "action": action}]);
+        stage.tell("faults", &fault.to_string());
+        stage.write("run/second", b"second");
+        stage.until_count(state, 1);
+        let status = stage.status();
+        let upload = uploads(&status).iter().find(|upload| upload["state"] == state).expect("one");
+        assert_eq!(
+            (&upload["path"], &upload["reason"]["code"]),
+            (&json!("run/second"), &json!(code))
+        );
+        assert!(
+            upload["reason"]["text"].as_str().is_some_and(|said| said.contains(text)),
+            "{upload}"
+        );
+        let said = text_of(&stage);
+        assert!(said.contains(text) && !said.contains("project or folder"), "{said}");
+    }
+}
+
+fn text_of(stage: &Stage) -> String {
+    text(&stage.output("status", &[])).replace("\n      ", " ").replace("\n    ", " ")
+}
+
+#[test]
+fn a_key_that_is_too_long_is_refused_by_this_program_and_said_so() {
+    let mut stage = Stage::new(Options { platforms: &["s3"], ..Options::default() });
+    let name = format!("run/{}f", format!("{}/", "d".repeat(200)).repeat(6));
+    stage.write(&name, b"deep");
+    stage.write("run/a", b"a");
+    let planned = text(&stage.output("plan", &[]));
+    let why = "the platform cannot carry this name: its path there is too long";
+    assert!(planned.contains(&format!("f cannot go to to-s3: {why}")), "{planned}");
+    stage.start();
+    stage.until_count("completed", 1);
+    stage.until_count("parked", 1);
+    let status = stage.status();
+    let upload = uploads(&status).iter().find(|upload| upload["state"] == "parked").expect("one");
+    assert_eq!(upload["reason"]["code"], "name-not-allowed");
+    let cure = "shorten the path of the file, or the folder or prefix in [destinations.NAME]";
+    assert_eq!((&upload["reason"]["text"], &upload["reason"]["cure"]), (&json!(why), &json!(cure)));
+    let said = text_of(&stage);
+    assert!(said.contains(why) && said.contains("shorten the path"), "{said}");
+    assert_eq!(stage.files().len(), 1);
+}
+
+#[test]
+fn a_sentinel_takes_the_name_of_nobody_elses_object_and_says_so() {
+    let mut stage = Stage::new(Options {
+        platforms: &["s3"],
+        drop: "quiet_period = \"50ms\"\nscan_interval = \"300ms\"\nsentinel = \"ALL.json\"",
+        ..Options::default()
+    });
+    object(&stage, "run1/ALL.json", Some("of somebody else"));
+    stage.write("run1/a", b"a");
+    stage.start();
+    until_run(&stage, "run1", "completed");
+    stage.until_count("parked", 1);
+    let status = stage.status();
+    let sentinel = uploads(&status).iter().find(|upload| upload["state"] == "parked").expect("one");
+    assert_eq!(sentinel["reason"]["code"], "name-taken", "{sentinel}");
+    assert_eq!(status["attention"][0]["code"], "parked");
+    let said = text_of(&stage);
+    assert!(said.starts_with("1 thing needs someone") && said.contains("--overwrite"), "{said}");
+    let files = stage.files();
+    let there = files.iter().find(|file| file["name"] == "ALL.json").expect("it is there");
+    assert_eq!(there["size"], 16, "{there}");
 }

@@ -1,7 +1,7 @@
 """A proxy as hospitals have them: it asks who you are, and opens TLS with a certificate of its own.
 
 Writes its CA's certificate as ca.pem to a directory and prints where it listens. Every tunnel, to whatever
-name below platform.test, ends at one plain HTTP server.
+name below platform.test or sbgenomics.com, ends at one plain HTTP server.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def pem(found):
 
 def context(directory, version):
     authority, authority_key = certificate("Hospital filter CA")
-    names = ["platform.test", "*.platform.test"]
+    names = ["platform.test", "*.platform.test", "*.sbgenomics.com"]
     own, key = certificate("platform.test", (authority.subject, authority_key), names)
     private = key.private_bytes(
         serialization.Encoding.PEM,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cli::render;
-use crate::model::{Code, DamagedLedger, NoticeKind, Shown, UploadId, WallTime};
+use crate::model::{Code, DamagedLedger, LowDisk, NoticeKind, Shown, UploadId, WallTime};
 use crate::store::snapshot::{
     DestinationShown, ParkedUploads, Selection, StaleRun, Status, StuckUploads,
 };
@@ -47,10 +47,11 @@ pub(in crate::cli) fn list(status: &Status) -> Vec<Matter> {
         ..Matter::of(Code::NoticesWaiting)
     });
     let parked = status.trouble.parked.iter().map(Matter::parked);
+    let low = status.process.live.iter().flat_map(|live| &live.low_disks).map(Matter::low_disk);
     let mut list: Vec<_> = deaf.chain(waits(status, Duration::ZERO)).chain(parked).collect();
     // Matters outside the named objects are shown only with everything.
     if status.selection == Selection::All {
-        list.splice(0..0, unsound);
+        list.splice(0..0, unsound.into_iter().chain(low));
         list.extend(damaged.chain(unsaved).chain(untold));
     }
     list
@@ -124,6 +125,13 @@ impl Matter {
             first: Some(*first),
             ..Self::notice(NoticeKind::Parked)
         }
+    }
+
+    fn low_disk(LowDisk { directory, drop, space }: &LowDisk) -> Self {
+        let (free, total) = (render::bytes(space.free.0), render::bytes(space.total.0));
+        let of = drop.as_ref().map_or(String::new(), |drop| format!(", where drop {drop} is"));
+        let why = Some(format!("{free} of {total} are free{of}"));
+        Self { what: Some(directory.clone()), why, ..Self::notice(NoticeKind::DiskLow) }
     }
 
     fn stuck(stuck: &StuckUploads, now: WallTime) -> Self {

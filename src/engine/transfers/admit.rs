@@ -117,13 +117,14 @@ impl Transfers {
         let gate = self.gate.as_ref()?;
         let size = file.fingerprint.size;
         let wish = gate.wish(size);
-        let planned = gate.plan(wish, size);
+        let target = plan::target(gate.settings(), words);
+        let planned = gate.plan(wish, size, &target);
         Some(Admission {
             id: turn.shared.next_id(),
             file,
             destination: self.name.clone(),
             target_id: gate.targets().own(),
-            target: plan::target(gate.settings(), words),
+            target,
             part_size: planned.unwrap_or(wish),
             rank: 0,
             at: turn.now().wall,

@@ -26,7 +26,7 @@ use crate::engine::plan;
 use crate::engine::settings::{DestinationSettings, RetrySettings};
 use crate::model::{
     ByteCount, Call, DestinationName, DestinationState, Failure, FailureKind, Monotonic, Now,
-    OpenCleanup, ParkReason, PartSize, Record, RemoteUploadId, WallTime,
+    OpenCleanup, ParkReason, PartSize, Record, RemoteUploadId, Target, WallTime,
 };
 
 /// Ends of a pause that differ by less are the same, as answers in flight give slightly different ones.
@@ -174,8 +174,13 @@ impl Gate {
     }
 
     /// Returns the part size for a file, given the wished size.
-    pub(super) fn plan(&self, wish: PartSize, size: ByteCount) -> Result<PartSize, ParkReason> {
-        plan::part_size(&self.settings.traits.limits, wish, size)
+    pub(super) fn plan(
+        &self,
+        wish: PartSize,
+        size: ByteCount,
+        target: &Target,
+    ) -> Result<PartSize, ParkReason> {
+        plan::fit(&self.settings.traits.limits, wish, size, target)
     }
 
     /// Returns whether it refuses us, rather than fails.
@@ -502,7 +507,13 @@ mod tests {
             },
             same_as: Vec::new(),
             traits: Traits {
-                limits: PartLimits { size_min: all, size_max: all, count_max: 1, file_max: all },
+                limits: PartLimits {
+                    size_min: all,
+                    size_max: all,
+                    count_max: 1,
+                    file_max: all,
+                    path_max: all,
+                },
                 reports_parts: false,
                 report_max: 1,
                 describes: Describes::Never,

@@ -69,7 +69,7 @@ impl Transfers {
         // The part size may be the reason why it begins again.
         let is_first = upload.state().restart_count == 0;
         let wish = if is_first { wish } else { upload.admission().part_size };
-        let planned = gate.plan(wish, upload.size()).ok();
+        let planned = gate.plan(wish, upload.size(), &upload.admission().target).ok();
         planned.filter(|planned| is_auto && *planned != upload.admission().part_size)
     }
 

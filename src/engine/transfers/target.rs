@@ -107,7 +107,8 @@ impl Transfers {
             let answer = upload.end_now(turn.now());
             return self.settle_answer(id, answer, turn);
         }
-        let planned = gate.plan(gate.wish(upload.size()), upload.size());
+        let wish = gate.wish(upload.size());
+        let planned = gate.plan(wish, upload.size(), &admission.target);
         let fact = Fact::Retargeted {
             target: gate.targets().own(),
             part_size: planned.unwrap_or(admission.part_size),

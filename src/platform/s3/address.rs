@@ -15,7 +15,7 @@ use crate::platform::http::base_url;
 use crate::platform::signature::{escaped, query};
 
 /// Longest key, in bytes.
-const KEY_MAX: usize = 1024;
+pub(super) const KEY_MAX: usize = 1024;
 /// Between the key and the id of a multipart upload.
 const UPLOAD: &str = "?uploadId=";
 /// Between the key and the token of a single request.
@@ -89,7 +89,7 @@ pub(super) fn key_of(target: &Target) -> Result<String, Failure> {
     let key = target.path().to_owned();
     if key.len() > KEY_MAX {
         let length = key.len();
-        return bad(format!("the key has {length} bytes: S3 takes {KEY_MAX}; shorten the prefix"));
+        return bad(format!("the key has {length} bytes, and S3 takes {KEY_MAX}"));
     }
     Ok(key)
 }

@@ -151,6 +151,7 @@ fn fake() -> Site {
             size_max: ByteCount(1 << 30),
             count_max: 1000,
             file_max: ByteCount(1 << 40),
+            path_max: ByteCount(u64::MAX),
         },
         reports_parts: true,
         report_max: 25,

@@ -1,13 +1,8 @@
-//! What the daemon may have to show: ten scenes, as the JSON of `status`.
+//! What the page shows where its looks are tried: JSON of `status` with large numbers.
 
 use serde_json::{Value, json};
 
 const GB: u64 = 1_000_000_000;
-
-pub(super) struct Scene {
-    pub(super) name: &'static str,
-    pub(super) status: Value,
-}
 
 fn at(minutes_ago: u64) -> String {
     let then = jiff::Timestamp::now().as_second() - i64::try_from(60 * minutes_ago).expect("small");
@@ -54,7 +49,7 @@ fn upload(id: u64, path: &str, state: &str, reason: Value) -> Value {
 }
 
 /// A daemon with one run that is all there.
-fn well() -> Value {
+pub(super) fn well() -> Value {
     let there = json!([
         run_at("cavatica", (5492, 5492), (102 * GB, 102 * GB)),
         run_at("archive", (5492, 5492), (102 * GB, 102 * GB))
@@ -85,7 +80,7 @@ fn well() -> Value {
 }
 
 /// The same with the newest run under way.
-fn sending() -> Value {
+pub(super) fn sending() -> Value {
     let mut status = well();
     let mut first = run_at("cavatica", (3200, 5492), (61 * GB, 102 * GB));
     first["rate_per_second"] = json!(98_000_000);
@@ -104,41 +99,8 @@ fn sending() -> Value {
     status
 }
 
-/// With the first destination in another state.
-fn held(state: &str, reason: Value, next_try: bool) -> Value {
-    let mut status = sending();
-    let to = &mut status["destinations"][0];
-    to["state"] = json!(state);
-    to["reason"] = reason.clone();
-    to["since"] = json!(at(7));
-    // In a day and half an hour: said as a day for as long as a test takes.
-    let later = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(24 * 60 + 30);
-    to["next_try_at"] = if next_try { json!(later.to_string()) } else { Value::Null };
-    status["counts"]["waiting"] = json!(2784);
-    status["counts"]["queued"] = json!(0);
-    status["counts"]["sending"] = json!(0);
-    status["bytes"]["rate_per_second"] = json!(0);
-    status["bytes"]["seconds_left"] = Value::Null;
-    status["runs"][0]["reason"] = reason.clone();
-    let to = &mut status["runs"][0]["destinations"][0];
-    to["rate_per_second"] = json!(0);
-    to["seconds_left"] = Value::Null;
-    for up in status["uploads"].as_array_mut().expect("a list") {
-        up["state"] = json!("waiting");
-        up["reason"] = reason.clone();
-    }
-    status
-}
-
-fn needs(mut status: Value, what: &str, reason: &Value, count: u64) -> Value {
-    let mut matter = reason.clone();
-    matter["what"] = json!(what);
-    matter["count"] = json!(count);
-    status["attention"] = json!([matter]);
-    status
-}
-
-fn parked() -> Value {
+/// With a file that is parked.
+pub(super) fn parked() -> Value {
     let mut status = sending();
     let taken = reason(
         "name-taken",
@@ -149,79 +111,11 @@ fn parked() -> Value {
     status["runs"][0]["destinations"][1]["parked_count"] = json!(1);
     let path = "251128_A00123_0042_AHXXXXDSX7/report.pdf";
     status["uploads"][3] = upload(17, path, "parked", taken.clone());
-    needs(status, "novaseq/251128_A00123_0042_AHXXXXDSX7", &taken, 1)
-}
-
-fn deaf() -> Value {
-    let why = reason(
-        "deaf",
-        "/data/novaseq is empty and not the directory it was: is its share mounted?",
-        Some(
-            "mount /data/novaseq again; if it was replaced on purpose: dropferry resume novaseq --accept-root",
-        ),
-    );
-    let mut status = well();
-    status["drops"][0]["watch"] = json!("deaf");
-    status["drops"][0]["reason"] = why.clone();
-    needs(status, "novaseq", &why, 1)
-}
-
-fn open() -> Value {
-    let mut status = well();
-    let text = "waits for CopyComplete.txt, 9 of 14 cycles are here";
-    status["runs"][0] = run(
-        "251128_A00123_0042_AHXXXXDSX7",
-        "open",
-        json!([run_at("cavatica", (3200, 3200), (61 * GB, 61 * GB))]),
-    );
-    status["runs"][0]["reason"] = reason("marker-missing", text, None);
+    let mut matter = taken;
+    matter["what"] = json!("novaseq/251128_A00123_0042_AHXXXXDSX7");
+    matter["count"] = json!(1);
+    status["attention"] = json!([matter]);
     status
-}
-
-fn stalled() -> Value {
-    let why = reason(
-        "stalled",
-        "4 files are sent and nothing has moved for 6 min",
-        Some("look at the line to cavatica; parts are sent again by themselves"),
-    );
-    let mut status = held("ok", Value::Null, false);
-    status["runs"][0]["destinations"][0]["stalled_since"] = json!(at(6));
-    status["runs"][0]["reason"] = why.clone();
-    needs(status, "novaseq/251128_A00123_0042_AHXXXXDSX7", &why, 4)
-}
-
-/// All of them. A daemon that does not run shows nothing: its page says that there is no answer.
-pub(super) fn all() -> Vec<Scene> {
-    let halted = reason(
-        "destination-halted",
-        "the platform refuses the token: it has expired on 2026-11-27",
-        Some("put a valid token into /etc/dropferry/cavatica.token; it is taken up by itself"),
-    );
-    let disk = reason(
-        "disk-low",
-        "3.2 GB are free on /data, less than 5 %: the instrument may stop",
-        Some("make room on /data; what is uploaded may go: disposition = \"delete\""),
-    );
-    let paced = reason(
-        "call-budget",
-        "keeps to 1000 calls in 5 min of the account: next calls in 3 min 10 s",
-        None,
-    );
-    let away =
-        reason("unreachable", "cannot connect to cavatica-api.sbgenomics.com: timed out", None);
-    let scenes = [
-        ("all-well", well()),
-        ("sending", sending()),
-        ("parked", parked()),
-        ("halted", needs(held("halted", halted.clone(), false), "cavatica", &halted, 1)),
-        ("throttled", held("throttled", paced, true)),
-        ("unreachable", held("unreachable", away, true)),
-        ("deaf", deaf()),
-        ("disk-full", needs(sending(), "/data", &disk, 1)),
-        ("open-run", open()),
-        ("stalled", stalled()),
-    ];
-    scenes.map(|(name, status)| Scene { name, status }).into()
 }
 
 /// One upload of many parts, with its map.

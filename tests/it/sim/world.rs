@@ -144,6 +144,7 @@ pub(super) fn traits() -> Traits {
             size_max: ByteCount(1 << 20),
             count_max: 1000,
             file_max: ByteCount(1 << 20),
+            path_max: ByteCount(u64::MAX),
         },
         reports_parts: true,
         report_max: 2,

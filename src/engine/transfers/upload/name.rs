@@ -108,19 +108,20 @@ impl NameMemory {
 
 impl Upload {
     /// Returns the policy for a taken name: the operator's decision for this upload, else the configured
-    /// one. A sentinel describes the present state of its run: it replaces the one before.
+    /// one.
     fn name_policy(&self, settings: &DestinationSettings) -> NamePolicy {
         match self.admission.decision {
-            _ if self.admission.file.is_sentinel => NamePolicy::Overwrite,
             Some(NameDecision::Overwrite) => NamePolicy::Overwrite,
             Some(NameDecision::KeepBoth) => NamePolicy::Rename,
             None => settings.policies.taken,
         }
     }
 
-    /// Returns the policy for an earlier version of the same file.
+    /// Returns the policy for an earlier version of the same file. A sentinel describes the present state of its
+    /// run: it replaces the one before.
     fn change_policy(&self, context: AnswerContext<'_>) -> ChangePolicy {
         match self.admission.decision {
+            _ if self.admission.file.is_sentinel => ChangePolicy::Replace,
             Some(NameDecision::Overwrite) => ChangePolicy::Replace,
             Some(NameDecision::KeepBoth) => ChangePolicy::KeepBoth,
             None => context.destination.map_or(ChangePolicy::Park, |to| to.policies.changed),
@@ -341,10 +342,8 @@ impl Upload {
             return Decision::NONE;
         }
         let presence = if found.was_absent { Presence::Broken } else { Presence::Unbroken };
-        // Only the newest sentinel counts.
-        let earlier = found.earlier.filter(|_| !self.admission.file.is_sentinel);
         let name = &mut self.life.name;
-        name.owner = match (found.other, earlier) {
+        name.owner = match (found.other, found.earlier) {
             (Some(holder), _) => Owner::Ours(Box::new(holder)),
             (None, Some(earlier)) => Owner::Itself(Box::new(earlier), presence),
             (None, None) => Owner::NoneOfOurs,
