@@ -62,10 +62,11 @@ fn busy() -> Stage {
         switches: "{\"part_size\": 1048576}",
         ..Options::default()
     });
+    // Both from the start: the run is not complete before the large one is there.
     stage.write("run/small", b"small");
+    stage.write("run/large", &noise(12 << 20, 3));
     stage.start();
     stage.until_count("completed", 1);
-    stage.write("run/large", &noise(12 << 20, 3));
     stage
 }
 
