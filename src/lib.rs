@@ -72,6 +72,7 @@
 //! | record that there is no file at a path | – (a look shows it) | nothing happened | a path that is empty only between two looks counts as one that always held a file |
 //! | learn from a destination's answers | – (with the checkpoint that showed it) | nothing happened | the next answer shows it again |
 //! | fetch access keys | – (kept in memory only) | the issued keys stay unused | others are fetched |
+//! | renew a login by SSO | a file beside the one of the login, which will replace it | the file has the former login | renewed again; if that is refused, a person logs in again |
 //! | test our permissions | – (belongs to no upload) | an unfinished upload of one part below the prefix | no list of ours shows it: a lifecycle rule removes it |
 //! | export | the intent, with its place | a job exists, its id unknown | the volume's jobs are listed: one of this file and place is adopted; only if there is none, one is started |
 //! | receipt | the verified row, the export done | its line is in the ledger, no row names it | a whole line that continues the chain is adopted, never written again; an incomplete tail is cut off, kept beside the ledger, and its lines are appended again |

@@ -4,7 +4,7 @@
 //! Owns the keys of one such credential, and their renewal: they are fetched at their first use,
 //! and again before they expire, also during an upload, whose requests are signed one by one.
 //! `recipe` reads the files and the environment and decides, without any request, how to get keys;
-//! `fetch` gets them.
+//! `fetch` and `sso` get them.
 //!
 //! *Promises*: requests use the same client as all others, with its proxy and certificates; a
 //! service of the machine's own host is called without a proxy; valid keys stay in use while others
@@ -18,6 +18,7 @@
 
 mod fetch;
 mod recipe;
+mod sso;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

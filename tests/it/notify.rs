@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::run_states::until_run;
-use super::stage::{Options, Stage, until};
+use super::stage::{Options, Stage, noise, until};
 
 const DROP: &str = "quiet_period = \"50ms\"\nscan_interval = \"300ms\"";
 
@@ -161,16 +161,14 @@ fn a_notice_that_was_taken_and_not_marked_is_sent_again_with_its_id() {
     assert_eq!(tries, [first.clone(), first], "again, and the same");
 }
 
-#[test]
-fn what_is_tried_in_vain_for_stuck_after_is_told_of_and_needs_a_person_until_it_arrives() {
-    let options = Options { platforms: &["s3"], drop: DROP, ..Options::default() };
+/// A file at S3 in which a call is refused for ever is told of after `stuck_after` and needs a person,
+/// and is still tried.
+fn is_told_of_until_it_arrives(options: Options, bytes: &[u8], refused: &Value, said: &str) {
+    let options = Options { platforms: &["s3"], drop: DROP, ..options };
     let mut stage = stage_with(options, "\"upload-stuck\"", "");
     add(&stage, "[notify]\nstuck_after = \"1s\"\n");
-    let body = "<Error><Code>QuotaExceeded</Code><Message>full</Message></Error>";
-    let rule = json!([{"operation": "put-object", "times": 0,
-        "action": {"answer": {"status": 403, "body": body}}}]);
-    stage.tell("faults", &rule.to_string());
-    stage.write("run1/a.txt", b"hello");
+    stage.tell("faults", &json!([refused]).to_string());
+    stage.write("run1/a.txt", bytes);
     stage.start();
     let told = until("it is told", || kept(&stage, "accepted").pop());
     assert_eq!((&told["kind"], &told["name"]), (&"upload-stuck".into(), &"run1/a.txt".into()));
@@ -178,15 +176,38 @@ fn what_is_tried_in_vain_for_stuck_after_is_told_of_and_needs_a_person_until_it_
         stage.status()["attention"].as_array().and_then(|matters| matters.first()).cloned()
     });
     assert_eq!((&attention["code"], &attention["what"]), (&"upload-stuck".into(), &"to-s3".into()));
-    assert!(attention["text"].as_str().is_some_and(|text| text.contains("QuotaExceeded")));
+    assert!(attention["text"].as_str().is_some_and(|text| text.contains(said)), "{attention}");
+    assert!(attention["cure"].as_str().is_some_and(|cure| !cure.is_empty()), "{attention}");
     let check = || stage.output("status", &["--check"]).status.code();
     assert_eq!(check(), Some(6));
     assert_eq!(stage.count("parked"), 0, "it is still tried");
+    assert!(!stage.status()["uploads"][0]["retry_at"].is_null(), "{}", stage.status());
     stage.tell("faults", "[]");
     assert!(stage.output("retry", &["--all"]).status.success());
     stage.until_count("completed", 1);
     assert_eq!((check(), &stage.status()["attention"]), (Some(0), &json!([])));
     assert_eq!(kept(&stage, "accepted").len(), 1, "once a day");
+}
+
+fn refusal(operation: &str, code: &str) -> Value {
+    let body = format!("<Error><Code>{code}</Code><Message>no</Message></Error>");
+    let action = json!({"answer": {"status": 403, "body": body}});
+    json!({"operation": operation, "times": 0, "action": action})
+}
+
+#[test]
+fn what_is_tried_in_vain_for_stuck_after_is_told_of_and_needs_a_person_until_it_arrives() {
+    let full = refusal("put-object", "QuotaExceeded");
+    is_told_of_until_it_arrives(Options::default(), b"hello", &full, "QuotaExceeded");
+}
+
+#[test]
+fn what_is_there_and_may_not_be_looked_at_is_told_of_where_no_digest_proves_it() {
+    let (transfer, switches) = ("part_size = \"1 MiB\"", "{\"storage_etag\": \"kms\"}");
+    let options = Options { transfer, switches, ..Options::default() };
+    let hidden = refusal("head", "AccessDenied");
+    let said = "to show the object (s3:GetObject)";
+    is_told_of_until_it_arrives(options, &noise(3 << 20, 1), &hidden, said);
 }
 
 /// What is told of a run that is complete ends in the head of its ledger.

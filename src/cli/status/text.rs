@@ -328,9 +328,10 @@ fn place_line(to: &DestinationShown, now: WallTime) -> String {
     let is_timed = !matches!(to.state.as_str(), "ok" | "unknown") && !to.is_paced;
     let since = if is_timed { format!(" for {}", ago(to.since, now)) } else { String::new() };
     let reason = to.reason.as_ref().map_or(String::new(), |why| format!(": {why}"));
-    let next = to.next_try_at.map_or(String::new(), |at| {
-        let what = if to.is_paced { "next call" } else { "tried again" };
-        format!("; {what} in {}", ahead(now, at))
+    let next = to.next_try_at.map_or(String::new(), |at| match (to.is_paced, at <= now) {
+        (true, _) => format!("; next call in {}", ahead(now, at)),
+        (false, true) => "; being tried again".to_owned(),
+        (false, false) => format!("; tried again in {}", ahead(now, at)),
     });
     format!("{} ({}) is {state}{since}{reason}{next}", to.name, to.platform)
 }

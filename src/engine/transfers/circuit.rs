@@ -31,8 +31,6 @@ use crate::model::{
 
 /// Ends of a pause that differ by less are the same, as answers in flight give slightly different ones.
 const SAME_END: Duration = Duration::from_secs(1);
-/// A shorter wait has ended when its end is read: an attempt is then in progress.
-const SHORT_WAIT: Duration = Duration::from_secs(2);
 
 /// The content of a destination's health row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -336,11 +334,12 @@ impl Gate {
         }
     }
 
-    /// Returns when a closed one opens, or is asked whether it does.
+    /// Returns when a closed one opens, or is asked whether it does; while it is asked, when that began.
     fn next_try(&self) -> Option<Monotonic> {
         match self.state {
             GateState::Closed { until, .. } => Some(until),
-            GateState::Open | GateState::HalfOpen { .. } => None,
+            GateState::HalfOpen { .. } => self.row.as_ref().and_then(|row| row.next_try),
+            GateState::Open => None,
         }
     }
 
@@ -434,7 +433,7 @@ impl Gate {
             platform: self.settings.platform.clone(),
             state,
             reason: self.reason.clone(),
-            next_try: self.next_try().filter(|at| *at >= now.monotonic.after(SHORT_WAIT)),
+            next_try: self.next_try(),
         };
         if self.row.as_ref() != Some(&row) {
             let HealthRow { platform, state, reason, next_try } = row.clone();

@@ -1,5 +1,5 @@
-//! Fetches keys: from the token service, the SSO portal, the services of the machine and the
-//! container, or a program.
+//! Fetches keys: from the token service, the services of the machine and the container, or a
+//! program.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -11,9 +11,9 @@ use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
-use super::recipe::{AwsRole, Sso};
+use super::recipe::AwsRole;
 use super::{AwsKeys, Lease};
-use crate::model::{Failure, FailureKind, WallTime};
+use crate::model::{Failure, FailureKind};
 use crate::platform::answer::{clip, parse, parse_date, parse_time};
 use crate::platform::credential::Keys;
 use crate::platform::http::{Request, Response, base_url, header_map, is_own_host};
@@ -27,8 +27,6 @@ const PROCESS_LIMIT: Duration = Duration::from_mins(1);
 const PROCESS_OUTPUT_MAX: u64 = 64 * 1024;
 /// A service on the machine's own host answers at once, or does not exist.
 const HOST_LIMIT: Duration = Duration::from_secs(5);
-/// Limit of the cached logins that are searched for one portal.
-const LOGINS_MAX: usize = 256;
 
 /// Keys as programs and the host's services print them.
 #[derive(Deserialize)]
@@ -46,31 +44,6 @@ impl PrintedKeys {
         let ends_at = self.expiration.as_deref().and_then(parse_time);
         Lease { keys: Keys::new(self.access_key_id, self.secret_access_key, self.token), ends_at }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RoleCredentials {
-    role_credentials: PortalKeys,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PortalKeys {
-    access_key_id: String,
-    secret_access_key: String,
-    session_token: String,
-    /// Milliseconds since 1970.
-    expiration: i64,
-}
-
-/// A login in the cache of AWS's tools.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Login {
-    start_url: Option<String>,
-    access_token: Option<String>,
-    expires_at: Option<String>,
 }
 
 impl AwsKeys {
@@ -131,7 +104,7 @@ impl AwsKeys {
         Ok((self.address(&address)?, region))
     }
 
-    fn address(&self, text: &str) -> Result<Url, Failure> {
+    pub(super) fn address(&self, text: &str) -> Result<Url, Failure> {
         base_url(text, false).map_err(|failure| self.unusable(&failure.message))
     }
 
@@ -145,48 +118,6 @@ impl AwsKeys {
         }
         let (code, message) = (of("Code").unwrap_or_default(), of("Message").unwrap_or_default());
         Err(self.refused(answer, &format!("role {role} is refused: {code} {message}")))
-    }
-
-    /// Gets the keys of a role from the portal, with the token of a login.
-    pub(super) async fn sso(&self, sso: &Sso) -> Result<Lease, Failure> {
-        let again = || format!("run: aws sso login --profile {}", sso.profile);
-        let now = self.time.now().wall;
-        let logins = logins(&sso.cache).into_iter();
-        let ours =
-            logins.filter(|login| login.start_url.as_deref() == Some(sso.start_url.as_str()));
-        let dated = ours.filter_map(|login| {
-            // Older tools write the time zone's name.
-            let end = parse_time(&login.expires_at?.replace("UTC", "Z"))?;
-            Some((end, login.access_token?))
-        });
-        let newest = dated.max_by_key(|(end, _)| *end);
-        let Some((end, token)) = newest else {
-            return Err(self.unusable(&format!("there is no login: {}", again())));
-        };
-        if end <= now {
-            return Err(self.unusable(&format!("the login has ended: {}", again())));
-        }
-        crate::telemetry::register_secret(&token);
-        let address = (self.environment)("AWS_ENDPOINT_URL_SSO").unwrap_or_else(|| {
-            format!("https://portal.sso.{}.{}", sso.region, domain(&sso.region))
-        });
-        let mut url = self.address(&address)?;
-        url.set_path("/federation/credentials");
-        let pairs = [("account_id", sso.account.as_str()), ("role_name", sso.role.as_str())];
-        url.set_query(Some(&query(pairs)));
-        let headers = header_map([("x-amz-sso_bearer_token", token.as_str())].into_iter())?;
-        let request = Request { headers, ..Request::default() };
-        let answer = self.ask(Method::GET, url, request).await?;
-        if answer.status != 200 {
-            let why = format!("SSO refuses role {} of account {}", sso.role, sso.account);
-            let again = if answer.status == 401 { format!(": {}", again()) } else { String::new() };
-            return Err(self.refused(&answer, &format!("{why}{again}")));
-        }
-        let keys = parse::<RoleCredentials>(&answer)?.role_credentials;
-        let ends_at = Some(WallTime(keys.expiration.saturating_mul(1_000_000)));
-        let session = Some(keys.session_token);
-        let keys = Keys::new(keys.access_key_id, keys.secret_access_key, session);
-        Ok(Lease { keys, ends_at })
     }
 
     /// Runs a program that prints keys, through a shell as the tools of AWS do.
@@ -317,7 +248,12 @@ impl AwsKeys {
         }
     }
 
-    async fn ask(&self, method: Method, url: Url, request: Request) -> Result<Response, Failure> {
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        url: Url,
+        request: Request,
+    ) -> Result<Response, Failure> {
         let asked = self.http.send(method, url, request).await;
         asked.map_err(|failure| {
             let message = format!("keys from {} cannot be had: {}", self.source, failure.message);
@@ -325,7 +261,7 @@ impl AwsKeys {
         })
     }
 
-    fn refused(&self, answer: &Response, why: &str) -> Failure {
+    pub(super) fn refused(&self, answer: &Response, why: &str) -> Failure {
         let failure = self.unusable(&clip(why.trim_end()));
         let kind = match answer.status {
             429 | 500..=599 => FailureKind::ServerFault,
@@ -351,17 +287,6 @@ fn form(action: &str, role: &AwsRole, token: Option<&str>) -> String {
 }
 
 /// Returns the domain of AWS's services in a region.
-fn domain(region: &str) -> &'static str {
+pub(super) fn domain(region: &str) -> &'static str {
     if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" }
-}
-
-/// Reads the cached logins of AWS's tools.
-fn logins(cache: &Path) -> Vec<Login> {
-    let Ok(entries) = std::fs::read_dir(cache) else { return Vec::new() };
-    let files = entries.filter_map(|entry| Some(entry.ok()?.path())).take(LOGINS_MAX);
-    let read = |file: std::path::PathBuf| {
-        let text = read_secret(&file, false).ok()?;
-        serde_json::from_str(&text).ok()
-    };
-    files.filter_map(read).collect()
 }

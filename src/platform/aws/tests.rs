@@ -345,6 +345,69 @@ async fn a_login_by_sso_is_used_until_it_ends_and_then_a_person_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_login_by_sso_is_renewed_before_it_ends_and_written_back() {
+    let home = Home::new(
+        "[profile lab]\nsso_session = corp\nsso_account_id = 12\nsso_role_name = up\n\
+         [sso-session corp]\nsso_start_url = https://corp.example/start\nsso_region = eu-west-1\n",
+        "",
+    );
+    let stub = Stub::start(|seen| match seen.header("x-amz-sso_bearer_token") {
+        None if of(seen).contains("planted-refresh") => Reply::new(
+            200,
+            "{\"accessToken\":\"planted-second\",\"expiresIn\":3600,\"refreshToken\":\"planted-next\"}",
+        ),
+        None => Reply::new(400, "{\"error\":\"invalid_grant\"}"),
+        // The keys end at once: each request asks for others.
+        Some(token) => Reply::new(
+            200,
+            format!(
+                "{{\"roleCredentials\":{{\"accessKeyId\":\"of {token}\",\"secretAccessKey\":\"s\",\
+                 \"sessionToken\":\"t\",\"expiration\":1795219200000}}}}"
+            ),
+        ),
+    });
+    home.set("AWS_ENDPOINT_URL_SSO", &stub.url(""));
+    home.set("AWS_ENDPOINT_URL_SSO_OIDC", &stub.url(""));
+    home.write(
+        ".aws/sso/cache/a.json",
+        "{\"startUrl\":\"https://corp.example/start\",\"accessToken\":\"planted-first\",\
+         \"expiresAt\":\"2026-11-21T01:00:00Z\",\"clientId\":\"c\",\"clientSecret\":\"planted-client\",\
+         \"refreshToken\":\"planted-refresh\",\"region\":\"eu-west-1\"}",
+    );
+    let keys = home.keys(profile("lab"));
+    let access_key = async || keys.keys().await.map(|keys| keys.access_key().to_owned());
+    assert_eq!(access_key().await, Ok("of planted-first".into()));
+    home.pass(56 * 60);
+    assert_eq!(access_key().await, Ok("of planted-second".into()), "four minutes before its end");
+    let seen = stub.seen();
+    assert_eq!(seen[1].line(), "POST /token");
+    let question: serde_json::Value = serde_json::from_slice(&seen[1].body).expect("JSON");
+    assert_eq!(question["grantType"], "refresh_token");
+    assert_eq!(
+        (&question["clientId"], &question["clientSecret"]),
+        (&"c".into(), &"planted-client".into())
+    );
+    let kept = std::fs::read_to_string(home.path(".aws/sso/cache/a.json")).expect("there");
+    let kept: serde_json::Value = serde_json::from_str(&kept).expect("JSON");
+    assert_eq!(
+        (&kept["refreshToken"], &kept["region"]),
+        (&"planted-next".into(), &"eu-west-1".into())
+    );
+    assert_eq!(kept["expiresAt"], "2026-11-21T01:56:00Z");
+    home.pass(58 * 60);
+    assert_eq!(
+        access_key().await,
+        Ok("of planted-second".into()),
+        "refused, and it is valid still"
+    );
+    home.pass(10 * 60);
+    let failure = access_key().await.expect_err("it has ended");
+    assert_eq!(failure.kind, FailureKind::Unauthorized);
+    assert!(failure.message.contains("aws sso login --profile lab"), "{failure}");
+    assert!(!failure.message.contains("planted"), "{failure}");
+}
+
+#[tokio::test]
 async fn a_clock_that_is_off_is_corrected_by_the_refusal() {
     let home = Home::new("[profile lab]\nrole_arn = arn:lab\nsource_profile = base\n", BASE);
     let stub = Stub::start(|seen| match seen.header("x-amz-date") {

@@ -116,6 +116,8 @@ fn kind_of(
             slower()
         }
         (_, code) if code.contains("Throttling") => slower(),
+        // Its answer has no body that could say so.
+        (503, _) if call == S3Call::Head => slower(),
         (status, _) if let Some(kind) = patience(status, after) => kind,
         (_, "NoSuchUpload") => FailureKind::UploadGone,
         (_, "InvalidPart" | "InvalidPartOrder") => FailureKind::CompleteRefused,

@@ -139,7 +139,10 @@ impl S3 {
     ) -> Result<Stored, Failure> {
         match self.put_object(key, token, begun, body).await {
             Ok(response) => match stored(&response) {
-                Err(failure) => self.arrived(failure, key, begun).await.map(|(stored, _)| stored),
+                Err(failure) => {
+                    let arrived = self.arrived(&response, failure, key, begun).await;
+                    arrived.map(|(stored, _)| stored)
+                }
                 stored => stored,
             },
             Err(failure) => self.ours_or(failure, key, token).await.map(|(stored, _)| stored),
@@ -185,7 +188,7 @@ impl S3 {
                 let stored = match stored {
                     Ok(stored) => stored,
                     Err(failure) => {
-                        return whole(self.arrived(failure, &key, begun).await?);
+                        return whole(self.arrived(&response, failure, &key, begun).await?);
                     }
                 };
                 let etag = &stored.etag;
@@ -202,9 +205,11 @@ impl S3 {
         }
     }
 
-    /// Returns the object after an answer without an ETag, as some gateways give it, if it is ours.
+    /// Returns the object after an answer without an ETag, as some gateways give it, if it is ours. If the
+    /// look fails and the answer named the request, the storage has it: it is looked up later.
     async fn arrived(
         &self,
+        response: &Response,
         failure: Failure,
         key: &str,
         begun: &BeginRequest,
@@ -214,7 +219,12 @@ impl S3 {
                 self.options.learn_no_etags(&failure);
                 Ok((Stored { is_found: false, ..stored }, file))
             }
-            Ok(_) | Err(_) => Err(failure),
+            Ok(_) => Err(failure),
+            Err(_) if response.has_request_id() => {
+                let id = RemoteFileId::new(key);
+                Ok((told(response), RemoteFile::known_as(id, begun.target.name(), None)))
+            }
+            Err(unseen) => Err(unseen),
         }
     }
 

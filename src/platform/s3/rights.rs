@@ -12,7 +12,7 @@ use reqwest::Method;
 use super::address::{Resource, resource};
 use super::answers::S3Call;
 use super::objects::is_hidden;
-use super::{S3, S3Request};
+use super::{Encryption, S3, S3Request};
 use crate::model::{ByteCount, Description, Failure, FailureKind, PartSize, RemoteUpload, Target};
 use crate::platform::contract::{BeginRequest, RightFound, RightState};
 
@@ -138,8 +138,8 @@ impl S3 {
         RightFound {
             right: "head (s3:GetObject)",
             state,
-            is_needed: true,
-            without: "uploads of several parts cannot be verified, nor any file compared",
+            is_needed: matches!(self.encryption, Encryption::Kms(_) | Encryption::Customer(_)),
+            without: "no file is compared, and none verified whose ETag is no digest",
         }
     }
 }

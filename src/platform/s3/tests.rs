@@ -1,6 +1,6 @@
 use super::*;
 use crate::clock::Clock;
-use crate::model::{PartNumber, PartSize};
+use crate::model::{ETag, PartNumber, PartSize};
 use crate::platform::bench::{self, body};
 use crate::platform::contract::RightState;
 use crate::platform::http::stub::{Reply, Seen, Stub};
@@ -478,6 +478,36 @@ async fn a_whole_file_is_sent_only_where_nothing_stands_or_ours() {
     }
 }
 
+/// Where a storage gives no ETags, what is to be replaced cannot be named by one.
+#[tokio::test]
+async fn an_object_without_an_etag_is_replaced_only_where_our_own_request_made_it() {
+    let there = |token: &'static str| {
+        bench(move |seen| match seen.method.as_str() {
+            "HEAD" => Reply::new(200, "12345")
+                .with("x-amz-request-id", "R1")
+                .with("x-amz-meta-dropferry-upload", token),
+            "PUT" => Reply::new(200, "").with("etag", format!("\"{DIGEST}\"")),
+            _ => Reply::new(200, "<R><ETag>\"e-3\"</ETag></R>"),
+        })
+    };
+    let none = Some(ETag::from_header(""));
+    for (token, is_ours) in [("another", false), ("", false), ("token", true)] {
+        let (begun, far) = (BeginRequest { replaces: none.clone(), ..request(5) }, there(token));
+        let body = PartBody { md5: Some(crate::model::Md5([0xab; 16])), ..body(b"12345") };
+        let sent = far.platform.put_whole(&WholeRequest { begun, looks: false }, body).await;
+        let kind = sent.err().map(|failure| failure.kind);
+        assert_eq!(kind, (!is_ours).then_some(FailureKind::NameTaken), "{token:?}");
+        let put = lines(&far).iter().filter(|line| line.starts_with("PUT")).count();
+        assert_eq!(put, usize::from(is_ours), "{token:?}");
+
+        let begun = BeginRequest { replaces: none.clone(), ..request(25) };
+        let far = there(token);
+        let done = far.platform.complete(&CompleteRequest { begun, ..completing() }).await;
+        let kind = done.err().map(|failure| failure.kind);
+        assert_eq!(kind, (!is_ours).then_some(FailureKind::NameTaken), "{token:?}, of parts");
+    }
+}
+
 #[tokio::test]
 async fn a_folder_that_is_sent_many_files_is_listed_once() {
     let bench = bench(|seen| match seen.method.as_str() {
@@ -536,7 +566,7 @@ fn one_answer_costs_little_memory_whatever_it_holds() {
                 drop(wire::names(body));
                 drop(wire::error(body));
                 drop(wire::created(body));
-                wire::is_completed(body);
+                wire::completed(body);
             }
         }
     });

@@ -15,8 +15,9 @@ use crate::model::{
     Completion, Failure, FailureKind, Learned, OpenUpload, PartNumber, RemoteFile, RemoteFileId,
     RemotePart, RemoteUpload, RemoteUploadId, Stored, WallTime,
 };
-use crate::platform::answer::{stored, told, unless};
+use crate::platform::answer::{is_keyed, stored, told, unless};
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
+use crate::platform::mark;
 
 /// The part size, stored with each object of many parts: its ETag is meaningless without it.
 pub(super) const PART_SIZE_HEADER: &str = "x-amz-meta-dropferry-part-size";
@@ -287,12 +288,17 @@ impl S3 {
             ..S3Request::object(key).query("uploadId", upload).headers(headers)
         };
         let response = self.call(S3Call::Complete, Method::POST, ask).await?;
-        if !wire::is_completed(&response.body) {
-            return Err(bad("something else than a completed upload"));
-        }
+        let etag = wire::completed(&response.body)
+            .ok_or_else(|| bad("something else than a completed upload"))?;
         self.names.take(key);
-        let file = RemoteFile::known_as(RemoteFileId::new(key), request.begun.target.name(), None);
-        Ok(RemoteFile { version: version_of(&response), ..file })
+        let (size, part_size) = (request.begun.size, request.remote.part_size);
+        let sent = wire::mark_of_parts(&request.parts, part_size).filter(|_| !is_keyed(&response));
+        let mark = mark::of_etag(&etag, size, Some(part_size.get())).filter(|_| sent.is_some());
+        // A digest of the same parts proves their length.
+        let size = (mark.is_some() && mark == sent).then_some(size);
+        let file = RemoteFile::known_as(RemoteFileId::new(key), request.begun.target.name(), size);
+        let mark = mark.filter(|_| size.is_some());
+        Ok(RemoteFile { mark, etag: Some(etag), version: version_of(&response), ..file })
     }
 
     /// Checks the name again: not every storage supports the condition that prevents an overwrite.

@@ -214,8 +214,10 @@ pub(super) fn size_of(body: &[u8], key: &str) -> Option<u64> {
     object.text_of("Size")?.parse().ok()
 }
 
-pub(super) fn is_completed(body: &[u8]) -> bool {
-    parse(body).is_some_and(|root| root.name != "Error" && root.child("ETag").is_some())
+/// Reads the ETag of an object that was put together.
+pub(super) fn completed(body: &[u8]) -> Option<ETag> {
+    let root = parse(body).filter(|root| root.name != "Error")?;
+    root.text_of("ETag").map(ETag::from_header)
 }
 
 /// Writes the list of parts of a complete.

@@ -237,6 +237,22 @@ fn a_final_digest_by_another_rule_is_told_once_and_kept() {
 }
 
 #[test]
+fn equal_digests_of_a_file_are_equal_though_basespace_does_not_show_the_size_of_its_parts() {
+    let transfer = "parts_in_flight = 4\npart_size = \"2500000 B\"";
+    let stage = stage_at("basespace", Options { transfer, ..Options::default() });
+    let stage = arrives(stage, LARGE, &noise(7_000_000, 1));
+    let upload = upload_of(&stage, LARGE);
+    assert_eq!(
+        (&upload["part_count"], &upload["attempt_count"]),
+        (&json!(3), &json!(0)),
+        "{upload}"
+    );
+    assert!(!stage.log().contains("by a rule of its own"), "{}", stage.log());
+    let said = String::from_utf8(stage.output("verify", &["1"]).stdout).expect("text");
+    assert!(said.contains("size and digest"), "{said}");
+}
+
+#[test]
 fn a_final_digest_that_is_another_one_each_time_is_told_once_and_kept() {
     let stage = with_strange_finals("changing_object_etag");
     let asked = || calls(&stage, "head");
@@ -293,6 +309,54 @@ fn what_is_stored_without_an_etag_is_looked_up_and_not_sent_again() {
     let shown: Value = serde_json::from_slice(&shown).expect("JSON");
     let learned = shown["destination_learned"].as_array().expect("a list");
     assert!(learned.contains(&json!("no-etags")), "{shown}");
+}
+
+/// A small file, of which these calls about its object fail; it is sent so often.
+fn is_sent(times: u64, switches: &str, rules: &Value) {
+    for size in [5, 200 << 10] {
+        let mut stage = stage_at("s3", calm());
+        stage.tell("switches", switches);
+        stage.tell("faults", &rules.to_string());
+        stage.write(SMALL, &noise(size, 1));
+        stage.start();
+        stage.until_count("completed", 1);
+        stage.assert_all_there();
+        assert_eq!(calls(&stage, "put-object"), times, "{size} bytes, {rules}");
+    }
+}
+
+#[test]
+fn a_look_that_fails_after_a_file_arrived_without_an_etag_is_made_again_and_nothing_is_sent_twice()
+{
+    for action in [json!({"answer": {"status": 500}}), json!("reset"), json!({"html": 502})] {
+        let rules = json!([{"operation": "head", "key": SMALL, "times": 3, "action": action}]);
+        is_sent(1, "{\"storage_etag\": \"none\"}", &rules);
+    }
+}
+
+#[test]
+fn a_file_whose_answer_is_lost_is_looked_for_until_that_succeeds_and_not_sent_twice() {
+    for action in [json!({"answer": {"status": 500}}), json!("reset")] {
+        let rules = json!([
+            {"operation": "put-object", "when": "after", "action": action},
+            {"operation": "head", "key": SMALL, "times": 3, "action": action},
+        ]);
+        is_sent(1, "{}", &rules);
+    }
+}
+
+#[test]
+fn a_storage_that_shows_no_object_gets_files_of_many_parts_proved_by_its_own_digest() {
+    let body = "<Error><Code>AccessDenied</Code></Error>";
+    let refused = json!({"answer": {"status": 403, "body": body}});
+    let rule = json!([{"operation": "head", "times": 0, "action": refused}]);
+    let stage = stage_at("s3", calm());
+    stage.tell("faults", &rule.to_string());
+    let stage = arrives(stage, LARGE, &noise(3 << 20, 1));
+    proves_by_md5(&stage);
+    stage.write(SMALL, b"small");
+    stage.until_count("completed", 2);
+    assert_eq!(stage.output("status", &["--check"]).status.code(), Some(0));
 }
 
 #[test]

@@ -12,6 +12,7 @@ at_each_platform! {
     a_destination_that_never_took_anything_needs_a_person_at_once
     an_upload_that_the_platform_lost_begins_again
     a_file_that_changes_while_it_is_sent_is_never_a_mix
+    what_is_taken_and_never_confirmed_is_sent_so_often_and_then_a_person_is_asked
 }
 
 fn until_bytes(stage: &Stage, count: u64) {
@@ -172,6 +173,62 @@ fn a_part_that_is_refused_for_ever_goes_into_an_upload_begun_anew_before_the_fil
     assert!(stage.output("retry", &["--all"]).status.success());
     stage.until_count("completed", 1);
     stage.assert_all_there();
+}
+
+/// The storage takes parts and answers them with nothing at all. They may be found in a list of parts, else
+/// there is a bound, and a word.
+#[expect(clippy::print_stdout, reason = "what it came to, shown by --nocapture")]
+fn what_is_taken_and_never_confirmed_is_sent_so_often_and_then_a_person_is_asked(platform: &str) {
+    const MIB: u64 = 1 << 20;
+    let network = "inactivity_timeout = \"2s\"\n[notify]\nstuck_after = \"1s\"";
+    let switches = "{\"basespace\": {\"parts_listed\": false}}";
+    let options = Options { network, switches, orphans_allowed: 10, ..calm() };
+    let mut stage = stage_at(platform, options);
+    let nothing = json!({"answer": {"status": 200, "body": null, "headers": {}}});
+    let rules = ["put", "upload-part"].map(
+        |operation| json!({"operation": operation, "times": 0, "when": "after", "action": nothing}),
+    );
+    stage.tell("faults", &json!(rules).to_string());
+    stage.write("run/large", &noise(7 << 20, 30));
+    stage.start();
+    let retry_in = |upload: &serde_json::Value| {
+        let at: Option<jiff::Timestamp> = upload["retry_at"].as_str()?.parse().ok();
+        Some(at?.duration_since(jiff::Timestamp::now()).as_secs())
+    };
+    let upload = until("it rests", || {
+        let upload = upload_of(&stage, "run/large");
+        let rests = upload["state"] == "parked"
+            || upload["state"] == "completed"
+            || upload["state"] == "waiting" && retry_in(&upload) >= Some(3);
+        rests.then_some(upload)
+    });
+    let received = stage.ledger()["bytes_received"].as_u64().expect("a count");
+    println!("{platform}: {} after {received} bytes: {}", upload["state"], upload["reason"]);
+    // The file once, four parts after it was asked for, four in an upload begun anew; and what flew beside.
+    assert!(received <= (7 + 4 + 4 + 8) * MIB, "{platform}: {received} bytes");
+    if upload["state"] == "completed" {
+        assert!(["s3", "gjirafa-vp"].contains(&platform), "{platform}: it lists no parts");
+        return stage.assert_all_there();
+    }
+    assert_eq!(upload["accepted_part_count"], 0, "{upload}");
+    assert!(upload["reason"]["text"].as_str().is_some_and(|why| !why.is_empty()), "{upload}");
+    let matter = stage.status()["attention"][0].clone();
+    let is_said = matter["cure"].as_str().is_some_and(|cure| !cure.is_empty());
+    assert!(is_said && matter["code"].is_string(), "{matter}");
+    assert_eq!(stage.output("status", &["--check"]).status.code(), Some(6));
+    stage.tell("faults", "[]");
+    assert!(stage.output("retry", &["--all"]).status.success());
+    stage.until_count("completed", 1);
+    stage.assert_all_there();
+}
+
+mod sevenbridges {
+    #[test]
+    fn what_is_taken_and_never_confirmed_is_sent_so_often_and_then_a_person_is_asked() {
+        super::what_is_taken_and_never_confirmed_is_sent_so_often_and_then_a_person_is_asked(
+            "sevenbridges",
+        );
+    }
 }
 
 /// Kills it in the middle of two uploads of many parts, after the second one was begun.

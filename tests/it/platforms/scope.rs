@@ -118,6 +118,12 @@ fn assert_closed(stage: &Stage, first: &str, state: &str) -> Value {
     let shown = until("the first destination is closed", || {
         of(true).filter(|shown| shown["state"] == state)
     });
+    assert!(shown["next_try_at"].is_string(), "{shown}");
+    let status = stage.status();
+    let uploads = status["uploads"].as_array().expect("a list").iter();
+    for upload in uploads.filter(|upload| upload["state"] == "waiting") {
+        assert!(upload["reason"].is_object() && upload["retry_at"].is_string(), "{upload}");
+    }
     assert_eq!(of(false).expect("a second one")["state"], "ok");
     assert_eq!(stage.count("parked"), 0, "no person is asked for: {}", stage.status());
     shown

@@ -167,6 +167,72 @@ fn what_is_refused_for_ever_parks_and_what_may_pass_is_tried_once_an_hour_and_to
     }
 }
 
+#[test]
+fn an_upload_that_is_refused_before_it_is_begun_parks_after_ten_minutes_and_some_tries() {
+    let mut world = World::new(8);
+    world.write("run/bad", TEN);
+    world.fake.state().faults.refused = Some(("bad", FailureKind::Forbidden));
+    let mut life = world.start();
+    let is_parked = |life: &Life| {
+        let uploads = life.engine.view().stored_uploads();
+        uploads.iter().any(|upload| matches!(upload.state.hold, Hold::Parked { .. }))
+    };
+    while !is_parked(&life) {
+        assert_ne!(world.step(&mut life), Step::Quiet);
+    }
+    let waited = world.now.monotonic.0;
+    assert!((10 * 60..16 * 60).contains(&waited.as_secs()), "{waited:?}");
+    let tries = calls(&world, "begin");
+    assert!((5..20).contains(&tries), "{tries} tries");
+    assert_eq!((calls(&world, "abort"), world.fake.state().bytes_received), (0, 0));
+}
+
+/// Lets the destination be taken out and put back, or the process be killed.
+fn interrupt(world: World, mut life: Life, is_kill: bool) -> (World, Life) {
+    if is_kill {
+        let mut world = world.crashed(&life, None);
+        let life = world.start();
+        return (world, life);
+    }
+    let mut world = world;
+    let whole = world.settings.clone();
+    let mut out = whole.clone();
+    out.destinations.clear();
+    out.drops[0].destinations.clear();
+    world.reconfigure(&mut life, out, None);
+    world.reconfigure(&mut life, whole, None);
+    (world, life)
+}
+
+#[test]
+fn a_clean_up_waits_for_the_begin_beside_it_across_a_reload_and_a_kill() {
+    for is_kill in [false, true] {
+        let mut world = World::new(9);
+        world.allowance = 1000;
+        world.write("run/large", TEN);
+        let kind = FailureKind::PartRejected;
+        let refused = |nth| Fault { act: "put part", nth, after: false, kind };
+        world.faults = (1..=500).map(refused).collect();
+        let mut life = world.start();
+        let restarts = |life: &Life| {
+            let uploads = life.engine.view().stored_uploads();
+            uploads.iter().map(|upload| upload.state.restart_count).sum::<u32>()
+        };
+        while restarts(&life) == 0 {
+            assert_ne!(world.step(&mut life), Step::Quiet, "killed: {is_kill}");
+        }
+        let (mut world, mut life) = interrupt(world, life, is_kill);
+        while calls(&world, "begin") < 2 {
+            assert_eq!(calls(&world, "abort"), 0, "killed: {is_kill}: the first one is kept");
+            assert_ne!(world.step(&mut life), Step::Quiet, "killed: {is_kill}");
+        }
+        world.faults.clear();
+        world.settle(&mut life);
+        check::all_arrived(&world, &life);
+        assert_eq!(calls(&world, "abort"), 1, "killed: {is_kill}: and removed then");
+    }
+}
+
 /// Steps until an upload is in a stage.
 fn until_stage(world: &mut World, life: &mut Life, reached: impl Fn(&Stage) -> bool) {
     for _ in 0..10_000 {

@@ -44,7 +44,13 @@ impl Upload {
         if failure.kind == FailureKind::Cancelled {
             return Decision::in_vain(tried.sent);
         }
-        self.doubt_lost_answer(failure.kind);
+        if failure.kind == FailureKind::Forbidden
+            && tried.act == "inspect"
+            && let Some(verified) = self.verified_unseen(now)
+        {
+            return Decision::fact(verified);
+        }
+        self.doubt_lost_answer(failure.kind, tried);
         if context.is_closed && is_of_destination(failure.kind) {
             // It is repeated when the destination opens, which has its own delays.
             let is_over = self.is_ending() && !self.may_have_begun();
@@ -169,8 +175,8 @@ impl Upload {
         Decision { cleanups, ..Decision::of(gone.into_iter().chain(size).collect()) }
     }
 
-    /// After a begin or complete with a lost answer, the platform is asked first.
-    fn doubt_lost_answer(&mut self, kind: FailureKind) {
+    /// After a begin, complete or whole file with a lost answer, the platform is asked first.
+    fn doubt_lost_answer(&mut self, kind: FailureKind, tried: Tried) {
         // A gateway may refuse after the platform has acted, so only the platform's own refusal counts.
         let refused = matches!(
             kind,
@@ -185,7 +191,15 @@ impl Upload {
         );
         let is_lost =
             matches!(self.state.stage, Stage::Beginning { .. } | Stage::Completing { .. });
-        if is_lost && !refused {
+        let may_have_arrived = tried.act == "put whole"
+            && matches!(
+                kind,
+                FailureKind::Broken
+                    | FailureKind::TimedOut
+                    | FailureKind::ServerFault
+                    | FailureKind::BadAnswer
+            );
+        if (is_lost && !refused) || may_have_arrived {
             self.life.doubt = Doubt::Ask;
         }
     }

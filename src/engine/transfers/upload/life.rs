@@ -165,9 +165,9 @@ impl Upload {
         self.life.act = Some(UploadAct { id, is_whole: false });
     }
 
-    /// Registers the act that sends all of it. The admission serves as the intent.
+    /// Registers the act that sends all of it. The admission serves as the intent. A doubt ends with its
+    /// success, because its look at the place may fail.
     pub(crate) fn start_whole(&mut self, id: ActId) {
-        self.be_sure();
         self.life.act = Some(UploadAct { id, is_whole: true });
     }
 

@@ -13,6 +13,7 @@
 //! | at the end | then |
 //! |---|---|
 //! | the size differs | parked |
+//! | it may not be looked up, and the answer to its complete has the digest of what was sent | verified |
 //! | it was read back and differs | it is ours and damaged: begun again, and replaced |
 //! | its digest differs, and a different one was reported fewer than [`SHOWN_MIN`] times | asked for again |
 //! | one part, proved, and the file's digest differs | the same where a file can be replaced, else parked |
@@ -200,6 +201,7 @@ impl Upload {
         context: AnswerContext<'_>,
     ) -> Decision {
         let (Whole { remote, stored, file }, now) = (whole, context.now);
+        self.be_sure();
         let put = Put { stored, md5, sent };
         let is_awaited = matches!(self.state.stage, Stage::Queued | Stage::Beginning { .. });
         if !is_awaited || !self.fits_in(&remote) {
@@ -222,18 +224,30 @@ impl Upload {
         if matches!(verdict, Verdict::Differs | Verdict::Unproved) {
             return answer;
         }
-        let describes = context.traits().map(|traits| traits.describes);
         let is_verified = verdict == Verdict::Equal
-            && describes.is_some_and(|describes| describes != Describes::AfterCompletion)
-            && file.size == Some(self.size())
-            && file.mark == mark;
-        let etag = file.etag.clone();
+            && context
+                .traits()
+                .is_some_and(|traits| traits.describes != Describes::AfterCompletion);
+        let verified = self.verified_as(&file, mark.filter(|_| is_verified), now);
         answer.facts.push(Fact::CompleteIntended { at: now.wall });
         answer.facts.push(Fact::Completed { file, at: now.wall });
-        if is_verified {
-            answer.facts.push(Fact::Verified { mark, there: mark, etag, at: now.wall });
-        }
+        answer.facts.extend(verified);
         answer
+    }
+
+    /// Returns that a file is verified, if the answer that made it gave the size and the digest of what was
+    /// sent.
+    fn verified_as(&self, file: &RemoteFile, mark: Option<ContentMark>, now: Now) -> Option<Fact> {
+        let is_proved = mark.is_some() && file.mark == mark && file.size == Some(self.size());
+        let etag = file.etag.clone();
+        is_proved.then_some(Fact::Verified { mark, there: mark, etag, at: now.wall })
+    }
+
+    /// Verifies a file that may not be looked at by the answer to its complete.
+    pub(super) fn verified_unseen(&self, now: Now) -> Option<Fact> {
+        let Stage::Completed { file, .. } = &self.state.stage else { return None };
+        let mark = self.content_mark().filter(|_| self.state.etag_mode == ETagMode::Md5);
+        self.verified_as(file, mark, now)
     }
 
     /// The file was looked up by its id, or read back.
@@ -269,6 +283,8 @@ impl Upload {
         context: AnswerContext<'_>,
     ) -> Decision {
         let (sent, now) = (self.content_mark(), context.now);
+        // Equal digests cover the same parts, also where the platform's part size is a guess.
+        let there = sent.filter(|sent| is_same(*sent, there)).or(there);
         let differs = sent.zip(there).filter(|(sent, there)| {
             sent.part_size == there.part_size && sent.md5_of_parts != there.md5_of_parts
         });
@@ -335,6 +351,10 @@ impl Upload {
 /// Returns whether an earlier request stored the bytes, and their ETag does not prove them.
 fn is_unproved(verdict: Verdict, put: &Put) -> bool {
     put.stored.is_found && verdict != Verdict::Equal
+}
+
+fn is_same(sent: ContentMark, there: Option<ContentMark>) -> bool {
+    there.is_some_and(|there| there.md5_of_parts == sent.md5_of_parts)
 }
 
 /// Describes both digests of a file of many parts that follow different rules.
