@@ -246,7 +246,7 @@ impl TrackedRun {
         match (self.row.state, files.count) {
             // While its receipt is being written, its state must not change.
             (RunState::Open | RunState::Closed | RunState::Skipped, 0)
-                if self.open.is_empty() && !self.attempts.is_out() =>
+                if self.open.is_empty() && !self.attempts.is_out() && self.scans.sees_again() =>
             {
                 self.row.state = RunState::Gone;
                 self.row.reason = None;
@@ -470,5 +470,25 @@ impl TrackedRun {
     fn has_markers(&self, there: u64) -> bool {
         let closers = &self.reading.closers;
         closers.is_empty() || closers.iter().any(|set| there & set == *set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DirectoryName, WallTime};
+
+    /// Its directory may have been removed behind the search for its other name, with which a scan begins.
+    #[test]
+    fn a_run_without_files_is_gone_when_a_second_scan_finds_none() {
+        let (drop, name) = (DirectoryName::new("lab"), SourcePath::from_bytes(b"run"));
+        let at = |seconds| Monotonic(std::time::Duration::from_secs(seconds));
+        let mut run = TrackedRun::new(RunRow::opened(drop, name, WallTime(0)), at(0));
+        for (second, state) in [(1, RunState::Open), (2, RunState::Gone)] {
+            run.begin_scan(None);
+            run.end_scan(None, at(second), at(second));
+            assert_eq!(run.row().state, state);
+            assert_eq!(run.take_wanted_scan(), state == RunState::Open, "it is asked at once");
+        }
     }
 }

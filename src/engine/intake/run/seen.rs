@@ -172,6 +172,12 @@ impl RunScans {
         self.is_seen_closed = true;
     }
 
+    /// Returns whether the scan before saw the same; if not, the next one is wanted at once.
+    pub(super) fn sees_again(&mut self) -> bool {
+        self.is_wanted |= self.same_count == 0;
+        self.same_count > 0
+    }
+
     pub(super) fn is_same_since(&self, since: Monotonic) -> bool {
         self.same_count > 0 && self.same_since <= since
     }
