@@ -168,10 +168,11 @@ impl Destination {
     }
 
     /// Performs a call. Reading a file back may take as long as sending it did, so it needs no
-    /// permit.
+    /// permit; nor does a question that joins those about other files.
     pub(crate) async fn call(&self, call: &Call) -> Result<Reply, Failure> {
         let _permit = match call {
             Call::ReadBack { .. } => None,
+            Call::Inspect(_) | Call::Describe { .. } if self.0.platform.joins_calls() => None,
             Call::CheckAccess
             | Call::Locate(_)
             | Call::Begin(_)

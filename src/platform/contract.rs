@@ -187,7 +187,8 @@ pub trait Platform: Send + Sync {
         Box::pin(ready(Ok(())))
     }
 
-    /// Asks the platform to put the parts together.
+    /// Asks the platform to put the parts together. With [`Traits::reports_parts`], a request of at most
+    /// [`Traits::report_max`] parts also reports them.
     ///
     /// Repeatable: only after asking for the state. If the answer is lost: the file may exist.
     /// Failures: also `CompleteRefused` (the upload may still exist), `UploadGone` (completed
@@ -200,6 +201,12 @@ pub trait Platform: Send + Sync {
     /// Repeatable: yes, except at platforms where the only way to ask is to complete again. If the
     /// answer is lost: it is asked again.
     fn find_completed<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, Completion>;
+
+    /// Returns whether [`Self::inspect`] and [`Self::describe`] of several files are one call each: then they
+    /// need no permit, for they wait for each other.
+    fn joins_calls(&self) -> bool {
+        false
+    }
 
     /// Returns the file with that id, or `None`.
     ///

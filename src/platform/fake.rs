@@ -216,18 +216,24 @@ impl Fake {
         Ok(stored)
     }
 
-    fn put_together(&self, remote: &RemoteUpload, replaces: Option<&ETag>) -> Result<RemoteFile> {
+    fn put_together(
+        &self,
+        request: &CompleteRequest,
+        replaces: Option<&ETag>,
+    ) -> Result<RemoteFile> {
         let mut state = self.enter("complete")?;
-        if is_whole(&remote.id) {
+        if is_whole(&request.remote.id) {
             let lost = || Failure::new(FailureKind::CompleteRefused, "the file is not there");
-            return state.made_by(&remote.id).ok_or_else(lost);
+            return state.made_by(&request.remote.id).ok_or_else(lost);
         }
-        let Some(upload) = state.uploads.get(remote.id.as_str()).cloned() else {
+        let Some(upload) = state.uploads.get(request.remote.id.as_str()).cloned() else {
             return refuse(FailureKind::UploadGone, "no such upload");
         };
         let stored = upload.stored.iter().map(|(number, (etag, _))| (*number, etag.clone()));
         let known: BTreeMap<_, _> = if self.traits.reports_parts {
-            upload.reported.clone()
+            let named = request.parts.iter().take(self.traits.report_max as usize);
+            let named = named.map(|part| (part.number, part.etag.clone()));
+            upload.reported.clone().into_iter().chain(named).collect()
         } else {
             stored.clone().collect()
         };
@@ -246,7 +252,7 @@ impl Fake {
             Some(_) => return refuse(FailureKind::NameTaken, "a file of that name is there"),
             None => {}
         }
-        state.uploads.remove(remote.id.as_str());
+        state.uploads.remove(request.remote.id.as_str());
         let id = state.new_id("file");
         let etag = ETag::from_header(&format!("{id}-parts"));
         let token = Some(upload.request.token.clone());
@@ -429,7 +435,7 @@ impl Platform for Fake {
 
     fn complete<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, RemoteFile> {
         let replaces = request.begun.replaces.as_ref();
-        Box::pin(std::future::ready(self.put_together(&request.remote, replaces)))
+        Box::pin(std::future::ready(self.put_together(request, replaces)))
     }
 
     fn find_completed<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, Completion> {

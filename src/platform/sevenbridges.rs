@@ -1,8 +1,8 @@
 //! Seven Bridges, CAVATICA, CGC and BDC: API v2, one project, one credential.
 //!
 //! Owns the vendor's specifics of a call: headers, limits, judgement. The calls are in `uploads`
-//! (an upload from begin to complete), `files` (files, metadata, access), `folders` and `exports`
-//! (to attached volumes); shapes are in `wire`, the meaning of refusals in `answers`.
+//! (an upload from begin to complete), `files` (files, metadata, access), `folders`, `bulk` (questions about
+//! many files in one call) and `exports` (to attached volumes); shapes are in `wire`, the meaning of refusals in `answers`.
 //!
 //! The vendor's rules behind the design: the platform chooses the part size, so the one in the
 //! answer counts; signed addresses are fetched just before use and never kept; bytes are sent to a
@@ -15,6 +15,7 @@
 //! At a crash: see the three lines of every operation in [`super::contract`].
 
 mod answers;
+mod bulk;
 mod exports;
 mod files;
 mod folders;
@@ -43,6 +44,7 @@ use crate::model::{
     Stored, Target, Traits, WallTime,
 };
 use answers::SevenBridgesCall;
+use bulk::Batches;
 use folders::Folders;
 use wire::FolderPlace;
 
@@ -93,6 +95,7 @@ pub(crate) struct SevenBridges {
     api: Api,
     project: String,
     folders: Folders,
+    bulk: Batches,
     /// Its answers have marks: one without comes from something else.
     gives_marks: AtomicBool,
 }
@@ -101,8 +104,13 @@ impl SevenBridges {
     /// Builds the client.
     pub(crate) fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
         let api = Api::new(&settings.base_url, "x-sbg-auth-token", "", link)?;
-        let (project, folders) = (settings.project.clone(), Folders::default());
-        Ok(Self { api, project, folders, gives_marks: AtomicBool::new(false) })
+        Ok(Self {
+            api,
+            project: settings.project.clone(),
+            folders: Folders::default(),
+            bulk: Batches::default(),
+            gives_marks: AtomicBool::new(false),
+        })
     }
 
     fn url(&self, path: &str, query: &[(&str, &str)]) -> Result<Url, Failure> {
@@ -121,7 +129,7 @@ impl SevenBridges {
         let mut headers = json_headers(true);
         let patience = match call {
             SevenBridgesCall::Complete => Some(COMPLETE_PATIENCE),
-            SevenBridgesCall::Export => Some(exports::BULK_PATIENCE),
+            SevenBridgesCall::Export | SevenBridgesCall::Bulk => Some(exports::BULK_PATIENCE),
             SevenBridgesCall::General | SevenBridgesCall::Begin | SevenBridgesCall::Upload => None,
         };
         if call == SevenBridgesCall::Export {
@@ -237,7 +245,7 @@ impl Platform for SevenBridges {
     }
 
     fn complete<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, RemoteFile> {
-        Box::pin(self.complete_upload(&request.remote))
+        Box::pin(self.complete_upload(request))
     }
 
     fn find_completed<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, Completion> {
@@ -246,6 +254,10 @@ impl Platform for SevenBridges {
 
     fn inspect<'a>(&'a self, file: &'a RemoteFileId) -> Answer<'a, Option<RemoteFile>> {
         Box::pin(self.inspect_file(file))
+    }
+
+    fn joins_calls(&self) -> bool {
+        true
     }
 
     fn describe<'a>(

@@ -53,6 +53,7 @@ impl Calls {
             ("GET", ["files"]) => Some(self.named(request.query("name").unwrap_or(""))),
             ("GET", ["files", id]) => at(id).and_then(|id| Some(self.files.get(id)?.shown(id))),
             ("PATCH", ["files", id, "metadata"]) => self.describe(id, received),
+            ("POST", ["bulk", "files", _]) => self.many(received),
             ("POST", ["files"]) => folder(received),
             ("POST", ["upload", "multipart"]) => self.create(received),
             ("GET", ["upload", "multipart", id, "part", _]) => Some(address(request, id)),
@@ -105,6 +106,21 @@ impl Calls {
         let file = self.files.get_mut(at(id)?)?;
         file.metadata = serde_json::from_str(&received.text).ok()?;
         Some(file.metadata.clone())
+    }
+
+    /// Shows files by their ids, or sets their metadata.
+    fn many(&mut self, received: &Received) -> Option<Value> {
+        let asked: Value = serde_json::from_str(&received.text).ok()?;
+        let items = asked.get("file_ids").or_else(|| asked.get("items"))?.as_array()?;
+        let mut answer = |item: &Value| {
+            let id = at(item.as_str().or_else(|| item["id"].as_str())?)?;
+            let file = self.files.get_mut(id)?;
+            if let Some(metadata) = item.get("metadata") {
+                file.metadata = metadata.clone();
+            }
+            Some(json!({ "resource": file.shown(id) }))
+        };
+        Some(json!({ "items": items.iter().filter_map(&mut answer).collect::<Vec<_>>() }))
     }
 }
 

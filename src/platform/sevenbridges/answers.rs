@@ -29,6 +29,8 @@ pub(super) enum SevenBridgesCall {
     Upload,
     Complete,
     Export,
+    /// About many files.
+    Bulk,
 }
 
 impl SevenBridgesCall {
@@ -40,6 +42,7 @@ impl SevenBridgesCall {
             Self::Upload => "a call about the upload",
             Self::Complete => "to complete the upload",
             Self::Export => "a call about exports",
+            Self::Bulk => "a call about many files",
         }
     }
 }
@@ -122,9 +125,13 @@ fn missing(call: SevenBridgesCall, code: Option<i64>) -> FailureKind {
         (_, Some(8003)) => FailureKind::UploadGone,
         (_, Some(2002 | 3002 | 5002 | 5026)) => FailureKind::NotFound,
         (SevenBridgesCall::Upload | SevenBridgesCall::Complete, _) => FailureKind::UploadGone,
-        (SevenBridgesCall::General | SevenBridgesCall::Begin | SevenBridgesCall::Export, _) => {
-            FailureKind::NotFound
-        }
+        (
+            SevenBridgesCall::General
+            | SevenBridgesCall::Begin
+            | SevenBridgesCall::Export
+            | SevenBridgesCall::Bulk,
+            _,
+        ) => FailureKind::NotFound,
     }
 }
 
@@ -133,7 +140,9 @@ fn conflict(call: SevenBridgesCall, code: Option<i64>) -> FailureKind {
         // Another unfinished upload has the name, until it ends or expires. No file exists, so
         // "name taken" would make the engine search for one.
         (SevenBridgesCall::Begin, Some(8006)) => FailureKind::ServerFault,
-        (SevenBridgesCall::Upload | SevenBridgesCall::Export, _) => FailureKind::BadRequest,
+        (SevenBridgesCall::Upload | SevenBridgesCall::Export | SevenBridgesCall::Bulk, _) => {
+            FailureKind::BadRequest
+        }
         (SevenBridgesCall::General | SevenBridgesCall::Begin | SevenBridgesCall::Complete, _) => {
             FailureKind::NameTaken
         }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use reqwest::Method;
 
 use super::answers::SevenBridgesCall;
+use super::bulk::FileEdit;
 use super::folders::FolderPath;
 use super::{SevenBridges, wire};
 use crate::model::{Description, Failure, FailureKind, RemoteFile, RemoteFileId, Target};
@@ -61,7 +62,7 @@ impl SevenBridges {
         }
     }
 
-    pub(super) async fn inspect_file(
+    pub(super) async fn inspect_alone(
         &self,
         file: &RemoteFileId,
     ) -> Result<Option<RemoteFile>, Failure> {
@@ -76,14 +77,22 @@ impl SevenBridges {
         file: &RemoteFileId,
         description: &Description,
     ) -> Result<(), Failure> {
-        let pairs = pairs_of(description)?;
-        if !pairs.is_empty() {
-            let url = self.url(&format!("files/{file}/metadata"), &[])?;
-            self.call_json(SevenBridgesCall::General, Method::PATCH, url, &pairs).await?;
+        let (metadata, tags) = (pairs_of(description)?, description.tags.clone());
+        if metadata.is_empty() && tags.is_empty() {
+            return Ok(());
         }
-        if !description.tags.is_empty() {
-            let url = self.url(&format!("files/{file}/tags"), &[])?;
-            self.call_json(SevenBridgesCall::General, Method::PUT, url, &description.tags).await?;
+        self.edit_file(FileEdit { id: file.as_str().to_owned(), metadata, tags }).await
+    }
+
+    pub(super) async fn edit_alone(&self, edit: FileEdit) -> Result<(), Failure> {
+        let FileEdit { id, metadata, tags } = edit;
+        if !metadata.is_empty() {
+            let url = self.url(&format!("files/{id}/metadata"), &[])?;
+            self.call_json(SevenBridgesCall::General, Method::PATCH, url, &metadata).await?;
+        }
+        if !tags.is_empty() {
+            let url = self.url(&format!("files/{id}/tags"), &[])?;
+            self.call_json(SevenBridgesCall::General, Method::PUT, url, &tags).await?;
         }
         Ok(())
     }
@@ -112,7 +121,7 @@ impl SevenBridges {
             Err(failure) => failure,
         };
         if failure.kind == FailureKind::NameTaken
-            && self.inspect_file(file).await?.is_some_and(|found| found.name == name)
+            && self.inspect_alone(file).await?.is_some_and(|found| found.name == name)
         {
             return Ok(true);
         }

@@ -25,7 +25,8 @@ fn bench(handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Bench {
 }
 
 fn client(settings: &Settings) -> (Result<SevenBridges, Failure>, tempfile::NamedTempFile) {
-    let (link, file) = bench::link("planted-token\n", None, frozen(NOW_WALL));
+    // The clock stands still: what is rationed never comes back.
+    let (link, file) = bench::link("planted-token\n", Some(1e6), frozen(NOW_WALL));
     (SevenBridges::new(settings, link), file)
 }
 
@@ -471,6 +472,92 @@ async fn only_a_file_with_an_id_means_completed() {
         assert_eq!(done, expected, "{status} {answer}");
         assert_eq!(bench.lines("/v2/"), ["POST upload/multipart/u/complete"]);
     }
+}
+
+#[tokio::test]
+async fn few_parts_are_reported_by_the_call_that_completes_the_upload() {
+    let file = r#"{"id":"f1","name":"a","size":100,"type":"file"}"#;
+    for (count, named) in [(25, 25), (26, 0)] {
+        let bench = bench(move |_| Reply::new(201, file));
+        let parts = (1..=count).map(|number| bench::part(number, "e")).collect();
+        let request = CompleteRequest { parts, ..completing("u") };
+        bench.platform.complete(&request).await.expect("completed");
+        let body = bench.stub.seen()[0].json();
+        assert_eq!(body["parts"].as_array().map(Vec::len), Some(named), "{count}");
+    }
+}
+
+/// Asks about 150 files at once, of which `f7` is not there, and returns how many calls that took.
+async fn calls_about_many_files(bulk: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> usize {
+    let shown = |id: &str| json!({"id": id, "name": id, "size": 1, "type": "file"});
+    let bench = bench(move |seen| match &*seen.line().replace("/v2/", "") {
+        "POST bulk/files/get" | "POST bulk/files/edit" => bulk(seen),
+        "GET files/f7?fields=_all" => Reply::new(404, refusal(5002).to_string()),
+        line if line.starts_with("PATCH files/") => Reply::new(200, "{}"),
+        line => {
+            let id =
+                line.strip_prefix("GET files/").and_then(|rest| rest.strip_suffix("?fields=_all"));
+            Reply::new(200, shown(id.expect("asked about one file")).to_string())
+        }
+    });
+    let ids: Vec<_> = (0..150).map(|number| RemoteFileId::new(format!("f{number}"))).collect();
+    let inspected = ids.iter().map(|id| bench.platform.inspect(id));
+    let found = futures_util::future::join_all(inspected).await;
+    for (id, found) in ids.iter().zip(found) {
+        let found = found.unwrap_or_else(|failure| panic!("{id}: {failure}"));
+        let is_there = id.as_str() != "f7";
+        assert_eq!(found.map(|file| file.id), is_there.then(|| id.clone()));
+    }
+    bench.stub.seen().len()
+}
+
+fn found_in(seen: &Seen, has: impl Fn(&str) -> bool) -> Reply {
+    let asked = seen.json();
+    let item = |id: &serde_json::Value| match id.as_str().filter(|id| has(id)) {
+        Some(id) => json!({"resource": {"id": id, "name": id, "size": 1, "type": "file"}}),
+        None => json!({"error": {"status": 404, "code": 5002, "message": "no such file"}}),
+    };
+    let items: Vec<_> = asked["file_ids"].as_array().expect("a list").iter().map(item).collect();
+    assert!(items.len() <= 100, "the vendor's bound");
+    Reply::new(200, json!({"items": items}).to_string())
+}
+
+#[tokio::test]
+async fn questions_about_many_files_are_few_calls() {
+    let calls = calls_about_many_files(|seen| found_in(seen, |id| id != "f7")).await;
+    assert_eq!(calls, 4, "the first alone, two for a hundred each, and the one that is missing");
+}
+
+#[tokio::test]
+async fn a_file_that_a_bulk_call_leaves_out_is_asked_about_alone() {
+    let calls = calls_about_many_files(|seen| found_in(seen, |id| id.ends_with('1'))).await;
+    assert_eq!(calls, 1 + 2 + 149 - 15);
+    let calls = calls_about_many_files(|_| Reply::new(200, r#"{"items":[]}"#)).await;
+    assert_eq!(calls, 1 + 2 + 149);
+}
+
+#[tokio::test]
+async fn a_platform_without_bulk_calls_is_asked_for_one_once() {
+    let refused = json!({"code": 90003, "message": "Resource not found."}).to_string();
+    let calls = calls_about_many_files(move |_| Reply::new(404, refused.clone())).await;
+    assert_eq!(calls, 151, "one that is refused, and one for each file");
+}
+
+#[tokio::test]
+async fn a_bulk_call_that_fails_for_the_moment_fails_one_file() {
+    let asked = AtomicUsize::new(0);
+    let bench = bench(move |seen| match &*seen.line().replace("/v2/", "") {
+        "POST bulk/files/get" if asked.fetch_add(1, Ordering::Relaxed) == 0 => {
+            Reply::new(502, "<html>")
+        }
+        "POST bulk/files/get" => found_in(seen, |_| true),
+        _ => Reply::new(200, json!({"id": "f0", "name": "f0", "size": 1}).to_string()),
+    });
+    let ids: Vec<_> = (0..20).map(|number| RemoteFileId::new(format!("f{number}"))).collect();
+    let inspected = ids.iter().map(|id| bench.platform.inspect(id));
+    let found = futures_util::future::join_all(inspected).await;
+    let failed = found.iter().filter(|found| found.is_err()).count();
+    assert_eq!((failed, bench.stub.seen().len()), (1, 3));
 }
 
 #[tokio::test]

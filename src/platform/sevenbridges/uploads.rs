@@ -231,17 +231,18 @@ impl SevenBridges {
             return Ok(());
         }
         let url = self.url(&format!("upload/multipart/{}", remote.id), &[])?;
-        let body =
-            wire::ReportBody { parts: parts.iter().map(wire::ReportedPart::report).collect() };
+        let body = wire::PartsBody::of(parts);
         self.call_json(SevenBridgesCall::Upload, Method::POST, url, &body).await.map(drop)
     }
 
+    /// Parts that were reported may be named once more, the vendor's own clients do.
     pub(super) async fn complete_upload(
         &self,
-        remote: &RemoteUpload,
+        request: &CompleteRequest,
     ) -> Result<RemoteFile, Failure> {
-        let url = self.url(&format!("upload/multipart/{}/complete", remote.id), &[])?;
-        let body = wire::CompleteBody { parts: [] };
+        let url = self.url(&format!("upload/multipart/{}/complete", request.remote.id), &[])?;
+        let are_few = request.parts.len() <= TRAITS.report_max as usize;
+        let body = wire::PartsBody::of(if are_few { &request.parts } else { &[] });
         let response = self.call_json(SevenBridgesCall::Complete, Method::POST, url, &body).await?;
         answer::parse::<wire::SevenBridgesFile>(&response)?.remote()
     }

@@ -71,10 +71,16 @@ pub(super) struct RenameBody<'a> {
     pub(super) name: &'a str,
 }
 
-/// Body of a completion: a list of the parts that were not reported before, which is empty.
+/// A list of parts, each with its ETag.
 #[derive(Debug, Serialize)]
-pub(super) struct CompleteBody {
-    pub(super) parts: [ReportedPart; 0],
+pub(super) struct PartsBody {
+    pub(super) parts: Vec<ReportedPart>,
+}
+
+impl PartsBody {
+    pub(super) fn of(parts: &[RemotePart]) -> Self {
+        Self { parts: parts.iter().map(ReportedPart::report).collect() }
+    }
 }
 
 /// An upload in progress, in any of the calls that return it.
@@ -220,11 +226,6 @@ impl ReportedPart {
         let headers = Some(noted.unwrap_or_else(etag));
         Self { part_number: part.number.get(), response: Some(PartResponse { headers }) }
     }
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct ReportBody {
-    pub(super) parts: Vec<ReportedPart>,
 }
 
 /// An address that is as good as a credential: prints as `[redacted]`.

@@ -111,6 +111,8 @@ impl Call {
             ("GET", ["storage", "exports", _]) => "export-job",
             ("POST", ["bulk", "storage", "exports", "create"]) => "bulk-exports",
             ("POST", ["bulk", "storage", "exports", "get"]) => "bulk-export-jobs",
+            ("POST", ["bulk", "files", "get"]) => "bulk-files",
+            ("POST", ["bulk", "files", "edit"]) => "bulk-edit",
             ("GET", []) => "root",
             _ => "unknown",
         }
@@ -252,6 +254,7 @@ fn dispatch(shared: &Shared, state: &mut Sandbox, call: &Call, operation: &str) 
         "export" | "exports" | "export-job" | "bulk-exports" | "bulk-export-jobs" => {
             exports::dispatch(state, call, operation)
         }
+        "bulk-files" | "bulk-edit" => many_files(state, call, operation),
         "unknown" => {
             state.ledger.breach(format!("{} {} is no call", call.method, call.segments.join("/")));
             Err(Refusal::new(404, 90003, "Resource not found."))
@@ -312,6 +315,29 @@ fn files(state: &mut Sandbox, call: &Call, operation: &str) -> Outcome {
             Success::new(200, shown)
         }
     }
+}
+
+/// Shows or edits up to a hundred files; each has its own answer.
+fn many_files(state: &mut Sandbox, call: &Call, operation: &str) -> Outcome {
+    let key = if operation == "bulk-edit" { "items" } else { "file_ids" };
+    let items = exports::bulk(call.body.get(key).and_then(Value::as_array).cloned())?;
+    let upper = state.switches.sevenbridges.upper_case_types;
+    let mut answer = |item: &Value| {
+        let id = item.as_str().or_else(|| item.get("id")?.as_str()).unwrap_or_default();
+        let missing = || Refusal::new(404, 5002, "Requested file does not exist.");
+        let entry = state.world.entries.get_mut(id).ok_or_else(missing)?;
+        if let Some(pairs) = item.get("metadata") {
+            let pairs = pairs.as_object().ok_or_else(|| bad_metadata("an object is expected"))?;
+            check_metadata(pairs)?;
+            entry.metadata.extend(pairs.clone());
+        }
+        if let Some(tags) = item.get("tags").and_then(Value::as_array) {
+            entry.tags = tags.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        }
+        Ok(entry.show(&call.base, upper))
+    };
+    let answers = items.iter().map(&mut answer).collect();
+    Success::new(200, exports::wrapped(answers))
 }
 
 /// Changes metadata, tags or name; `PATCH` of metadata merges.

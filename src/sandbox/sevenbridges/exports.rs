@@ -73,13 +73,15 @@ pub(super) fn dispatch(state: &mut Stand<World>, call: &Call, operation: &str) -
     }
 }
 
-fn bulk(items: Option<Vec<Value>>) -> Result<Vec<Value>, Refusal> {
+/// Returns the items of a bulk call.
+pub(super) fn bulk(items: Option<Vec<Value>>) -> Result<Vec<Value>, Refusal> {
     items
         .filter(|items| (1..=BULK_MAX).contains(&items.len()))
         .ok_or_else(|| Refusal::new(400, 9001, "Between 1 and 100 items are expected."))
 }
 
-fn wrapped(items: Vec<Result<Value, Refusal>>) -> Value {
+/// Returns the body of an answer to a bulk call.
+pub(super) fn wrapped(items: Vec<Result<Value, Refusal>>) -> Value {
     let item = |item| match item {
         Ok(job) => json!({"resource": job}),
         Err(refusal) => json!({"error": show_error(&refusal)}),

@@ -58,7 +58,12 @@ pub(super) fn dispatch(
             Some(parts) => report(state, &id, &parts, 8015),
             None => Err(Refusal::new(400, 8015, "Invalid list of parts.")),
         },
-        "complete" => complete(shared, state, call, &id),
+        "complete" => {
+            if let Some(parts) = call.body.get("parts").and_then(Value::as_array) {
+                report(state, &id, parts, 8015)?;
+            }
+            complete(shared, state, call, &id)
+        }
         _ => {
             state.world.uploads.remove(&id);
             Success::empty(204)

@@ -224,15 +224,21 @@ impl Upload {
         }
         let pending = self.state.accepted_count - self.state.reported_count;
         let overdue = memory.report_deadline().is_some_and(|deadline| deadline <= now);
-        if traits.reports_parts
-            && pending > 0
-            && (all_accepted || pending >= traits.report_max || overdue)
-        {
+        let is_due = match all_accepted {
+            true => !self.completes_unreported(remote, traits),
+            false => pending >= traits.report_max || overdue,
+        };
+        if traits.reports_parts && pending > 0 && is_due {
             let unreported = |part: &PartState| matches!(part, PartState::Accepted { .. });
             let parts = self.remote_parts(unreported, traits.report_max as usize);
             return Some(Step::Report(remote.clone(), parts));
         }
         all_accepted.then(|| Step::Complete(remote.clone(), self.all_parts()))
+    }
+
+    /// Returns whether the call that completes it names its parts: there are few, and no such call was refused.
+    fn completes_unreported(&self, remote: &RemoteUpload, traits: &Traits) -> bool {
+        remote.part_count <= traits.report_max && self.life.counts.refused == 0
     }
 
     /// The source was looked at, and read where it was touched. Changed parts are sent again; all
