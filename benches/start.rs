@@ -12,8 +12,7 @@
 //! | `DROPFERRY_START_PROGRAM` | the one built with the bench | another build to compare with |
 //!
 //! Makes the trees in the temporary directory and a database to go with them: the rows of one upload
-//! that the store's own writer has taken through its life, copied for every file, so that all triggers
-//! run; it is as old as the bench, and cared for a moment ago, so that no care is due. Then starts the program's sandbox and the daemon as processes of their own, with a pipe between
+//! that the store's own writer has taken through its life, copied for every file, and counted; it is as old as the bench, and cared for a moment ago, so that no care is due. Then starts the program's sandbox and the daemon as processes of their own, with a pipe between
 //! the two that notes when the first part comes by. Prints each figure with its target.
 
 #![expect(clippy::print_stdout, reason = "a bench's result is its output")]
@@ -52,6 +51,18 @@ const PATIENCE: Duration = Duration::from_mins(10);
 /// A daemon that took no more than a tick for so long has done what a start brings with it.
 const STILL: Duration = Duration::from_secs(10);
 const TICKS_PER_SECOND: f64 = 100.0;
+/// The counts that the store's writer would have kept.
+const COUNTED: &str = "
+    UPDATE tallies SET (upload_count, size_bytes, accepted_bytes, bytes_sent) = (SELECT count(*),
+        ifnull(sum(size_bytes), 0), ifnull(sum(accepted_bytes), 0), ifnull(sum(bytes_sent), 0)
+        FROM uploads u WHERE u.state = tallies.state);
+    DELETE FROM run_tallies;
+    INSERT INTO run_tallies SELECT drop_name, ifnull(run, x''), destination, count(*),
+        sum(state = 'completed'), sum(state = 'parked'), max(id), sum(size_bytes),
+        sum(accepted_bytes), max(admitted_at_ns) FROM uploads GROUP BY 1, 2, 3;
+    DELETE FROM target_tallies;
+    INSERT INTO target_tallies SELECT destination, target_id, count(*) FROM uploads
+        WHERE stage = 'receipted' GROUP BY 1, 2;";
 const TOKEN: &str = "5ec2e7f00dfeedfacecafe0123456789";
 /// Files in one directory, and directories in one run.
 const TOGETHER: u64 = 100;
@@ -239,6 +250,7 @@ impl Bench {
             values.join(", ")
         );
         connection.execute(&sql, []).expect("copied");
+        connection.execute_batch(COUNTED).expect("counted");
         std::mem::drop(insert);
         let end = "DROP TABLE files; COMMIT; PRAGMA wal_checkpoint(TRUNCATE)";
         connection.execute_batch(end).expect("written");

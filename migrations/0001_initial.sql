@@ -297,7 +297,7 @@ CREATE TABLE daemon (
     stuck_after_ns INTEGER NOT NULL DEFAULT 3600000000000
 ) STRICT;
 
--- Counts kept, not counted: one row for each state that status shows.
+-- Counts that the writer keeps (`store/writer/tallies.rs`): one row for each state that status shows.
 CREATE TABLE tallies (
     state TEXT PRIMARY KEY,
     upload_count INTEGER NOT NULL,
@@ -312,46 +312,6 @@ CREATE TABLE tallies (
 INSERT INTO tallies (state, upload_count, size_bytes, accepted_bytes, bytes_sent)
 VALUES ('queued', 0, 0, 0, 0), ('sending', 0, 0, 0, 0), ('waiting', 0, 0, 0, 0),
     ('completed', 0, 0, 0, 0), ('parked', 0, 0, 0, 0), ('abandoned', 0, 0, 0, 0);
-
--- No sum leaves the numbers that a row can hold: a file counts as 256 TiB at most, more than any platform
--- takes, so that what it adds can be taken off again; and a sum ends at the largest number and at zero.
-CREATE TRIGGER uploads_tally_insert AFTER INSERT ON uploads BEGIN
-    UPDATE tallies SET upload_count = upload_count + 1,
-        size_bytes = min(size_bytes, 9223090561878065151)
-            + min(NEW.size_bytes, 281474976710656),
-        accepted_bytes = min(accepted_bytes, 9223090561878065151)
-            + min(NEW.accepted_bytes, 281474976710656),
-        bytes_sent = min(bytes_sent, 9223090561878065151)
-            + min(NEW.bytes_sent, 281474976710656),
-        bytes_sent_again = min(bytes_sent_again, 9223090561878065151)
-            + min(max(NEW.bytes_sent - NEW.accepted_bytes, 0), 281474976710656),
-        bytes_in_flight = min(bytes_in_flight, 9223090561878065151)
-            + min(NEW.bytes_in_flight, 281474976710656)
-    WHERE state = NEW.state;
-END;
-
-CREATE TRIGGER uploads_tally_update
-AFTER UPDATE OF stage, hold, accepted_bytes, bytes_sent, bytes_in_flight ON uploads BEGIN
-    UPDATE tallies SET upload_count = upload_count - 1,
-        size_bytes = max(size_bytes - min(OLD.size_bytes, 281474976710656), 0),
-        accepted_bytes = max(accepted_bytes - min(OLD.accepted_bytes, 281474976710656), 0),
-        bytes_sent = max(bytes_sent - min(OLD.bytes_sent, 281474976710656), 0),
-        bytes_sent_again = max(bytes_sent_again - min(max(OLD.bytes_sent - OLD.accepted_bytes, 0), 281474976710656), 0),
-        bytes_in_flight = max(bytes_in_flight - min(OLD.bytes_in_flight, 281474976710656), 0)
-    WHERE state = OLD.state;
-    UPDATE tallies SET upload_count = upload_count + 1,
-        size_bytes = min(size_bytes, 9223090561878065151)
-            + min(NEW.size_bytes, 281474976710656),
-        accepted_bytes = min(accepted_bytes, 9223090561878065151)
-            + min(NEW.accepted_bytes, 281474976710656),
-        bytes_sent = min(bytes_sent, 9223090561878065151)
-            + min(NEW.bytes_sent, 281474976710656),
-        bytes_sent_again = min(bytes_sent_again, 9223090561878065151)
-            + min(max(NEW.bytes_sent - NEW.accepted_bytes, 0), 281474976710656),
-        bytes_in_flight = min(bytes_in_flight, 9223090561878065151)
-            + min(NEW.bytes_in_flight, 281474976710656)
-    WHERE state = NEW.state;
-END;
 
 -- Runs whose end a platform wants to be told: one row for each at each destination.
 CREATE TABLE run_ends (
@@ -434,7 +394,7 @@ CREATE TABLE disposals (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX disposals_open ON disposals (drop_name) WHERE ended_at_ns IS NULL;
 
--- Counts of each run's uploads at each destination: kept, not counted.
+-- Counts of each run's uploads at each destination, kept by the writer.
 CREATE TABLE run_tallies (
     drop_name TEXT NOT NULL,
     run BLOB NOT NULL,
@@ -450,35 +410,6 @@ CREATE TABLE run_tallies (
     last_activity_at_ns INTEGER NOT NULL,
     PRIMARY KEY (drop_name, run, destination)
 ) STRICT, WITHOUT ROWID;
-
-CREATE TRIGGER uploads_run_insert AFTER INSERT ON uploads WHEN NEW.sentinel = 0 BEGIN
-    INSERT INTO run_tallies VALUES (NEW.drop_name, ifnull(NEW.run, x''), NEW.destination, 1, 0,
-        NEW.state = 'parked', NEW.id, min(NEW.size_bytes, 281474976710656), NEW.accepted_bytes,
-        NEW.admitted_at_ns)
-    ON CONFLICT DO UPDATE SET upload_count = upload_count + 1,
-        parked_count = parked_count + (NEW.state = 'parked'), newest_id = NEW.id,
-        size_bytes = min(size_bytes, 9223090561878065151) + min(NEW.size_bytes, 281474976710656),
-        last_activity_at_ns = max(last_activity_at_ns, NEW.admitted_at_ns);
-END;
-
-CREATE TRIGGER uploads_run_update AFTER UPDATE OF stage, hold, accepted_bytes ON uploads
-WHEN NEW.sentinel = 0
-    AND (NEW.state <> OLD.state OR NEW.accepted_bytes <> OLD.accepted_bytes) BEGIN
-    UPDATE run_tallies SET
-        upload_count = upload_count + (OLD.state = 'abandoned') - (NEW.state = 'abandoned'),
-        completed_count = completed_count + (NEW.state = 'completed') - (OLD.state = 'completed'),
-        parked_count = parked_count + (NEW.state = 'parked') - (OLD.state = 'parked'),
-        size_bytes = max(min(size_bytes, 9223090561878065151)
-            + min(NEW.size_bytes, 281474976710656)
-            * ((OLD.state = 'abandoned') - (NEW.state = 'abandoned')), 0),
-        accepted_bytes = max(min(accepted_bytes, 9223090561878065151)
-            + min(NEW.accepted_bytes, 281474976710656) * (NEW.state <> 'abandoned')
-            - min(OLD.accepted_bytes, 281474976710656) * (OLD.state <> 'abandoned'), 0),
-        last_activity_at_ns = max(last_activity_at_ns, ifnull(NEW.begun_at_ns, 0),
-            ifnull(NEW.completed_at_ns, 0), ifnull(NEW.receipted_at_ns, 0))
-    WHERE drop_name = NEW.drop_name AND run = ifnull(NEW.run, x'')
-        AND destination = NEW.destination;
-END;
 
 -- Notices to people: one row for each fact and each channel it goes by.
 CREATE TABLE notices (
@@ -596,19 +527,13 @@ CREATE TABLE places (
     PRIMARY KEY (target_id, folder, name, directory, path)
 ) STRICT, WITHOUT ROWID;
 
--- Completed uploads of each destination at each target: kept, not counted.
+-- Completed uploads of each destination at each target, counted by the writer.
 CREATE TABLE target_tallies (
     destination TEXT NOT NULL,
     target_id INTEGER NOT NULL,
     completed_count INTEGER NOT NULL,
     PRIMARY KEY (destination, target_id)
 ) STRICT, WITHOUT ROWID;
-
-CREATE TRIGGER uploads_target_update AFTER UPDATE OF stage ON uploads
-WHEN NEW.stage = 'receipted' AND NEW.sentinel = 0 BEGIN
-    INSERT INTO target_tallies VALUES (NEW.destination, NEW.target_id, 1)
-    ON CONFLICT DO UPDATE SET completed_count = completed_count + 1;
-END;
 
 -- Ledgers of receipts: how far each is known to be durable.
 CREATE TABLE ledgers (

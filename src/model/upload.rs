@@ -59,6 +59,25 @@ pub struct WireBytes {
 }
 
 impl UploadState {
+    /// Returns the word that status uses for it, as the column `state` of its row has it.
+    pub fn word(&self) -> &'static str {
+        match (&self.stage, self.hold) {
+            (Stage::Receipted { .. }, _) => "completed",
+            (Stage::Ended(_), _) => "abandoned",
+            (_, Hold::Parked { .. }) => "parked",
+            (_, Hold::Waiting { .. }) => "waiting",
+            (Stage::Queued, Hold::None) => "queued",
+            (
+                Stage::Beginning { .. }
+                | Stage::Sending { .. }
+                | Stage::Completing { .. }
+                | Stage::Completed { .. }
+                | Stage::Verified { .. },
+                Hold::None,
+            ) => "sending",
+        }
+    }
+
     pub fn admitted(parked: Option<ParkReason>) -> Self {
         Self {
             stage: Stage::Queued,

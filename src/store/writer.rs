@@ -21,6 +21,7 @@ pub(super) mod orders;
 mod record;
 mod refused;
 mod runs;
+mod tallies;
 pub(super) mod targets;
 pub(super) mod tend;
 

@@ -369,22 +369,10 @@ impl UploadShown {
 
     /// Returns the contract's word for its state.
     pub fn word(&self) -> &'static str {
-        match (&self.state.stage, self.state.hold) {
-            (Stage::Receipted { .. }, _) => "completed",
-            (Stage::Ended(_), _) => "abandoned",
-            (_, Hold::Parked { .. }) => "parked",
-            (_, Hold::Waiting { .. }) => "waiting",
-            (_, Hold::None) if self.waits_for.is_some() => "waiting",
-            (Stage::Queued, Hold::None) if self.state.wire.in_flight.0 > 0 => "sending",
-            (Stage::Queued, Hold::None) => "queued",
-            (
-                Stage::Beginning { .. }
-                | Stage::Sending { .. }
-                | Stage::Completing { .. }
-                | Stage::Completed { .. }
-                | Stage::Verified { .. },
-                Hold::None,
-            ) => "sending",
+        match self.state.word() {
+            "queued" | "sending" if self.waits_for.is_some() => "waiting",
+            "queued" if self.state.wire.in_flight.0 > 0 => "sending",
+            word => word,
         }
     }
 

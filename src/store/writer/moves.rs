@@ -18,47 +18,69 @@ use super::super::columns::at;
 use super::super::rows::{self, Cell, Columns, exact};
 use super::exports::{exported_columns, intended_columns, started_columns};
 use super::refused::Written;
+use super::tallies::{Counted, CountedFor, Tallies};
 use super::{Result, attempts, ledgers};
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    Admission, ByteCount, ContentMark, ETag, Fact, Failure, IllegalFact, ParkReason, PartNote,
-    PartNumber, PartState, Stage, Supersession, UploadId, UploadState, WallTime, WrittenLine,
+    Admission, ByteCount, ContentMark, DestinationName, DirectoryName, ETag, Fact, Failure,
+    IllegalFact, ParkReason, PartNote, PartNumber, PartState, SourcePath, Stage, Supersession,
+    TargetId, UploadId, UploadState, WallTime, WireBytes, WrittenLine,
 };
 
 /// Counts the bytes that were in flight when the last process ended as sent.
 pub(super) fn land(connection: &Connection) -> Result<()> {
-    let sql = "UPDATE uploads SET bytes_in_flight = 0, \
-        bytes_sent = min(bytes_sent, 9223372036854775807 - bytes_in_flight) + bytes_in_flight \
-        WHERE bytes_in_flight > 0";
-    connection.execute(sql, [])?;
-    Ok(())
+    let sql = "SELECT id FROM uploads WHERE bytes_in_flight > 0";
+    let mut statement = connection.prepare(sql)?;
+    let ids = statement.query_map([], |row| row.get(0).map(UploadId))?;
+    let ids = ids.collect::<Result<Vec<_>>>()?;
+    let mut moves = Moves::default();
+    for id in ids {
+        let Some(mut upload) = read(connection, id)? else { continue };
+        let WireBytes { sent, in_flight } = upload.state.wire;
+        let sent = ByteCount(sent.0.saturating_add(in_flight.0));
+        upload.state.wire = WireBytes { sent, in_flight: ByteCount(0) };
+        moves.uploads.insert(id, upload);
+        moves.behind.push(id);
+    }
+    moves.write(connection)
 }
 
 /// Limit of remembered uploads: many more than are sent at once. They take a MiB.
 const MOVED_MAX: usize = 2_048;
 /// Limit of remembered admissions without facts: as many as a scan finds before its first files are
-/// sent. They take half a MiB.
+/// sent. They take a MiB.
 const ADMITTED_MAX: usize = 16_384;
 
 /// Remembered uploads, and the changes of the transaction.
 #[derive(Debug, Default)]
 pub(super) struct Moves {
     uploads: BTreeMap<UploadId, Moved>,
-    /// Sizes of admitted uploads without facts.
-    admitted: BTreeMap<UploadId, ByteCount>,
+    /// Admitted uploads without facts.
+    admitted: BTreeMap<UploadId, Admitted>,
     /// Those whose rows are behind.
     behind: Vec<UploadId>,
     /// Those with a refused record, which memory has not reloaded from their rows.
     refused: BTreeSet<UploadId>,
     ledger: Option<ledgers::LastLedger>,
+    tallies: Tallies,
+}
+
+/// What is known of an upload from its admission.
+#[derive(Debug)]
+struct Admitted {
+    size: ByteCount,
+    target: TargetId,
+    counted_for: CountedFor,
 }
 
 /// An upload within the transaction.
 #[derive(Debug)]
 struct Moved {
     state: UploadState,
-    size: ByteCount,
+    admitted: Admitted,
     accepted_bytes: u64,
+    /// What it adds to the counts in the rows.
+    counted: Counted,
     /// Its state in its row.
     written: [Cell<'static>; 15],
     /// Columns of single facts, the last value of each.
@@ -88,6 +110,7 @@ impl Moves {
         self.admitted.clear();
         self.behind.clear();
         self.ledger = None;
+        self.tallies = Tallies::default();
     }
 
     /// Returns whether a fact follows from a refused one. The engine parks or ends an upload after
@@ -106,9 +129,13 @@ impl Moves {
 
     /// Writes a new upload.
     pub(super) fn admit(&mut self, connection: &Connection, admission: &Admission) -> Result<()> {
-        rows::insert(connection, admission, &UploadState::admitted(admission.parked))?;
+        let state = UploadState::admitted(admission.parked);
+        rows::insert(connection, admission, &state)?;
+        let size = admission.file.fingerprint.size;
+        self.tallies.admitted(admission, Counted::of(&state, size, 0));
         if admission.parked.is_none() && self.admitted.len() < ADMITTED_MAX {
-            self.admitted.insert(admission.id, admission.file.fingerprint.size);
+            let (target, counted_for) = (admission.target_id, CountedFor::of(admission));
+            self.admitted.insert(admission.id, Admitted { size, target, counted_for });
         }
         Ok(())
     }
@@ -173,18 +200,19 @@ impl Moves {
         ledgers::note(connection, written, &mut self.ledger).map(|_| ())
     }
 
-    /// Writes the state of every changed upload, in the order of their rows.
+    /// Writes the state of every upload that was moved, in the order of their rows, and what that adds to the
+    /// counts.
     pub(super) fn write(&mut self, connection: &Connection) -> Result<()> {
         self.behind.sort_unstable();
         for id in self.behind.drain(..) {
             if let Some(upload) = self.uploads.get_mut(&id) {
-                upload.write(connection, id)?;
+                upload.write(connection, id, &mut self.tallies)?;
                 if upload.state.stage.is_end() {
                     self.uploads.remove(&id);
                 }
             }
         }
-        Ok(())
+        self.tallies.write(connection)
     }
 
     /// Keeps what the next transaction needs, after this one is durable.
@@ -197,28 +225,49 @@ impl Moves {
 }
 
 impl Moved {
-    fn new(state: UploadState, size: ByteCount, accepted_bytes: u64) -> Self {
+    fn new(state: UploadState, admitted: Admitted, accepted_bytes: u64) -> Self {
         let written = rows::state_cells(&state, accepted_bytes);
-        Self { state, size, accepted_bytes, written, columns: Columns::new(), is_behind: false }
+        let counted = Counted::of(&state, admitted.size, accepted_bytes);
+        let (columns, is_behind) = (Columns::new(), false);
+        Self { state, admitted, accepted_bytes, counted, written, columns, is_behind }
     }
 
-    fn admitted(size: ByteCount) -> Self {
-        Self::new(UploadState::admitted(None), size, 0)
+    fn admitted(admitted: Admitted) -> Self {
+        Self::new(UploadState::admitted(None), admitted, 0)
     }
 
-    /// Writes what its row lacks.
-    fn write(&mut self, connection: &Connection, id: UploadId) -> Result<()> {
+    /// Writes what its row does not say, and counts it.
+    fn write(
+        &mut self,
+        connection: &Connection,
+        id: UploadId,
+        tallies: &mut Tallies,
+    ) -> Result<()> {
         let cells = rows::state_cells(&self.state, self.accepted_bytes);
         let own = self.columns.iter().map(|(column, value)| (*column, value.into()));
         let other = cells.iter().zip(&self.written).filter(|(cell, written)| cell != written);
         rows::update(connection, id, own.chain(other.map(|(cell, _)| *cell)))?;
+        let now = Counted::of(&self.state, self.admitted.size, self.accepted_bytes);
+        let moved = [std::mem::replace(&mut self.counted, now), now];
+        let Admitted { target, counted_for, .. } = &self.admitted;
+        tallies.moved(counted_for, *target, moved, self.last_time());
         self.written = cells;
         self.columns.clear();
         self.is_behind = false;
         Ok(())
     }
 
-    /// Applies a fact that the law allows, and writes the columns of that fact.
+    /// Returns the last of the times at which something of its run happened that are to be written.
+    fn last_time(&self) -> Option<i64> {
+        let columns = ["begun_at_ns", "completed_at_ns", "receipted_at_ns"];
+        let times = columns.iter().filter_map(|column| match self.columns.get(column)? {
+            Value::Integer(at) => Some(*at),
+            Value::Null | Value::Real(_) | Value::Text(_) | Value::Blob(_) => None,
+        });
+        times.max()
+    }
+
+    /// Moves by a fact that the law allows, and writes what belongs to it alone.
     fn take(
         &mut self,
         connection: &Connection,
@@ -228,6 +277,9 @@ impl Moved {
         write_beside(connection, id, fact)?;
         self.accepted_bytes = self.accepted_after(fact);
         self.columns.extend(columns(fact)?);
+        if let Fact::Retargeted { target, .. } = fact {
+            self.admitted.target = *target;
+        }
         self.state = next;
         Ok(())
     }
@@ -238,7 +290,7 @@ impl Moved {
         match fact {
             Fact::PartAccepted { part, .. } => bytes.saturating_add(self.part_length(*part)),
             Fact::PartReopened { part, .. } => bytes.saturating_sub(self.part_length(*part)),
-            Fact::FoundPresent { .. } => self.size.0,
+            Fact::FoundPresent { .. } => self.admitted.size.0,
             Fact::RemoteGone | Fact::Retargeted { .. } => 0,
             Fact::BeginIntended { .. }
             | Fact::Begun { .. }
@@ -272,7 +324,7 @@ impl Moved {
 
     fn part_length(&self, part: PartNumber) -> u64 {
         let Stage::Sending { remote } = &self.state.stage else { return 0 };
-        remote.part_size.range_of(part, self.size).length
+        remote.part_size.range_of(part, self.admitted.size).length
     }
 }
 
@@ -281,7 +333,14 @@ fn read(connection: &Connection, id: UploadId) -> Result<Option<Moved>> {
     let read = connection.prepare_cached(sql)?.query_row([id.0], |row| {
         let size = ByteCount(rows::unsigned_at(row, at!("size_bytes"))?);
         let accepted_bytes = rows::unsigned_at(row, at!("accepted_bytes"))?;
-        Ok(Moved::new(rows::read_state(row)?, size, accepted_bytes))
+        let counted_for = CountedFor {
+            drop: DirectoryName::new(row.get_ref(at!("drop_name"))?.as_str()?),
+            run: SourcePath::from_bytes(row.get_ref(at!("run"))?.as_blob_or_null()?.unwrap_or(b"")),
+            destination: DestinationName::new(row.get_ref(at!("destination"))?.as_str()?),
+            is_sentinel: row.get(at!("sentinel"))?,
+        };
+        let admitted = Admitted { size, target: TargetId(row.get(at!("target_id"))?), counted_for };
+        Ok(Moved::new(rows::read_state(row)?, admitted, accepted_bytes))
     });
     read.optional()
 }

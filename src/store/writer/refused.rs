@@ -15,7 +15,7 @@ use super::moves::Moves;
 use super::{Result, Writer, files, write_record};
 use crate::model::{
     Admission, AdmittedFile, ByteCount, Fact, IgnoreReason, IllegalFact, ParkReason, PartSize,
-    Record, StoredUpload, UploadId, UploadState, WallTime,
+    Record, StoredUpload, UploadId, WallTime,
 };
 use crate::store::rows;
 
@@ -151,7 +151,7 @@ fn refuse(
     let mut refused = Refused { batch: 0, upload: None, instead: Instead::Nothing, why };
     if let Record::Admit(admission) = record {
         refused.upload = Some(admission.id);
-        refused.instead = stand_in(transaction, admission, &refused.why)?;
+        refused.instead = stand_in(transaction, admission, &refused.why, moves)?;
         moves.refuse(admission.id);
     } else if let Record::Upload(id, fact) = record {
         refused.upload = Some(*id);
@@ -173,19 +173,22 @@ fn stand_in(
     transaction: &mut Transaction<'_>,
     admission: &Admission,
     why: &str,
+    moves: &mut Moves,
 ) -> Result<Instead> {
     let (mut row, reason) = (admission.clone(), ParkReason::CannotBeStored);
     row.file.fingerprint.size = ByteCount(row.file.fingerprint.size.0.min(i64::MAX.unsigned_abs()));
     row.part_size = PartSize::new(row.part_size.get().min(PART_SIZE_MAX)).unwrap_or(row.part_size);
     row.parked = Some(reason);
     let parked = instead(transaction, row.id, |connection| {
-        rows::insert(connection, &row, &UploadState::admitted(Some(reason)))?;
+        moves.admit(connection, &row)?;
+        moves.write(connection)?;
         let detail = ("park_detail", ValueRef::Text(why.as_bytes()));
         rows::update(connection, row.id, std::iter::once(detail))
     })?;
     if parked != Instead::Nothing {
         return Ok(parked);
     }
+    moves.forget();
     let Admission { file: AdmittedFile { drop, path, .. }, at, .. } = admission;
     let savepoint = transaction.savepoint()?;
     match files::ignore(&savepoint, drop, path, IgnoreReason::CannotBeStored, *at) {
