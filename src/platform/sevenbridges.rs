@@ -1,13 +1,15 @@
 //! Seven Bridges, CAVATICA, CGC and BDC: API v2, one project, one credential.
 //!
 //! Owns the vendor's specifics of a call: headers, limits, judgement. The calls are in `uploads`
-//! (an upload from begin to complete), `files` (files, metadata, access), `folders`, `bulk` (questions about
-//! many files in one call) and `exports` (to attached volumes); shapes are in `wire`, the meaning of refusals in `answers`.
+//! (an upload from begin to complete), `files` (files, metadata, access), `folders`, `bulk`
+//! (questions about many files in one call) and `exports` (to attached volumes); shapes are in
+//! `wire`, the meaning of refusals in `answers`.
 //!
 //! The vendor's rules behind the design: the platform chooses the part size, so the one in the
 //! answer counts; signed addresses are fetched just before use and never kept; bytes are sent to a
-//! storage host with exactly the given headers, never with our token; parts are reported in
-//! batches, because calls are limited per account (1000 in five minutes); a lost upload is a 404.
+//! storage host with exactly the given headers, never with our token; calls are limited per account
+//! (1000 in five minutes), so parts are reported in batches or as their upload is completed, and
+//! files are described and inspected together; a lost upload is a 404.
 //!
 //! *Promises*: those of [`super::api`], and that only the ids of folders are kept. *Never* retries:
 //! the engine decides what a [`Failure`] leads to.

@@ -169,7 +169,7 @@ impl Tallies {
 fn write_state(connection: &Connection, word: &str, added: [i128; 6]) -> Result<()> {
     let sql = "SELECT upload_count, size_bytes, accepted_bytes, bytes_sent, bytes_sent_again, \
         bytes_in_flight FROM tallies WHERE state = ?1";
-    let stored = connection.prepare_cached(sql)?.query_row([word], |row| row_of(row))?;
+    let stored = connection.prepare_cached(sql)?.query_row([word], row_of)?;
     let [count, size, accepted, sent, again, in_flight] = sums(stored, added);
     let sql = "UPDATE tallies SET upload_count = ?2, size_bytes = ?3, accepted_bytes = ?4, \
         bytes_sent = ?5, bytes_sent_again = ?6, bytes_in_flight = ?7 WHERE state = ?1";
@@ -181,7 +181,7 @@ fn write_run(connection: &Connection, of: &CountedFor, added: &RunAdded) -> Resu
     let key = (of.drop.as_str(), of.run.as_bytes(), of.destination.as_str());
     let sql = "SELECT upload_count, completed_count, parked_count, size_bytes, accepted_bytes \
         FROM run_tallies WHERE drop_name = ?1 AND run = ?2 AND destination = ?3";
-    let stored = connection.prepare_cached(sql)?.query_row(key, |row| row_of(row)).optional()?;
+    let stored = connection.prepare_cached(sql)?.query_row(key, row_of).optional()?;
     let counts = sums(stored.unwrap_or_default(), added.counts);
     let sql = "INSERT INTO run_tallies VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
         ON CONFLICT DO UPDATE SET upload_count = ?4, completed_count = ?5, parked_count = ?6, \
