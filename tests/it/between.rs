@@ -1,4 +1,4 @@
-//! Somebody between the daemon and the sandbox, who answers in its place or changes what it says.
+//! A server between the daemon and the sandbox that answers in the sandbox's place or changes its answers.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::stage::Stage;
 
-/// A request on its way.
+/// A request that was received and not yet answered.
 pub(crate) struct Asked {
     /// Method and path.
     pub(crate) line: String,
@@ -14,10 +14,10 @@ pub(crate) struct Asked {
     head: String,
 }
 
-/// What comes back.
+/// The answer to a request.
 pub(crate) struct Answered {
     pub(crate) status: u16,
-    /// Lines without those that speak of the connection, or of the length of a body that is there.
+    /// Header lines, without those about the connection or about the length of a body that is there.
     pub(crate) headers: String,
     pub(crate) body: Vec<u8>,
 }
@@ -30,10 +30,10 @@ impl Answered {
 }
 
 impl Asked {
-    /// Has the sandbox answer.
+    /// Forwards the request to the sandbox and returns its answer.
     pub(crate) fn forward(&self, sandbox: &str) -> Answered {
         let mut stream = TcpStream::connect(sandbox).expect("the sandbox listens");
-        // The body of an answer to the older version ends with its connection, and is in no chunks.
+        // A body in an HTTP/1.0 answer ends with its connection and is not chunked.
         let head = self.head.replacen(" HTTP/1.1\r\n", " HTTP/1.0\r\nconnection: close\r\n", 1);
         stream.write_all(head.as_bytes()).expect("sent");
         stream.write_all(&self.body).expect("sent");
@@ -44,7 +44,7 @@ impl Asked {
         let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status");
         let is_kept = |line: &&str| {
             let lower = line.to_ascii_lowercase();
-            // That of an answer to HEAD speaks of a body that is not there.
+            // The content length in an answer to HEAD is about a body that is not there.
             let is_length = lower.starts_with("content-length") && !self.line.starts_with("HEAD ");
             let ours = ["connection", "transfer-encoding"];
             !line.is_empty() && !is_length && !ours.iter().any(|name| lower.starts_with(name))
@@ -55,7 +55,7 @@ impl Asked {
     }
 }
 
-/// Stands before the sandbox of a stage from here on, for as long as the test runs.
+/// Puts the server in front of the sandbox of a stage, for as long as the test runs.
 pub(crate) fn stand(
     stage: &Stage,
     answer: impl Fn(&Asked, &str) -> Answered + Send + Sync + 'static,
@@ -103,7 +103,7 @@ fn serve(stream: TcpStream, answer: impl Fn(&Asked) -> Answered) {
     }
 }
 
-/// Reads a head with its empty line; nothing where the connection has ended.
+/// Reads a head with its empty line; `None` if the connection has ended.
 fn head_of(reader: &mut impl BufRead) -> Option<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {

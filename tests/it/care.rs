@@ -1,5 +1,5 @@
 //! The care for the database: copies that can be restored, kills and full disks while they are made,
-//! checks, and what is kept no longer. The real binary, with intervals of a moment.
+//! checks, and the removal of what is no longer kept. The real binary, with intervals of a moment.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ fn stage_at(transfer: &'static str, state: &'static str) -> Stage {
     })
 }
 
-/// Copies that are whole, by their names.
+/// Complete copies, by their names.
 fn copies(stage: &Stage) -> Vec<PathBuf> {
     let mut copies = walk(&stage.path("state/backups"));
     copies.retain(|copy| copy.extension().is_some_and(|kind| kind == "db"));
@@ -68,7 +68,7 @@ fn until_copied(stage: &Stage) -> PathBuf {
     copies(stage).pop().expect("a copy")
 }
 
-/// Puts the copy that was laid aside in the place of the database.
+/// Puts the copy that was set aside in the place of the database.
 fn restore(stage: &Stage) {
     fs::copy(stage.path("yesterday.db"), stage.path("state/dropferry.db")).expect("restored");
     for beside in ["state/dropferry.db-wal", "state/dropferry.db-shm"] {

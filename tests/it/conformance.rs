@@ -92,8 +92,8 @@ fn an_upload_goes_on_with_all_some_or_none_of_its_parts() {
                 listed.sort_by_key(|part| part.number);
                 assert_eq!(listed, put, "{}: {there} parts", site.name);
             }
-            // Only what is whole was ever to be completed. A platform that can tell only by completing
-            // has done it then.
+            // Only a whole upload is ever completed. A platform that can answer the question only
+            // by completing has then done so.
             let is_whole = put.len() == remote.part_count as usize;
             let asked = complete_request(&remote, &put, &request);
             let is_done = is_whole
@@ -190,7 +190,7 @@ fn a_name_that_is_taken_is_found_and_its_content_proved() {
             }
             let found = found.expect("it is there");
             assert_eq!((found.id, found.size.map(|size| size.0)), (done.id, Some(size)));
-            // In another part size than ours a digest is a guess of the client, which proves nothing.
+            // If the part size is not ours, a digest is the client's guess and proves nothing.
             if let Some(mark) = found.mark.filter(|mark| mark.part_size.get() >= size.min(PART)) {
                 let digest = sent.digest(mark.part_size);
                 let is_ours = mark.part_size.get() == PART || size <= PART;

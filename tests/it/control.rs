@@ -1,4 +1,4 @@
-//! The control socket and who may hold it up: silence, floods, what stands at its path.
+//! The control socket, and what may hold it up: silent peers, floods, and whatever is at its path.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -44,7 +44,7 @@ fn silent_peers_keep_nobody_out_and_are_let_go() {
     let mut held: Vec<_> = (0..40).map(|_| connect(&stage)).collect();
     // Some say half a line, some ask and do not read.
     for stream in &mut held[..10] {
-        // The daemon may have let go of it already.
+        // The daemon may have closed the connection already.
         stream.write_all(b"{\"request\":").ok();
     }
     let started = Clock::real();
@@ -52,7 +52,7 @@ fn silent_peers_keep_nobody_out_and_are_let_go() {
     assert!(started.now().monotonic.0 < Duration::from_secs(20), "{:?}", started.now().monotonic.0);
     for mut stream in held {
         let mut rest = Vec::new();
-        // Reset or ended: the daemon let go.
+        // Reset or ended: the daemon has closed the connection.
         drop(stream.read_to_end(&mut rest));
     }
     assert!(started.now().monotonic.0 < Duration::from_secs(60), "{:?}", started.now().monotonic.0);
@@ -69,7 +69,7 @@ fn peers_that_do_not_read_keep_nobody_out() {
         .map(|_| {
             let mut stream = connect(&stage);
             stream.set_write_timeout(Some(Duration::from_secs(1))).expect("set");
-            // Until the peer is let go, or nothing more fits.
+            // Until the daemon closes the connection, or nothing more fits.
             while stream.write_all(order.as_bytes()).is_ok() {}
             stream
         })
@@ -136,7 +136,7 @@ fn a_socket_that_was_removed_is_missed_and_made_again() {
 fn status_and_doctor_miss_the_socket() {
     let stage = stage();
     until("the socket was missed", || {
-        // The daemon makes it again; whoever removes it often enough sees what is said meanwhile.
+        // The daemon makes it again; whoever removes it often enough sees the message in between.
         fs::remove_file(socket(&stage)).ok();
         let check = stage.output("status", &["--check"]);
         let doctor = stage.output("doctor", &["--offline"]);

@@ -67,7 +67,7 @@ fn faults_before_and_after_every_call_lose_nothing() {
         json!("wrong_etag"),
         json!({"answer": {"status": 429, "headers": {"retry-after": "1"}}}),
     ];
-    // Maintenance is waited out for five minutes: it has a test of its own in the simulation.
+    // A maintenance pause lasts five minutes: it has a test of its own in the simulation.
     for action in actions.iter().filter(|action| action["answer"]["status"] != 503) {
         let mut stage = with_switches("{\"part_size\": 1048576}");
         let rules: Vec<_> = operations
@@ -128,8 +128,8 @@ fn an_upload_that_the_platform_lost_begins_again() {
     stage.assert_all_there();
 }
 
-/// The CPU time of each thread. The ticks of `/proc/PID/stat` count whoever runs when a timer fires, which
-/// is often one that a timer woke.
+/// The CPU time of each thread. The ticks of `/proc/PID/stat` are charged to whatever runs when a
+/// timer fires, which is often a thread that the timer woke.
 fn cpu_of_threads(pid: u32) -> BTreeMap<OsString, Duration> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
     let time_of = |thread: DirEntry| {
@@ -150,7 +150,7 @@ fn cpu_over(stage: &Stage, time: Duration) -> Duration {
 
 #[test]
 fn an_outage_needs_nobody_and_costs_no_cpu() {
-    // What scans cost is not what an outage costs.
+    // The cost of scans is not the cost of an outage.
     let mut stage = Stage::new(Options {
         switches: "{\"down\": true}",
         drop: "quiet_period = \"50ms\"\nscan_interval = \"5s\"",
@@ -251,7 +251,7 @@ fn an_unreadable_file_parks_and_recovers_by_itself() {
     stage.write("run/a", b"a");
     stage.write("run/b", b"b");
     let place = stage.drop().join("run/a");
-    // Root reads everything, so a stage that root has set is given to somebody else.
+    // Root reads everything, so a stage that belongs to root is given to another user.
     stage.give_away();
     fs::set_permissions(&place, fs::Permissions::from_mode(0o000)).expect("set");
     stage.start();
@@ -474,7 +474,7 @@ fn an_idle_daemon_over_ten_thousand_settled_files_uses_no_cpu_between_scans() {
     stage.until_count("completed", 10_000);
     let mut used = cpu_over(&stage, Duration::from_secs(10));
     if used > MOST {
-        // The database is copied, checked and tidied once it is idle, and not again for hours.
+        // The database is copied, checked and tidied once the daemon is idle, and then not again for hours.
         used = cpu_over(&stage, Duration::from_secs(10));
     }
     println!("{used:?} of CPU in ten idle seconds");
@@ -497,7 +497,7 @@ fn a_lost_database_uploads_nothing_twice_and_another_content_is_never_taken_for_
     stage.assert_all_there();
     let after = stage.ledger()["bytes_received"].as_u64();
     assert_eq!(after, before.as_u64().map(|bytes| bytes + 3), "only the new file was sent");
-    // Without rows and receipts its own earlier version is a stranger.
+    // Without rows and receipts, the daemon does not know its own earlier version.
     stage.kill();
     stage.write("run/c", b"old");
     fs::remove_dir_all(stage.path("state")).expect("lost");
@@ -526,7 +526,7 @@ fn headers_that_are_to_be_reported_outlive_a_kill() {
         stage.tell("faults", "[]");
         stage.start();
         stage.until_count("completed", 1);
-        // The sandbox notes every report that lacks a header as a breach.
+        // The sandbox records every report that lacks a header as a breach.
         stage.assert_all_there();
     }
 }

@@ -1,4 +1,4 @@
-//! Several destinations for one drop directory: one upload each, none waits for another.
+//! Several destinations for one drop directory: one upload for each, and none waits for another.
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ fn time_until_others_are_done(first: &str) -> Duration {
     begun.elapsed()
 }
 
-/// Rounds in which the best times must come within bounds: other tests run on the same cores.
+/// Rounds in which the best times must be within bounds: other tests run on the same cores.
 const ROUNDS: u32 = 6;
 
 #[test]
@@ -74,7 +74,7 @@ fn a_file_too_large_for_a_platform_is_refused_at_planning_with_a_cure() {
     let mut stage = to(&["basespace"]);
     stage.write("run/small", b"fits");
     let large = stage.drop().join("run/large.bin");
-    // Closed at once: a file that is open to write waits.
+    // Closed at once: a file that is open for writing waits.
     std::fs::File::create(large).expect("made").set_len(251_000_000_000).expect("sparse");
     let planned = String::from_utf8_lossy(&stage.output("plan", &[]).stdout).into_owned();
     assert!(planned.contains("split it, or send it to another destination"), "{planned}");

@@ -1,4 +1,4 @@
-//! Disposal with the real binary: what is asked before a source goes, and what kills leave.
+//! Disposal with the real binary: what is checked before a source is removed, and what kills leave behind.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::stage::{Options, Stage, TOKEN, noise, until, walk};
 
-/// Nothing goes before the grace is cut short.
+/// Nothing is removed before the grace period is shortened.
 const DROP: &str = "quiet_period = \"50ms\"\nscan_interval = \"300ms\"\n\
     disposition = \"delete\"\ndisposition_grace = \"1h\"";
 
@@ -27,7 +27,7 @@ fn stage(platforms: &'static [&'static str]) -> Stage {
     stage
 }
 
-/// Starts the daemon with less free space than is wanted, so that sources may go at once.
+/// Starts the daemon with less free space than is wanted, so that sources may be removed at once.
 fn start_short_of_space(stage: &mut Stage) {
     let config = stage.path("config.toml");
     let text = fs::read_to_string(&config).expect("read");
@@ -99,7 +99,7 @@ fn a_source_stays_while_a_receipt_is_damaged_and_every_command_says_so() {
     let of_files = walk(&stage.path("state/receipts/lab"));
     let is_files = |path: &&PathBuf| path.to_string_lossy().contains("~files-");
     let changed = of_files.iter().find(is_files).expect("it has a ledger").clone();
-    // The last line of a file is cut off, with what stands behind it.
+    // The last line of a file is cut off, with everything behind it.
     let kept = fs::read_to_string(&of_run).expect("read");
     let from = kept.find("\"path\":\"run1/deep/b\"").expect("it has a line");
     let from = kept[..from].rfind('\n').map_or(0, |at| at + 1);
@@ -149,7 +149,7 @@ fn a_destination_that_cannot_be_asked_needs_a_word() {
     assert!(stage.output("check-config", &[]).status.success(), "that is a word");
 }
 
-/// SIGKILL again and again while files are sent and disposed of: whatever has gone has its line.
+/// SIGKILL again and again while files are sent and disposed of: every file that is gone has its line.
 #[test]
 fn kills_leave_no_source_gone_without_its_line_on_any_platform() {
     for platforms in [&["sevenbridges"][..], &["basespace"], &["gjirafa-vp"], &["s3"]] {
@@ -175,7 +175,7 @@ fn kill_until_gone(platforms: &'static [&'static str]) {
     let left = |stage: &Stage| walk(&stage.drop()).len();
     let mut names = Vec::new();
     for round in 0..=ROUNDS {
-        // In the last round all of it goes.
+        // In the last round everything is removed.
         let new = if round < ROUNDS { FILES } else { 0 };
         for number in 0..new {
             let name = format!("run{round}/f{number}");
@@ -199,8 +199,8 @@ fn kill_until_gone(platforms: &'static [&'static str]) {
     }
 }
 
-/// SIGKILL again and again while hundreds of files go: each is in one place, whole, and nothing of ours
-/// stays behind.
+/// SIGKILL again and again while hundreds of files are removed: each is in one place and whole, and
+/// nothing of ours is left behind.
 #[test]
 fn kills_in_the_middle_of_a_disposal_leave_no_file_in_two_states_and_no_directory() {
     for moves in [false, true] {

@@ -1,8 +1,8 @@
-//! The command lines of the documents, run as they stand there.
+//! The command lines of the documents, run exactly as they are written there.
 //!
-//! A line of a shell block that begins with `dropferry` is run against a daemon with the names that the
-//! documents use, and must succeed. Commands that do not end, or need a run that waits, are asked for their help. Those of other
-//! programs are read by the shell; what they do to a service is shown where there is one.
+//! A line of a shell block that begins with `dropferry` is run against a daemon with the names that the documents use,
+//! and must succeed. Of commands that do not end, or that need a waiting run, only the help is called. The shell parses
+//! the commands of other programs without running them; what they do to a service is tested where there is one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::process::Command;
 
 use super::stage::{Options, Stage, noise, until};
 
-/// Commands that go on until they are stopped, that ask a person, and one that needs a run which waits.
+/// Commands that run until they are stopped, commands that ask a person, and one that needs a waiting run.
 const ONLY_HELP: [&str; 8] =
     ["run", "sandbox", "demo", "--watch", "close", "init", "login", "notify"];
 
@@ -64,7 +64,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// A daemon by the names that the documents use, with a run that has arrived.
+/// A daemon with the names that the documents use, and with a run that has arrived.
 fn stage() -> Stage {
     let mut stage = Stage::new(Options { web: "127.0.0.1:0", ..Options::default() });
     let config = fs::read_to_string(stage.path("config.toml")).expect("read");
@@ -122,7 +122,7 @@ fn every_command_of_ours_runs_as_it_is_written() {
             None => continue,
         };
         if text.starts_with("dropferry abandon") {
-            // Something that can be given up has to be on its way.
+            // Only an upload that is under way can be given up.
             shell(&stage, "dropferry pause cavatica");
             stage.write("run1/b.fastq.gz", &noise(1000, 5));
             until("it is admitted", || (stage.count("waiting") == 1).then_some(()));

@@ -1,5 +1,5 @@
-//! `doctor` with the real binary: each thing that is wrong is found, with its cure; what is well is said
-//! to be well; and of what is unfinished at a destination only what is provably ours is removed.
+//! `doctor` with the real binary: each fault is found, with its cure; what is in order is reported so;
+//! and of the unfinished uploads at a destination only those that are provably ours are removed.
 
 mod network;
 mod orphans;
@@ -21,7 +21,7 @@ pub(crate) struct Found {
 
 pub(crate) fn doctor(stage: &Stage, arguments: &[&str]) -> Found {
     let mut command = stage.command("doctor");
-    // What is asked goes straight to where it is.
+    // The requests of the test go directly to their target.
     for name in ["http_proxy", "https_proxy", "all_proxy"] {
         command.env_remove(name).env_remove(name.to_uppercase());
     }
@@ -44,7 +44,7 @@ impl Found {
         self.checks.iter().filter(is_meant).collect()
     }
 
-    /// There is a line of that group and state that says so, with a cure that says so.
+    /// Asserts that a line of that group and state contains `found`, and that its cure contains `cure`.
     pub(crate) fn assert_says(&self, (group, state): (&str, &str), found: &str, cure: &str) {
         let says = |check: &&Value| {
             text(check, "found").contains(found) && text(check, "cure").contains(cure)

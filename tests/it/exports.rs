@@ -35,7 +35,7 @@ fn three_hundred_files_are_exported_by_three_starts_and_bulk_questions() {
     stage.until_count("parked", 1);
     let ledger = stage.ledger();
     let calls = |name: &str| ledger["calls"][name].as_u64().unwrap_or(0);
-    // Three for all, one more for the item that failed in passing.
+    // Three for all items, one more for the item that failed temporarily.
     assert_eq!(calls("bulk-exports"), 4, "{}", ledger["calls"]);
     assert!(calls("bulk-export-jobs") <= 16, "{}", ledger["calls"]);
     assert_eq!(calls("export") + calls("export-job"), 0, "bulk calls only");

@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use super::skipped::skipped_by_machine;
 use super::stage::{Options, Stage, TOKEN};
 
-/// Runs a command with answers on its standard input, and returns how it ended, and what it printed and said.
+/// Runs a command with answers on its standard input, and returns its exit code, its output and its messages.
 fn answered(mut command: Command, answers: &[u8]) -> (Option<i32>, String, String) {
     let mut child = command
         .stdin(Stdio::piped())
@@ -57,7 +57,7 @@ fn answers_become_a_configuration_that_works_and_a_token_that_nobody_else_reads(
     assert_eq!(code, Some(0), "{printed}{said}");
     let (code, _, said) = answered(program("init", &config), answers.as_bytes());
     assert_eq!((code, said.contains("already")), (Some(1), true), "{said}");
-    // The packages' own file configures nothing yet, and is added to.
+    // The packages' own file configures nothing yet, and is extended.
     let packaged = stage.path("packaged.toml");
     fs::write(&packaged, "[transfer]\nbandwidth = \"7 MB/s\"\n").expect("written");
     let (code, _, said) = answered(program("init", &packaged), answers.as_bytes());

@@ -1,7 +1,7 @@
-//! A share that misbehaves when told to: a FUSE file system of one flat directory, served by the test.
+//! A share that misbehaves on request: a FUSE file system with one flat directory, served by the test.
 //!
-//! It speaks just enough of the kernel's protocol (version 7) for directories to be listed and files
-//! to be read: answers are never cached, so that what it is told takes effect with the next call.
+//! It implements just enough of the kernel's protocol (version 7) to list directories and read files.
+//! Answers are never cached, so that a change of its behaviour takes effect with the next call.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -25,13 +25,13 @@ const ROOT: u64 = 1;
 /// How it behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mood {
-    /// As a share should.
+    /// Like a healthy share.
     Well,
     /// Every call fails.
     Failing(Errno),
-    /// No call is answered until the mood is another.
+    /// No call is answered until the mood changes.
     Hanging,
-    /// It ends.
+    /// The server ends.
     Gone,
 }
 
@@ -40,7 +40,7 @@ pub(crate) enum Mood {
 pub(crate) enum Sick {
     /// They fail.
     Failing(Errno),
-    /// They are not answered until the file is well.
+    /// They are not answered until the file is healed.
     Hanging,
 }
 
@@ -51,7 +51,7 @@ struct State {
 }
 
 impl State {
-    /// Returns what happens to a request, when it is a read of a file that is sick there.
+    /// Returns what happens to a request if it is a read of a sick file at a sick offset.
     fn sickness(&self, request: &[u8]) -> Option<Sick> {
         if word(request, 4) != READ {
             return None;
@@ -70,10 +70,10 @@ pub(crate) struct Fuse {
 }
 
 impl Fuse {
-    /// Mounts it on `directory` as the process `pid` sees that.
+    /// Mounts it on `directory` as the process `pid` sees that path.
     ///
     /// # Errors
-    /// Why it cannot be had here.
+    /// Why it cannot be mounted here.
     pub(crate) fn mount(
         pid: u32,
         directory: &Path,
@@ -89,7 +89,7 @@ impl Fuse {
         mount.args(["-m", "-t", &pid.to_string(), "mount", "-i", "-t", "fuse", "-o", &options]);
         let mounted = mount.arg("share").arg(directory).output();
         let mounted = mounted.map_err(|error| format!("nsenter: {error}"))?;
-        // From here on only the server holds it, so that its end is the share's.
+        // From here on only the server holds the device, so that the share ends with the server.
         fcntl_setfd(&device, FdFlags::CLOEXEC).map_err(|errno| errno.to_string())?;
         if !mounted.status.success() {
             return Err(String::from_utf8_lossy(&mounted.stderr).into_owned());
@@ -104,12 +104,12 @@ impl Fuse {
         lock(&self.state).mood = mood;
     }
 
-    /// Has reads of a file misbehave from an offset on.
+    /// Makes reads of a file misbehave from an offset on.
     pub(crate) fn sicken(&self, name: &str, from: u64, sick: Sick) {
         lock(&self.state).sick.insert(name.to_owned(), (from, sick));
     }
 
-    /// Has all files be read again.
+    /// Makes all files readable again.
     pub(crate) fn heal(&self) {
         lock(&self.state).sick.clear();
     }
@@ -155,7 +155,7 @@ fn serve(mut device: File, state: &Mutex<State>) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            // The kernel took a request back.
+            // The kernel has withdrawn a request.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(_) => return,
         }
@@ -236,7 +236,7 @@ fn reply(request: &[u8], files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>, E
             let node = index as u64 + 2;
             Ok([longs(&[node, 0, 0, 0, 0]), attributes(node, files)?].concat())
         }
-        // Nothing of it is kept by the kernel: FOPEN_DIRECT_IO.
+        // The kernel keeps nothing of it: FOPEN_DIRECT_IO.
         OPEN => Ok([longs(&[0]), words(&[1, 0])].concat()),
         OPENDIR => Ok(vec![0; 16]),
         READ => {

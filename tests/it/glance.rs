@@ -26,8 +26,8 @@ const CONTRACT: &str = r#"{"schema": 2, "host": "seq-07",
    "accepted_part_count": 1, "attempt_count": 0, "sent_again_bytes": 0, "retry_at": null, "remote_id": null, "completed_at": null}],
  "attention": [{"code": "parked", "text": "b", "cure": null, "count": 3, "what": "novaseq/run1"}]}"#;
 
-/// Lists the fields that the contract has and a status has not, or of another kind. What is null in the
-/// contract may be anything.
+/// Lists the fields of the contract that a status lacks or has with another type. A field that is
+/// null in the contract may have any type.
 fn lacking(contract: &Value, status: &Value, at: &str, lacks: &mut Vec<String>) {
     match (contract, status) {
         (Value::Object(wanted), Value::Object(found)) => {
@@ -55,7 +55,7 @@ fn assert_fits_contract(status: &Value, absent: &[&str]) {
     assert!(lacks.is_empty(), "{lacks:#?} in {status:#}");
 }
 
-/// A stage that has one file sent, one parked and one under way, and moves on slowly.
+/// A stage with one file sent, one parked and one under way, which moves on slowly.
 fn busy() -> Stage {
     let mut stage = Stage::new(Options {
         transfer: "parts_in_flight = 2\nbandwidth = \"300 kB/s\"",
@@ -84,7 +84,7 @@ fn sending(stage: &Stage) -> Value {
 fn a_status_has_every_field_of_the_contract_whether_the_daemon_runs_or_not() {
     let mut stage = busy();
     let status = sending(&stage);
-    // Reasons and attention are there only where there is something to say.
+    // Reasons and attention are present only when there is something to report.
     let absent = [".uploads.reason:"];
     assert_fits_contract(&status, &absent);
     assert_eq!(status["schema"], 2);
@@ -337,7 +337,7 @@ fn a_run_is_waited_for_until_it_is_there_needs_someone_or_time_is_up() {
 fn a_wait_ends_when_something_of_the_run_needs_a_person() {
     let mut stage = Stage::new(Options::default());
     stage.write("run/a", b"a");
-    // Root reads everything, so a stage that root has set is given to another user.
+    // Root reads everything, so a stage that belongs to root is given to another user.
     stage.give_away();
     let unreadable = fs::Permissions::from_mode(0o000);
     fs::set_permissions(stage.drop().join("run/a"), unreadable).expect("set");

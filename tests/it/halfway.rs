@@ -1,8 +1,8 @@
-//! Files that are not finished when they are seen: whatever a writer does, and whenever, what is
-//! completed at the far end is a version that stood on disk, and the last one gets there.
+//! Files that are not finished when the daemon first sees them: whatever a writer does, and whenever,
+//! each completed object at the destination is a version that was on disk, and the last version arrives.
 //!
-//! Nothing here waits for time to pass: the far end refuses all parts but two until it is told
-//! otherwise, so that a file can be changed in the middle of its upload.
+//! Nothing here waits for time to pass: the destination refuses all parts but two until the test
+//! lets them through, so that a file can be changed in the middle of its upload.
 
 mod mapped;
 
@@ -22,7 +22,7 @@ use super::witness::{
     objects, release, stage_with, until_it_runs, until_it_settles, until_still,
 };
 
-/// The quiet period of the patient ones.
+/// The quiet period of the stages that settle slowly.
 const QUIET: Duration = Duration::from_secs(2);
 
 fn append(place: &Path, bytes: &[u8]) {
@@ -30,7 +30,7 @@ fn append(place: &Path, bytes: &[u8]) {
     file.and_then(|mut file| file.write_all(bytes)).expect("appended");
 }
 
-/// Writes into a file that stays the same file.
+/// Writes into a file, which stays the same file.
 fn overwrite(place: &Path, at: u64, bytes: &[u8]) {
     let file = OpenOptions::new().write(true).open(place).expect("opened");
     file.write_all_at(bytes, at).expect("written");
@@ -40,8 +40,8 @@ fn begun(stage: &Stage) -> Option<u64> {
     stage.ledger()["begun_count"].as_u64()
 }
 
-/// The longest time between two changes, by the clock of the test: a machine that stood still for
-/// a quiet period has settled the file rightly.
+/// The longest time between two changes, by the clock of the test: if the machine was suspended for
+/// a quiet period, the file has settled rightly.
 struct Gaps {
     last: Instant,
     longest: Duration,
@@ -66,7 +66,7 @@ impl Gaps {
     }
 }
 
-/// Changes a file again and again with pauses in which the daemon is asked about it so often.
+/// Changes a file again and again with pauses, and asks the daemon about it in each pause.
 fn keep_changing(
     stage: &Stage,
     place: &Path,
@@ -182,8 +182,8 @@ fn a_file_rewritten_in_place_after_its_upload_is_sent_whole_once_more() {
     change_after_upload(write, |place| overwrite(place, PART as u64, &noise(PART, 2)));
 }
 
-/// Zeros that rest for a quiet period are a version like any other; what is promised is that they
-/// are never mixed with what comes.
+/// Zeros that are unchanged for a quiet period are a version like any other; only a mix of them
+/// with later content is ruled out.
 #[test]
 fn a_preallocated_file_that_rests_is_sent_as_zeros_and_again_when_it_is_filled() {
     let make = |place: &Path| preallocate(place, 3 * PART as u64);
@@ -195,7 +195,7 @@ fn preallocate(place: &Path, length: u64) {
     rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, length).expect("allocated");
 }
 
-/// Fills a preallocated file in pauses that are shorter than the quiet period.
+/// Fills a preallocated file with pauses that are shorter than the quiet period.
 fn fill_preallocated(after_each: impl Fn(&fs::File, SystemTime)) {
     let mut stage = stage_with(PATIENT);
     let place = stage.drop().join("preallocated");
@@ -215,7 +215,7 @@ fn a_preallocated_file_that_is_filled_without_rest_is_sent_once() {
     fill_preallocated(|_, _| ());
 }
 
-/// As a share does that sets its times itself: the size is final, and the time never moves.
+/// As on a share that sets its times itself: the size is final, and the time never changes.
 #[test]
 fn a_preallocated_file_whose_time_is_set_back_after_each_write_is_sent_once() {
     fill_preallocated(|file, time| file.set_modified(time).expect("set"));
@@ -278,7 +278,7 @@ fn a_file_that_is_unreadable_for_a_while_goes_on_and_is_compared() {
     let place = stage.drop().join("run/a");
     let mode = |mode| fs::set_permissions(&place, fs::Permissions::from_mode(mode)).expect("set");
     stage.write("run/a", b"");
-    // Root reads everything, so a stage that root has set is given to somebody else.
+    // Root reads everything, so a stage that belongs to root is given to another user.
     stage.give_away();
     begin_and_hold(&mut stage, "run/a", &noise(6 * PART, 1));
     let mut witness = Witness::default();
@@ -287,7 +287,7 @@ fn a_file_that_is_unreadable_for_a_while_goes_on_and_is_compared() {
     stage.until_count("parked", 1);
     release(&stage);
     mode(0o644);
-    // Whether its mode alone was changed, or its content as well, is found by reading it.
+    // Whether only its mode was changed, or its content as well, is found by reading it.
     witness.until_whole(&stage);
     assert_eq!((begun(&stage), stage.count("completed")), (Some(1), 1));
     assert_eq!(objects(&stage).len(), 1);

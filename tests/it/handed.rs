@@ -72,7 +72,7 @@ fn a_kill_in_the_middle_loses_nothing_that_was_handed_in() {
     });
     stage.until_count("completed", 2);
     assert_eq!(there(&stage).len(), 2);
-    // Everything is tried again; that the whole file system is no drop directory is not forgotten.
+    // Everything is tried again; the daemon still knows that the whole file system is no drop directory.
     assert!(stage.output("retry", &["--all"]).status.success());
     stage.write("run/in the drop", b"z");
     stage.until_count("completed", 3);
@@ -162,7 +162,7 @@ fn what_is_the_daemons_own_is_never_taken_whatever_is_proved() {
         let reply = offer(&stage, &path, &[&shown]);
         let why = left_out(&reply);
         let is_said = why.contains("never handed in") || why.contains("/proc or /sys");
-        // The process that opens /proc/self is another one here and there.
+        // Here and there another process opens /proc/self.
         assert!(is_said || why.contains("another file"), "{}: {why}", path.display());
     }
     let (code, told, said) = hand_in(&stage, &["../sandbox.token", "../state"]);

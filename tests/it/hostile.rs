@@ -1,5 +1,5 @@
-//! Names and answers that are made to mislead whoever reads them, or to have a secret printed: every
-//! command is asked, and what it prints is looked at.
+//! Names and answers that try to mislead the reader, or to have a secret printed: every command is
+//! called, and its output is checked.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -13,16 +13,16 @@ use dropferry::testing::model::misleads;
 use super::between::{Answered, stand};
 use super::stage::{Options, Stage, TOKEN, until};
 
-/// Sets a title, clears the screen, turns the direction of writing, begins a line.
+/// Sets a title, clears the screen, reverses the direction of writing, begins a line.
 const ODD: &str =
     "=x\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\u{202e}\u{2066}\u{200b}\u{2028}\r\nFORGED\t";
 
-/// Returns the name as JSON has it in a text.
+/// Returns the name as it is written in a JSON string.
 fn in_json(text: &str) -> String {
     serde_json::Value::from(text).to_string().trim_matches('"').to_owned()
 }
 
-/// Runs a command, and returns all it printed.
+/// Runs a command, and returns everything that it printed.
 fn printed(stage: &Stage, arguments: &[&str]) -> String {
     let output = stage.output(arguments[0], &arguments[1..]);
     let all = [output.stdout, output.stderr].concat();
@@ -35,7 +35,7 @@ fn assert_plain(text: &str, whose: &str) {
     assert!(!text.lines().any(|line| line.starts_with("FORGED")), "{whose}: {text}");
 }
 
-/// Every command that says something of files and destinations.
+/// Every command that prints something about files and destinations.
 const COMMANDS: &[&[&str]] = &[
     &["status"],
     &["status", "--json", "--all"],
@@ -86,7 +86,7 @@ fn no_command_does_to_a_terminal_what_a_name_or_an_answer_wants() {
         }
         answer
     });
-    // Below a directory of a like name; the bytes of the last are no text.
+    // Below a directory with a similar name; the bytes of the last one are not valid text.
     stage.write(&format!("{ODD}/{ODD}FORGED"), b"one");
     stage.write("refused", b"two");
     let broken = std::ffi::OsStr::from_bytes(b"ignored\x1b[2J\xff\x9b");
@@ -107,7 +107,7 @@ fn no_command_does_to_a_terminal_what_a_name_or_an_answer_wants() {
     assert!(stage.log().contains("FORGED"), "it is said, escaped");
 }
 
-/// What a secret looks like in an answer that repeats it.
+/// The forms of a secret in an answer that repeats it.
 fn echoes() -> Vec<String> {
     let percent = TOKEN.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
     vec![

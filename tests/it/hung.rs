@@ -1,4 +1,4 @@
-//! Files of a share whose reads fail or do not come back, beside files that are well: the real binary.
+//! Files on a share whose reads fail or hang, beside files that can be read: the real binary.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,14 +15,14 @@ use super::skipped::{skipped, skipped_by_machine};
 use super::stage::{Options, Stage, noise, until};
 
 const QUICK: &str = "quiet_period = \"50ms\"\nscan_interval = \"500ms\"";
-/// As docs/operating.md says.
+/// As in docs/operating.md.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 /// Three parts.
 const LENGTH: usize = 3 << 16;
 
-/// A running stage with a share in its drop directory that holds two files.
+/// A running stage whose drop directory contains a share with two files.
 fn stage_with_share(platform: &'static [&'static str]) -> Option<(Stage, Fuse)> {
-    // Another one, in which there is no share.
+    // Another directory, without a share.
     let settings = format!(
         "{QUICK}\n[drops.disk]\ndirectory = \"disk\"\ndestinations = [\"to-{}\"]\n{QUICK}",
         platform[0]
@@ -46,7 +46,7 @@ fn stage_with_share(platform: &'static [&'static str]) -> Option<(Stage, Fuse)> 
     until("it runs", || stage.status()["drops"][1]["last_full_scan_at"].as_str().map(drop));
     let file = |name: &str, seed| (name.to_owned(), noise(LENGTH, seed));
     let files = BTreeMap::from([file("sick", 1), file("well", 2)]);
-    // Sick before anybody can have read of it.
+    // Sick before anything can have been read from it.
     match Fuse::mount(stage.pid(), &stage.drop().join("share"), BTreeMap::new()) {
         Ok(fuse) => Some((stage, with_files(fuse, files))),
         Err(why) => {
@@ -68,7 +68,7 @@ fn sick(stage: &Stage) -> Option<Value> {
     uploads.iter().find(|upload| upload["path"] == "share/sick").cloned()
 }
 
-/// Files beside the one that hangs, of the share and of the disk, arrive.
+/// Files beside the one that hangs, on the share and on the disk, arrive.
 fn assert_others_arrive(stage: &Stage) {
     for n in 0..20 {
         stage.write(&format!("run/{n}"), &noise(1_000, n));
@@ -86,7 +86,7 @@ fn a_read_that_hangs_holds_up_neither_other_files_nor_the_end_of_the_daemon() {
         });
         assert_others_arrive(&stage);
         stage.signal(Signal::TERM);
-        // What is left of the process is the kernel's, until the share answers.
+        // What is left of the process belongs to the kernel, until the share answers.
         until("the daemon has stopped", || {
             stage.log().contains("stopped; what is unfinished goes on").then_some(())
         });
@@ -149,8 +149,8 @@ fn a_file_that_fails_in_the_middle_waits_and_says_where() {
     }
 }
 
-/// Its server is stopped: no call is answered, of whatever kind. What hangs gives its places back, and an end is
-/// within the drain limit.
+/// Its server is stopped: no call of any kind is answered. Hanging reads give back their places,
+/// and the daemon ends within the drain limit.
 #[test]
 fn a_share_that_answers_nothing_holds_up_neither_another_directory_nor_the_end_and_goes_on_after_it()
  {
@@ -184,7 +184,7 @@ fn a_share_that_answers_nothing_holds_up_neither_another_directory_nor_the_end_a
     }
 }
 
-/// What a share that was stopped held up goes on as soon as it answers, without a restart.
+/// What a stopped share held up continues as soon as the share answers, without a restart.
 #[test]
 fn what_a_share_held_up_that_answered_nothing_is_tried_at_once_when_it_answers() {
     let Some((stage, fuse)) = stage_with_share(&["s3"]) else { return };

@@ -1,5 +1,5 @@
-//! Which file is which: moved, copied, linked, touched, replaced under the same inode; and what the
-//! daemon makes of files it has sent when its memory is older than they are, or gone.
+//! Which file is which: moved, copied, linked, touched, replaced under the same inode; and how the
+//! daemon treats files that it has sent when its state is older than they are, or gone.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -24,7 +24,7 @@ fn names(stage: &Stage) -> Vec<String> {
     objects(stage).into_iter().map(|(path, _)| path).collect()
 }
 
-/// A stage that compares what stands under a taken name, by digest.
+/// A stage that compares the file under a taken name, by digest.
 fn comparing(platforms: &'static [&'static str]) -> Stage {
     Stage::new(Options {
         platforms,
@@ -107,8 +107,8 @@ fn a_file_with_an_old_time_is_sent_like_any_other() {
     stage.assert_all_there();
 }
 
-/// Removes a file and makes another one in its place, with the time of the first; if the file system
-/// gives it the same inode, only the time of change tells them apart.
+/// Removes a file and makes another one in its place, with the modification time of the first; if
+/// the file system reuses the inode, only the change time tells them apart.
 fn reuse_inode(place: &Path, bytes: &[u8]) {
     let (inode, time) = (fs::metadata(place).expect("seen").ino(), time_of(place));
     fs::remove_file(place).expect("removed");
@@ -119,7 +119,7 @@ fn reuse_inode(place: &Path, bytes: &[u8]) {
     }
 }
 
-/// Writes into a file that stays the same file, and sets its time back.
+/// Writes into a file, which stays the same file, and sets its time back.
 fn overwrite_and_set_back(place: &Path, bytes: &[u8]) {
     let time = time_of(place);
     let file = fs::File::options().write(true).open(place).expect("opened");
@@ -127,7 +127,7 @@ fn overwrite_and_set_back(place: &Path, bytes: &[u8]) {
     file.set_modified(time).expect("set");
 }
 
-/// What stands there is sent, whether it is changed after its upload or in the middle of it.
+/// The file on disk is sent, whether it is changed after its upload or in the middle of it.
 fn hide_another_content(hide: impl Fn(&Path, &[u8])) {
     let write = |place: &Path| fs::write(place, noise(3 * PART, 1)).expect("written");
     change_after_upload(write, |place| hide(place, &noise(3 * PART, 2)));
@@ -160,7 +160,7 @@ fn another_content_that_came_while_the_daemon_was_down_is_another_version() {
     witness.until_whole(&stage);
 }
 
-/// The row has the time of change of the file as it stands.
+/// Waits until the row has the file's current change time.
 fn until_proved(stage: &Stage, names: &[&str]) {
     let rows = rusqlite::Connection::open(stage.path("state/dropferry.db")).expect("opens");
     until("their rows know that they were touched", || {
@@ -251,14 +251,14 @@ fn copy_directory(from: &Path, to: &Path) {
     for place in walk(from) {
         let copy = to.join(place.strip_prefix(from).expect("below"));
         fs::create_dir_all(copy.parent().expect("above")).expect("made");
-        // The socket of a daemon is no state.
+        // The socket of a daemon is not part of the state.
         if fs::metadata(&place).is_ok_and(|found| found.is_file()) {
             fs::copy(&place, copy).expect("copied");
         }
     }
 }
 
-/// Sends more, one file of it half before the copy of the state is taken; then goes back to the copy.
+/// Sends more files, one of them half-way before the state is copied; then goes back to the copy.
 #[test]
 fn an_older_copy_of_the_state_loses_nothing_and_sends_nothing_twice() {
     let mut stage = comparing(&["sevenbridges", "s3"]);

@@ -1,4 +1,4 @@
-//! The log as journald gets it: the real binary, with a socket in the journal's place.
+//! The log as journald receives it: the real binary, with a socket in the journal's place.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -11,7 +11,7 @@ use super::shares::start_apart;
 use super::skipped::skipped_by_machine;
 use super::stage::{Options, Stage, TOKEN};
 
-/// Takes records until it is told that no more come.
+/// Receives records until the test says that no more will come.
 fn records(socket: &UnixDatagram, is_over: &AtomicBool) -> Vec<String> {
     socket.set_read_timeout(Some(Duration::from_millis(50))).expect("set");
     let (mut records, mut bytes) = (Vec::new(), vec![0; 1 << 20]);
@@ -31,7 +31,7 @@ fn the_journal_gets_fields_and_no_secret() {
     fs::create_dir(&place).expect("made");
     let socket = UnixDatagram::bind(place.join("socket")).expect("bound");
     let is_over = AtomicBool::new(false);
-    // Standard error is a file here: who starts the daemon says that it is the journal's stream.
+    // Standard error is a file here: the parent process declares it to be the journal's stream.
     let prepare = format!(
         "mount -t tmpfs tmpfs /run\nmkdir -p /run/systemd/journal\n\
          mount --bind {} /run/systemd/journal\n\

@@ -15,7 +15,7 @@ fn sent(stage: &Stage) -> (Option<u64>, Option<u64>) {
     (ledger["begun_count"].as_u64(), ledger["bytes_received"].as_u64())
 }
 
-/// Waits until the daemon has made something of these paths: it says so, or it sends them.
+/// Waits until the daemon has dealt with these paths: it reports so, or it sends them.
 fn until_told(stage: &Stage, paths: &[&str], before: (Option<u64>, Option<u64>)) {
     let shown = |path: &&str| {
         let shown = stage.output("show", &[*path]).stdout;
@@ -54,10 +54,10 @@ fn a_run_directory_that_is_renamed_after_its_upload_is_not_sent_again() {
     }
     stage.start();
     stage.until_count("completed", 3);
-    // While it is under way it is one run under its first name.
+    // While it is being sent it is one run under its first name.
     until("it is completed", || (stage.status()["runs"][0]["state"] == "completed").then_some(()));
     until_it_runs(&stage);
-    // A run that is renamed before it is completed goes on under its first name.
+    // A run that is renamed before it is completed continues under its first name.
     until_run(&stage, "run", "completed");
     let (before, there) = (sent(&stage), objects(&stage));
     fs::rename(stage.drop().join("run"), stage.drop().join("run-renamed")).expect("renamed");
@@ -65,13 +65,13 @@ fn a_run_directory_that_is_renamed_after_its_upload_is_not_sent_again() {
     until_still(&stage);
     assert_eq!(objects(&stage), there);
     assert_eq!(stage.count("parked"), 0);
-    // What comes into the renamed directory is sent under its new name.
+    // Whatever is added to the renamed directory is sent under its new name.
     stage.write("run-renamed/Data/4", b"late");
     until("it is there", || (objects(&stage).len() == 4).then_some(()));
 }
 
-/// Where the new file takes the place of the old name at the far side, the moved one is sent under its own: both
-/// contents are there, whichever comes first.
+/// If the new file replaces the old name at the destination, the moved one is sent under its own
+/// name: both contents are there, whichever comes first.
 #[test]
 fn a_moved_file_stays_at_the_far_side_when_another_takes_its_name() {
     let both = |first: &[u8], second: &[u8]| {

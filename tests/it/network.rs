@@ -1,5 +1,5 @@
-//! The networks of hospitals: proxies that ask who you are and open TLS, portals, lines that stall, machines
-//! that sleep, the other family of addresses.
+//! The networks of hospitals: proxies that ask for a login and intercept TLS, captive portals,
+//! lines that stall, machines that sleep, IPv6.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -19,7 +19,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one that opens TLS in front of a stage's sandbox; none where its program is not installed.
+    /// Starts one that intercepts TLS in front of a stage's sandbox; `None` if its program is not installed.
     fn start(stage: &Stage, tls: &str) -> Option<Self> {
         let directory = stage.path(".").display().to_string();
         Self::run(stage, "hospital.py", &["--tls", tls, "--directory", &directory])
@@ -58,7 +58,7 @@ impl Drop for Proxy {
     }
 }
 
-/// A stage whose S3 has a name that only the proxy knows.
+/// A stage whose S3 has a name that only the proxy can resolve.
 fn behind_a_proxy() -> Stage {
     let stage = Stage::new(Options {
         platforms: &["s3"],
@@ -153,8 +153,8 @@ fn a_completed_run_is_told_and_shown_with_its_page_at_the_platform() {
     assert!(String::from_utf8_lossy(&shown).contains(page));
 }
 
-/// What was sent is on its way long after its last byte has left here: the answer to each part comes seconds
-/// after nothing moves any more.
+/// A part is under way long after its last byte has left this machine: its answer comes seconds
+/// after the last visible progress.
 #[test]
 fn a_proxy_that_takes_a_body_at_once_and_passes_it_on_slowly_is_waited_for() {
     let transfer = "parts_in_flight = 4\npart_size = \"1 MiB\"";
@@ -200,7 +200,7 @@ fn a_machine_that_slept_while_its_connections_died_goes_on() {
         (stage.status()["bytes"]["accepted"].as_u64() > Some(0)).then_some(())
     });
     stage.signal(Signal::STOP);
-    // Whatever was open is closed by the far side meanwhile, and half of an answer is lost.
+    // Meanwhile the server closes whatever was open, and half of an answer is lost.
     stage.tell(
         "faults",
         &json!([{"operation": "put", "when": "after", "action": "reset"}]).to_string(),

@@ -1,4 +1,4 @@
-//! Notices, with the real binary: a program that fails, one that is slow, and a kill between.
+//! Notices, with the real binary: a program that fails, one that is slow, and a kill in between.
 
 mod mail;
 mod receiver;
@@ -16,8 +16,8 @@ use super::stage::{Options, Stage, noise, until};
 
 const DROP: &str = "quiet_period = \"50ms\"\nscan_interval = \"300ms\"";
 
-/// A stage that runs a program for each notice: it keeps what it was given as `try.N`, then does as
-/// `then` says; what is not ended there was accepted.
+/// A stage that runs a program for each notice: it keeps its input as `try.N`, then runs `then`;
+/// what `then` does not reject is accepted.
 fn stage(on: &str, then: &str) -> Stage {
     let destination = "when_changed = \"park\"";
     stage_with(Options { drop: DROP, destination, ..Options::default() }, on, then)
@@ -46,7 +46,7 @@ fn add(stage: &Stage, lines: &str) {
     config.as_mut().expect("opened").write_all(lines.as_bytes()).expect("written");
 }
 
-/// Writes a file that nobody else may read, in one step.
+/// Writes a file that only its owner may read, in one step.
 fn write_secret(stage: &Stage, name: &str, secret: &str) {
     let beside = stage.path("new.secret");
     fs::write(&beside, format!("{secret}\n")).expect("written");
@@ -210,7 +210,7 @@ fn what_is_there_and_may_not_be_looked_at_is_told_of_where_no_digest_proves_it()
     is_told_of_until_it_arrives(options, &noise(3 << 20, 1), &hidden, said);
 }
 
-/// What is told of a run that is complete ends in the head of its ledger.
+/// The notice that a run is complete ends with the head of its ledger.
 fn with_head(stage: &Stage, run: &str, sentence: &str) -> String {
     let lines = stage.lines_of("run-completed");
     let line = lines.iter().find(|line| line["run"] == run).expect("it is completed");
@@ -242,8 +242,8 @@ fn a_test_message_is_sent_on_request_and_what_was_answered_is_said() {
     assert!(said.contains("there is no channel webhok") && said.contains("\"webhook\"?"), "{said}");
 }
 
-/// A file that is written to again and again, by a profile with markers and by such without any, keeps its run open:
-/// which file that is is said, after `stale_after` to people too.
+/// A file that is written again and again keeps its run open, in a profile with markers and in one
+/// without: the status names that file, and after `stale_after` so does a notice.
 #[test]
 fn a_file_that_never_rests_is_named_as_what_keeps_its_run_open() {
     let runs = [
@@ -297,7 +297,7 @@ fn a_file_that_never_rests_is_named_as_what_keeps_its_run_open() {
     }
 }
 
-/// Its files are read by their first names at the moment of the rename, which are not there.
+/// At the moment of the rename its files are read under their first names, which are gone.
 #[test]
 fn a_run_that_is_renamed_while_its_parts_are_read_parks_nothing_and_notifies_of_its_end_alone() {
     let transfer = "parts_in_flight = 2\nbandwidth = \"4 MB/s\"";
@@ -321,7 +321,7 @@ fn a_run_that_is_renamed_while_its_parts_are_read_parks_nothing_and_notifies_of_
     assert_eq!(stage.ledger()["breaches"], json!([]));
 }
 
-/// Cells end one after the other; a file beside them is of none.
+/// Cells end one after the other; a file beside them belongs to none.
 #[test]
 fn a_pacbio_run_is_notified_of_once_all_of_its_cells_are_there_and_is_no_run_itself() {
     use super::sequencer::{Instrument, Phase, Player, Run, expected};

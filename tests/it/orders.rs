@@ -1,4 +1,4 @@
-//! What an operator asks of the running daemon: pauses, second tries, giving up, rates.
+//! What an operator asks of the running daemon: pauses, retries, giving up, rates.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::stage::{Options, Stage, noise, until};
 
-/// A stage whose uploads begin, and send nothing until they are let.
+/// A stage whose uploads begin, and send nothing until they are released.
 fn stopped() -> Stage {
     Stage::new(Options {
         transfer: "parts_in_flight = 4\npart_size = \"64 KiB\"\nbandwidth = \"0\"",
@@ -59,7 +59,7 @@ fn a_pause_outlives_the_daemon_and_a_resume_goes_on() {
     assert_eq!(status["orders"][0]["of"], "destination to-sevenbridges");
     assert_eq!(status["uploads"][0]["reason"]["code"], "paused");
     stage.start();
-    // The daemon answers, so its rows are loaded; and what is ordered is kept.
+    // The daemon answers, so its rows are loaded; and the order is stored.
     let ordered = until("it answers", || {
         let output = stage.output("bandwidth", &["--json"]);
         serde_json::from_slice::<Value>(&output.stdout).ok()
@@ -142,7 +142,7 @@ fn what_is_parked_is_tried_again_when_told() {
     stage.assert_all_there();
 }
 
-/// An instrument that crashed never writes its marker; the files it held back are sent after `close`.
+/// An instrument that crashed never writes its marker; the files that it held back are sent after `close`.
 #[test]
 fn a_run_whose_marker_never_comes_is_closed_by_hand_and_says_so() {
     let mut stage = Stage::new(Options {
@@ -215,7 +215,7 @@ fn the_socket_is_for_its_group_and_nobody_listens_without_a_daemon() {
     if rustix::process::geteuid().is_root() {
         let mut stranger = stage.command("bandwidth");
         std::os::unix::process::CommandExt::uid(&mut stranger, 65534);
-        // A stranger may not even run the program or read the configuration; none of it answers him.
+        // Another user may not even run the program or read the configuration; he gets no answer at all.
         let answered = stranger.output().is_ok_and(|output| output.status.success());
         assert!(!answered);
     } else {
@@ -267,7 +267,7 @@ fn a_timetable_stops_and_a_reload_lets_go() {
     assert_eq!(now, json!({"schema": 1, "bytes_per_second": 1_000_000_000, "is_ordered": false}));
 }
 
-/// Two rates, changed while parts fly: each is kept within a tenth, as the far end counts.
+/// Two rates, changed while parts are being sent: each is kept within a tenth, as the destination counts.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a rate is bytes by the real clock")]
 fn rates_are_kept_within_a_tenth_also_after_a_change() {
@@ -290,7 +290,7 @@ fn rates_are_kept_within_a_tenth_also_after_a_change() {
             (started.elapsed() >= Duration::from_secs(10)).then_some(())
         });
         let wished = rate as f64 * started.elapsed().as_secs_f64();
-        // The far end counts whole parts: those under way at either end are not told apart.
+        // The destination counts whole parts: parts under way at the start and at the end are not told apart.
         let slack = (8 * (64 << 10)) as f64;
         let off = (sent as f64 - wished).abs();
         println!("asked for {rate} B/s: {:.1} % of it came", sent as f64 / wished * 100.0);

@@ -1,7 +1,7 @@
-//! Programs of others: real S3 servers for our client, and vendors' clients for our sandbox.
+//! Third-party programs: real S3 servers for our client, and vendors' clients for our sandbox.
 //!
-//! `tests/servers/install` puts them below `target/servers`. Where they are not, a test is skipped,
-//! and with `DROPFERRY_OTHERS=required`, as in CI, it fails.
+//! `tests/servers/install` puts them below `target/servers`. If they are missing, a test is
+//! skipped; with `DROPFERRY_OTHERS=required`, as in CI, it fails.
 
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
@@ -17,7 +17,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns where a program of others is, or says that the test is skipped.
+/// Returns where a third-party program is, or reports that the test is skipped.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let program = root().join("target/servers/venv/bin").join(name);
     if program.exists() {
@@ -111,7 +111,7 @@ pub(crate) fn md5_of(path: &Path) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What boto3 reads back is what stands in the drop directory, and nothing was left over.
+/// boto3 reads back what is in the drop directory, and nothing is left over.
 fn assert_read_back(stage: &Stage, server: &Server) {
     let told = look(&server.outside, "list").expect("boto3 looks");
     let told: Value = serde_json::from_str(&told).expect("JSON");
@@ -143,7 +143,7 @@ fn stage_for(server: &Server) -> Stage {
     stage
 }
 
-/// Uploads with kills on the way, and compares what the server then holds.
+/// Uploads with kills in the middle, and compares what the server then holds.
 fn kill_on_the_way(server: &Server, kills: u64) {
     let mut stage = stage_for(server);
     for round in 1..=kills {
@@ -180,8 +180,8 @@ fn rclone_holds_what_was_sent() {
     }
 }
 
-/// Two drop directories have another content under one name of one bucket: what has a receipt is there, and
-/// the other one stays here.
+/// Two drop directories have different contents under one name of one bucket: the one with a
+/// receipt is there, and the other stays here.
 fn two_sources_for_one_key(server: &Server) {
     for (one, two, at_once) in
         [(6 << 20, 14 << 20, true), (14 << 20, 6 << 20, false), (300, 400, true), (300, 400, false)]

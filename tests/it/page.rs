@@ -1,7 +1,7 @@
 //! The status page in a real browser: what it says, how it looks, what it costs.
 //!
-//! What tries its looks is served by the page's own server from JSON; what the daemon itself shows is asked of
-//! the real binary, here and in `scenes`. Pictures are kept below `target/page`.
+//! The page's own server serves JSON to test its appearance; for what the daemon itself shows, the real binary is
+//! run, here and in `scenes`. Pictures are kept below `target/page`.
 
 pub(crate) mod browser;
 mod scenes;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use self::browser::Browser;
 use super::stage::{Options, Stage, noise, until};
 
-/// What a page may weigh, all its files together.
+/// The most that the page may weigh, all its files together.
 const BYTES_MAX: usize = 100_000;
 
 /// The page's own server, with a status that a test sets.
@@ -73,7 +73,7 @@ impl Served {
     }
 }
 
-/// What is first seen, line by line.
+/// The first visible text, line by line.
 pub(crate) fn top(browser: &Browser, lines: usize) -> String {
     let text = browser.run("return document.getElementById('top').innerText");
     let text = text.as_str().expect("a text").to_owned();
@@ -81,7 +81,7 @@ pub(crate) fn top(browser: &Browser, lines: usize) -> String {
     told.join("\n")
 }
 
-/// Elements that are cut, that make the page wider than the window, or whose words stand letter by letter.
+/// Elements that are cut off, that make the page wider than the window, or whose words break letter by letter.
 pub(crate) fn crooked(browser: &Browser) -> Value {
     browser.run(
         "const wide = document.documentElement.scrollWidth > innerWidth ? ['the page scrolls sideways'] : [];
@@ -225,7 +225,7 @@ fn the_page_follows_the_daemon_and_names_of_files_are_text() {
         "run1/</script><script>window.hurt=1",
     ];
     for name in hostile {
-        // No name of a file has a slash.
+        // A file name cannot contain a slash.
         stage.write(&name.replace("</script>", "<-script>"), &noise(1000, 3));
     }
     stage.until_count("completed", 4);

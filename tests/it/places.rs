@@ -1,5 +1,5 @@
 //! One place at a destination belongs to one source, and a destination is its target: two drop
-//! directories with the same names, configurations that take things out and put them back, and a
+//! directories with the same names, configurations that remove things and put them back, and a
 //! destination that is pointed elsewhere.
 
 use std::fs;
@@ -20,7 +20,7 @@ impl Stage {
         fs::read_to_string(self.path("config.toml")).expect("read")
     }
 
-    /// Adds a drop directory that goes where the first one goes, under the same names.
+    /// Adds a drop directory that is sent to the same place as the first one, under the same names.
     pub(crate) fn add_twin(&self, lines: &str) {
         fs::create_dir_all(self.path("other")).expect("made");
         let text = self.config();
@@ -73,7 +73,7 @@ fn content_of(file: &Value) -> Vec<u8> {
     parts.flat_map(|part| fs::read(part.as_str().expect("a path")).expect("read")).collect()
 }
 
-/// What of two files of one place is at the far end is gone here at last; the other stays here.
+/// Of two files for one place, the one at the destination is finally gone here; the other stays here.
 fn assert_one_of_two(stage: &Stage, sources: &[(PathBuf, Vec<u8>)]) {
     let files = stage.files();
     assert_eq!(files.len(), 1, "{files:?}");
@@ -283,7 +283,7 @@ fn what_was_completed_at_a_former_target_is_not_disposed_of_and_is_sent_by_order
     let checked = stage.output("check-config", &[]);
     let said = String::from_utf8_lossy(&checked.stderr).into_owned();
     assert!(said.contains("1 upload was completed at its former target"), "{said}");
-    // The alias of the old one: what was proved there holds.
+    // The alias of the old one: what was proved there still holds.
     let url = new.lines().find(|line| line.starts_with("base_url")).expect("an address");
     let alias = url.replace("base_url", "same_as").replace("localhost", "127.0.0.1");
     let text = new.replace(url, &format!("{url}\n{alias}"));

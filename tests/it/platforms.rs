@@ -1,7 +1,7 @@
 //! The real binary against the stand-ins of S3, BaseSpace and Gjirafa VP.
 //!
-//! What every platform must stand is written once and run at each, as a test of its own; what only
-//! one of them can do is below its name.
+//! What every platform must withstand is written once and run at each, as a test of its own; what
+//! only one of them can do is below its name.
 
 mod damage;
 mod faults;
@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::stage::{Options, Stage};
 
-/// Runs facts at each platform, as tests of their own.
+/// Runs these scenarios at each platform, as tests of their own.
 macro_rules! at_each_platform {
     ($($fact:ident)*) => {
         mod s3 {
@@ -48,7 +48,7 @@ fn stage_at(platform: &str, options: Options) -> Stage {
 }
 
 const PARTS: &str = "parts_in_flight = 4\npart_size = \"1 MiB\"";
-/// Slow enough for something to happen while a file is sent.
+/// Slow enough for a test to act while a file is sent.
 const SLOW: &str = "parts_in_flight = 2\nbandwidth = \"4 MB/s\"\npart_size = \"512 KiB\"";
 
 fn calm() -> Options {
@@ -59,17 +59,17 @@ fn slow() -> Options {
     Options { transfer: SLOW, ..Options::default() }
 }
 
-/// Begins that a platform without a list of them cannot show again when their answer was lost.
+/// The begun uploads that a platform without a list of uploads cannot show again once their answer was lost.
 fn nameless_begins(platform: &str) -> usize {
     match platform {
         "basespace" => 1,
-        // One of parts, one of a single request.
+        // One in parts, one in a single request.
         "gjirafa-vp" => 2,
         _ => 0,
     }
 }
 
-/// What `status` says of the upload of a file.
+/// The upload of a file, as `status` shows it.
 fn upload_of(stage: &Stage, path: &str) -> Value {
     let status = stage.status();
     let uploads = status["uploads"].as_array().expect("a list");

@@ -1,5 +1,5 @@
-//! Ledgers as others see them: `receipts` with the real binary on ledgers that stand there without a database,
-//! and the script of docs/receipts.md, which checks them without dropferry.
+//! Ledgers as others see them: `receipts` with the real binary on ledgers without a database, and
+//! the script of docs/receipts.md, which checks them without dropferry.
 
 use std::fs;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -74,10 +74,10 @@ fn good() -> Vec<String> {
     chained(files.into_iter().chain([("run-completed", completed.to_owned())]))
 }
 
-/// What was done to a ledger, the ledger, the head that is asked for, and whether it still holds.
+/// What was done to a ledger, the ledger, the head that is asked for, and whether it is still valid.
 type Case = (&'static str, String, Option<String>, bool);
 
-/// A ledger as it was written, and what may be done to it.
+/// A ledger as it was written, and the changes that it may have suffered.
 fn cases() -> Vec<Case> {
     let lines = good();
     let head = sha256_of(&lines[3]).to_owned();
@@ -88,7 +88,7 @@ fn cases() -> Vec<Case> {
         assert_ne!(line, lines[1]);
         [&lines[0], &line, &lines[2], &lines[3]].map(String::as_str).concat()
     };
-    // By somebody who knows how a line is digested.
+    // By somebody who knows how the digest of a line is made.
     let forged = {
         let body = lines[1].replace("\"size\":5", "\"size\":6");
         let body = &body[..body.rfind(",\"sha256\"").expect("it has one")];
@@ -298,7 +298,7 @@ fn without_a_database_ledgers_are_found_by_their_names() {
 fn sums_are_accepted_by_the_programs_of_others_whatever_the_names() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
-    // As a name, and as a line has it.
+    // As a name, and as it is written in a line.
     let names: [(&[u8], &str, &str); 5] = [
         (b"plain", "plain", ""),
         (b"a\nb", r"a\\nb", "cnVuMS9hCmI="),
@@ -324,7 +324,7 @@ fn sums_are_accepted_by_the_programs_of_others_whatever_the_names() {
         };
         bodies.push(("upload", file(id, shown, HELLO, &format!("{sha256}{bytes}"))));
     }
-    // The same file at another destination is one file to them.
+    // The same file at another destination counts as one file.
     let elsewhere = file(91, "plain", HELLO, &sha256).replace("\"far\"", "\"near\"");
     bodies.push(("found-again", elsewhere));
     let ledgers = Ledgers::new(&[("lab/run1.jsonl", &chained(bodies.clone()).concat())]);
@@ -422,7 +422,7 @@ fn a_page_of_a_run_says_all_of_it_and_nothing_in_it_is_obeyed() {
     );
 }
 
-/// The most memory that a process had, as far as it has come.
+/// The peak memory of a process so far.
 fn memory_of(process: &Child) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
     let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says it");
@@ -444,12 +444,12 @@ fn sums_of_a_run_of_many_files_need_little_memory() {
     let mut sums = ledgers.command(&["run1", "--format", "md5sum"]);
     let mut sums = sums.stdout(Stdio::piped()).spawn().expect("it runs");
     let mut lines = BufReader::new(sums.stdout.take().expect("piped")).lines();
-    // It cannot end before the rest is read, of which a pipe holds less.
+    // It cannot end before the rest is read, which is more than a pipe holds.
     let read = lines.by_ref().take(COUNT as usize - 10_000).count();
     let most = memory_of(&sums);
     assert_eq!(read + lines.count(), COUNT as usize);
     assert!(sums.wait().expect("it ends").success());
-    // Three times as many may have 64 MiB.
+    // For three times as many lines, 64 MiB are allowed.
     assert!(most <= 40 << 20, "{most} bytes");
 }
 
@@ -505,7 +505,7 @@ fn the_head_in_the_notice_of_a_completed_run_is_found_in_its_ledger() {
     let python = Command::new("python3").arg(&program).arg(&ledger).arg(head).output();
     let Ok(python) = python else { return skipped("python3 is not installed") };
     assert!(python.status.success(), "{}", self::said(&python));
-    // Its end is cut off: the database knows that, and the head shows it to who has no database.
+    // Its end is cut off: the database knows that, and without a database the head shows it.
     let text = fs::read_to_string(&ledger).expect("read");
     fs::write(&ledger, &text[..text.trim_end().rfind('\n').expect("lines") + 1]).expect("written");
     let (code, said) = check(&["lab/run1", "--check"]);
@@ -520,11 +520,11 @@ fn the_head_in_the_notice_of_a_completed_run_is_found_in_its_ledger() {
 fn damage_that_the_check_finds_is_told_shown_and_over_when_it_is_restored() {
     let stage = stage();
     let ledger = stage.path("state/receipts/lab/run1.jsonl");
-    // Its line is durable before it is told.
+    // Its line is durable before the notice is sent.
     until("the run is completed", || notices(&stage, "run-completed").pop());
     let whole = fs::read_to_string(&ledger).expect("read");
     assert!(stage.output("doctor", &["--offline"]).status.success());
-    // Which of the files was verified first is not told.
+    // The order in which the files were verified is not reported.
     let at = whole.lines().position(|line| line.contains("\"size\":5,")).expect("a line") + 1;
     fs::write(&ledger, whole.replacen("\"size\":5,", "\"size\":6,", 1)).expect("written");
     let check = || stage.output("status", &["--check"]).status.code();
@@ -634,7 +634,7 @@ fn a_run_that_comes_again_has_a_ledger_of_its_own_also_when_the_database_was_los
 #[test]
 fn a_sentinel_that_was_sent_is_removed_here() {
     let mut stage = Stage::new(Options {
-        // Old parts, and what else is over, are looked for each second.
+        // Old parts, and other leftovers, are looked for each second.
         state: "keep_parts = \"10s\"",
         drop: "quiet_period = \"50ms\"\nscan_interval = \"500ms\"\nsentinel = \"DONE.json\"",
         ..Options::default()
@@ -647,7 +647,7 @@ fn a_sentinel_that_was_sent_is_removed_here() {
     });
     let sentinels = stage.path("state/sentinels/lab");
     let kept = || fs::read_dir(&sentinels).map_or(0, Iterator::count);
-    // It is removed once nothing is to be sent.
+    // It is removed once nothing remains to be sent.
     until("it is removed here", || (kept() == 0).then_some(()));
     assert_eq!(stage.lines_of("upload").iter().filter(|line| line["sentinel"] == true).count(), 1);
 }

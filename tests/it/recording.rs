@@ -1,4 +1,4 @@
-//! What `run --record` writes replays: the same events at the same times lead to the same effects.
+//! What `run --record` writes can be replayed: the same events at the same times lead to the same effects.
 //!
 //! `.ci/run replay FILE` replays a recording that was made elsewhere, and prints what each line leads to.
 
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::stage::{Options, Stage, TOKEN, noise, until};
 
 const ALL: [&str; 4] = ["sevenbridges", "basespace", "gjirafa-vp", "s3"];
-/// Events that the lives of [`record`] hold between them.
+/// Events that the lives of [`record`] contain between them.
 const KINDS: [&str; 8] = [
     "Committed",
     "CredentialChanged",
@@ -101,8 +101,8 @@ fn start(stage: &mut Stage) {
     stage.start_as(run);
 }
 
-/// Records two lives with a kill between them: uploads to every platform, failures whose answers hold
-/// the token, orders, another configuration, a file that is handed in, a drain.
+/// Records two lives with a kill between them: uploads to every platform, failures whose answers
+/// contain the token, orders, another configuration, a file that is handed in, a drain.
 fn record() -> Stage {
     let mut stage = Stage::new(Options {
         platforms: &ALL,

@@ -1,4 +1,4 @@
-//! `restore`: the database back from a copy, or from the receipts. The real binary, at every platform.
+//! `restore`: the database rebuilt from a copy, or from the receipts. The real binary, at every platform.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,7 +29,7 @@ fn lose_database(stage: &Stage) {
     DATABASE.iter().for_each(|name| fs::remove_file(stage.path("state").join(name)).unwrap_or(()));
 }
 
-/// Runs a command that must end with this code, and returns what it said.
+/// Runs a command that must end with this code, and returns its output.
 fn said(stage: &Stage, command: &str, arguments: &[&str], code: i32) -> String {
     let output = stage.output(command, arguments);
     let text = [output.stdout, output.stderr].concat();
@@ -46,7 +46,7 @@ fn received(stage: &Stage) -> BTreeMap<&'static str, u64> {
     ALL.iter().map(bytes).collect()
 }
 
-/// Waits until two more scans have seen everything: what is not known has settled by then.
+/// Waits for two more complete scans: unknown files have settled by then.
 fn until_scanned(stage: &Stage) {
     for _ in 0..2 {
         let at = || stage.status()["drops"][0]["last_full_scan_at"].clone();
@@ -64,7 +64,7 @@ fn write_some(stage: &Stage) {
     fs::write(odd, noise(9_000, 3)).expect("written");
 }
 
-/// The ids of the uploads that ledgers have lines of, each as often as it stands there.
+/// The ids of the uploads in the lines of ledgers, each as often as it occurs.
 fn ids(stage: &Stage) -> Vec<i64> {
     let lines = stage.lines_of("upload").into_iter().chain(stage.lines_of("found-again"));
     let mut ids: Vec<_> = lines.map(|line| line["id"].as_i64().expect("it has one")).collect();
@@ -72,7 +72,7 @@ fn ids(stage: &Stage) -> Vec<i64> {
     ids
 }
 
-/// Starts the daemon and proves that it sends nothing of before, and that what is new gets new ids.
+/// Starts the daemon and proves that it sends nothing a second time, and that new files get new ids.
 fn go_on(stage: &mut Stage, completed: u64) {
     let (bytes, known) = (received(stage), ids(stage));
     stage.start();
@@ -106,7 +106,7 @@ fn a_lost_database_is_rebuilt_from_receipts_and_nothing_is_sent_twice() {
     assert_eq!(stage.lines(), receipts, "no ledger was touched");
     assert_eq!(stage.count("completed"), 16);
     go_on(&mut stage, 16);
-    // What is there and sound is not rebuilt.
+    // A database that is there and sound is not rebuilt.
     let text = said(&stage, "restore", &["--receipts"], 4);
     assert!(text.contains("it is sound, and knows of 20 uploads"), "{text}");
 }
@@ -123,7 +123,7 @@ fn an_older_copy_is_brought_up_to_what_the_receipts_say() {
         run.and_then(|run| run["wave_count"].as_u64())
     };
     until("a run is completed", || (completions(&stage) == Some(1)).then_some(()));
-    // The copy knows of uploads that are under way and were completed since.
+    // The copy contains uploads under way that have been completed since.
     stage.write("run-4/slow.bin", &noise(6 << 20, 4));
     until("it is sent", || (stage.count("completed") < 20).then_some(()));
     stage.kill();

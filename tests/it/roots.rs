@@ -1,5 +1,5 @@
-//! What stands at the path of a drop directory and what stands in it is swapped for links to elsewhere,
-//! before, while and after it is looked at: nothing from outside is uploaded or removed.
+//! The path of a drop directory, and what is in it, is replaced by links to elsewhere, before,
+//! during and after the daemon reads it: nothing from outside is uploaded or removed.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -29,7 +29,7 @@ fn stage_with(drop: &'static str) -> (Stage, PathBuf) {
     (stage, outside)
 }
 
-/// Neither a whole object nor a part of one holds the secret.
+/// Neither a whole object nor a part of one contains the secret.
 fn assert_kept(stage: &Stage) {
     let is_secret = |place: &PathBuf| {
         let bytes = fs::read(place).unwrap_or_default();
@@ -81,7 +81,7 @@ fn a_link_in_the_place_of_the_drop_directory_is_refused_whatever_the_disposition
         until_refused(&stage);
         let scanned_at = |stage: &Stage| stage.status()["drops"][0]["last_full_scan_at"].clone();
         let before = scanned_at(&stage);
-        // Over a stop as well: which directory it was is in the database.
+        // Across a stop as well: the identity of the directory is in the database.
         stop(&mut stage);
         stage.start();
         until_refused(&stage);
@@ -168,7 +168,7 @@ fn a_hard_link_to_a_file_of_somebody_else_is_ignored_with_a_reason() {
     assert!(plan.contains("hard link to a file of another owner"), "{plan}");
 }
 
-/// Swaps and does its own until it is told to stop; what is in the way is tried again.
+/// Swaps, and repeats its own work, until the test stops it; after an error it tries again.
 fn race(stop: &AtomicBool, mut swap: impl FnMut(u32) -> std::io::Result<()>) -> u32 {
     let mut count = 0;
     while !stop.load(Ordering::Relaxed) {

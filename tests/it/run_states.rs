@@ -79,7 +79,7 @@ fn a_closed_run_that_is_taken_away_before_it_was_sent_is_gone_and_never_complete
     let completed = stage.lines_of("run-completed");
     assert_eq!(completed.iter().map(|line| &line["run"]).collect::<Vec<_>>(), ["run2"]);
     assert_eq!(run(&stage, "run1").expect("listed")["state"], "gone");
-    // It comes back: the same run, which is sent.
+    // It comes back: it is the same run, and is sent.
     fs::rename(stage.path("aside"), stage.path("drop/run1")).expect("put back");
     until_run(&stage, "run1", "completed");
     stage.assert_all_there();
@@ -329,7 +329,7 @@ fn kills_while_sources_are_disposed_of_never_take_a_file_that_is_not_proved() {
     stage.start();
     let mut kills = 0;
     while !walk(&stage.drop()).is_empty() {
-        // The next kill comes when some things have happened since the last one.
+        // The next kill comes when some more files have gone or arrived since the last one.
         let here = || walk(&stage.drop()).len();
         let done = || stage.lines().len() + contents.len() - here();
         let before = done();
@@ -350,7 +350,7 @@ fn kills_while_sources_are_disposed_of_never_take_a_file_that_is_not_proved() {
     assert_eq!(stage.ledger()["breaches"], serde_json::json!([]));
 }
 
-/// What is not here any more is at the far end as it was, and has a receipt.
+/// Whatever is no longer here is at the destination as it was, and has a receipt.
 fn assert_proved(stage: &Stage, contents: &std::collections::BTreeMap<String, Vec<u8>>) {
     let (there, receipts) = (super::witness::objects(stage), stage.receipts());
     for (path, bytes) in contents {
@@ -369,7 +369,7 @@ fn assert_proved(stage: &Stage, contents: &std::collections::BTreeMap<String, Ve
     }
 }
 
-/// What cannot be read holds up the run that it lies in, says so, and nothing else.
+/// A directory that cannot be read holds up its own run, which reports so, and nothing else.
 #[test]
 fn a_directory_that_cannot_be_read_holds_up_its_own_run_alone() {
     use std::os::unix::fs::PermissionsExt;

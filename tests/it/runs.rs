@@ -1,5 +1,5 @@
-//! Whole run folders of every instrument, played by the generator, through the real binary: each drop
-//! completes by itself, what names it goes first, markers last, and its receipt lists every file.
+//! Whole run folders of every instrument, written by the generator, through the real binary: each drop completes
+//! by itself, files that identify it are sent first, markers last, and its receipt lists every file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,7 +61,7 @@ fn play(instrument: Instrument, more: &str) -> (Stage, Expected) {
     stage.start();
     until_it_runs(&stage);
     player.until_phase(Phase::Late);
-    // What comes late comes to a run that is completed.
+    // Late files belong to a run that is already completed.
     for run in expected.units.iter().filter(|run| has_all_markers(&stage, run)) {
         until_completed(&stage, run);
     }
@@ -85,7 +85,7 @@ fn assert_arrived(stage: &Stage, expected: &Expected) {
     assert_eq!(stage.count("parked"), 0);
 }
 
-/// Before the line that a run is complete stands one for every file of it that arrived.
+/// The ledger has a line for every file that arrived, before the line that the run is complete.
 fn assert_receipted(stage: &Stage, expected: &Expected, run: &Unit) {
     let shown = until_completed(stage, run);
     let generation = &shown["wave_count"];
@@ -102,7 +102,7 @@ fn assert_receipted(stage: &Stage, expected: &Expected, run: &Unit) {
     assert_eq!(listed, wanted, "the receipt of {}", run.name);
 }
 
-/// In the order in which uploads were begun: what names the run first, its markers last.
+/// In the order in which uploads were begun: files that identify the run first, its markers last.
 fn assert_order(stage: &Stage, expected: &Expected, run: &Unit) {
     let ended = stage.output("receipts", &["--format", "json", &run.name]).stdout;
     let ended: Value = serde_json::from_slice(&ended).expect("JSON");
@@ -127,7 +127,7 @@ fn assert_order(stage: &Stage, expected: &Expected, run: &Unit) {
     }
 }
 
-/// What names the run was begun before all but the few that may be under way beside it.
+/// Files that identify the run were begun before all others, except the few that may be under way at the same time.
 fn assert_first(stage: &Stage, expected: &Expected) {
     let begun = stage.receipts().into_iter().map(|line| {
         let text = |key: &str| line[key].as_str().expect("a text").to_owned();
@@ -147,7 +147,7 @@ fn assert_words(stage: &Stage, run: &Unit) {
     let said = |word: &str| shown["words"][word].as_str().unwrap_or_default().to_owned();
     assert_eq!(said("run_id"), run.words.run_id, "{}", run.name);
     assert_eq!(said("flowcell"), run.words.flowcell, "{}", run.name);
-    // A word holds from the first file on: that of the position, which the folder's name has.
+    // A word is known from the first file on: the position, which is part of the folder's name.
     let is_nanopore = run.words.instrument == "P24S01234";
     let instrument = if is_nanopore { "1A" } else { &*run.words.instrument };
     assert_eq!(said("instrument"), instrument, "{}", run.name);
@@ -276,7 +276,7 @@ fn stage_everywhere(instrument: Instrument) -> Stage {
     })
 }
 
-/// Waits until what is at a platform is this and no more, each once.
+/// Waits until a platform holds exactly this, each once.
 fn until_there(stage: &Stage, platform: &str, wanted: impl Iterator<Item = Vec<u8>>) {
     let mut wanted: Vec<_> = wanted.collect();
     wanted.sort();
@@ -461,8 +461,8 @@ fn a_run_that_is_moved_to_another_file_system_goes_on_under_its_first_name_on_ev
     }
 }
 
-/// A marker of another instrument's rule is there before the run's own, also when its request fails for
-/// a while; nothing of the run comes after its own marker.
+/// The marker of another rule is there before the run's own, even if its request fails for a while;
+/// nothing of the run comes after its own marker.
 #[test]
 fn the_runs_own_marker_waits_for_a_marker_of_another_rule() {
     for instrument in [Instrument::NovaSeqX, Instrument::NextSeq2000, Instrument::NovaSeq6000] {

@@ -14,10 +14,10 @@ use super::page::browser::Browser;
 use super::stage::{program, until};
 
 const FILES: u64 = 5_000;
-/// Memory for each queued upload that is more than enough, in bytes.
+/// More memory for each queued upload than it needs, in bytes.
 const BYTES_PER_FILE: u64 = 4_000;
 
-/// A daemon with a drop directory, and a destination that nobody answers at.
+/// A daemon with a drop directory, and a destination where no server answers.
 struct Lonely {
     directory: tempfile::TempDir,
     daemon: Option<Child>,
@@ -28,7 +28,7 @@ impl Lonely {
     /// Starts one that serves the status page at an address, or at none.
     fn new(web: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        // Somebody listens and never answers, so that nothing is decided about the destination.
+        // The port accepts connections and never answers, so that nothing is decided about the destination.
         let port = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = port.local_addr().expect("bound");
         let at = |name: &str| directory.path().join(name);
@@ -84,7 +84,7 @@ impl Lonely {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
-    /// What its threads have computed since it started, in seconds.
+    /// The CPU time of its threads since it started, in seconds.
     fn processor_seconds(&self) -> f64 {
         let pid = self.daemon.as_ref().expect("it runs").id();
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
@@ -141,9 +141,9 @@ fn queued_files_take_little_memory_and_a_scan_of_the_unchanged_writes_one_row() 
     assert!(more < 64 * 1024, "a scan of nothing new wrote {more} bytes");
 }
 
-/// How long it is looked what an open page costs.
+/// The time for which the cost of an open page is measured.
 const LOOKED: Duration = Duration::from_secs(10);
-/// More is more than 1 % of a core.
+/// More would be over 1 % of a core.
 const SECONDS_MAX: f64 = 0.1;
 
 #[test]
@@ -165,7 +165,7 @@ fn a_page_of_ten_thousand_uploads_paints_at_once_and_costs_a_hundredth_of_a_core
     let first = paints.iter().copied().fold(f64::INFINITY, f64::min);
     assert!(first <= 200.0, "painted after {paints:?} ms");
 
-    // What a start brings with it is no cost of the page.
+    // The cost of a start is not a cost of the page.
     browser.open("about:blank");
     until("the start is over", || {
         let (started, before) = (Clock::real(), lonely.processor_seconds());
@@ -176,7 +176,7 @@ fn a_page_of_ten_thousand_uploads_paints_at_once_and_costs_a_hundredth_of_a_core
     });
     browser.open(&format!("http://{address}/"));
 
-    // Files arrive meanwhile, so that there is something to tell.
+    // Files arrive meanwhile, so that there are changes to show.
     let watch = |name: &str| {
         let started = Clock::real();
         let before = lonely.processor_seconds();

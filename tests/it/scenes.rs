@@ -152,7 +152,7 @@ fn answer(status: u16, headers: &Value) -> String {
 fn plain(text: &str) -> String {
     let mut text = filtered(text);
     for (what, name) in [
-        // What was sent a moment ago has a rate yet.
+        // The rate of what was sent a moment ago is still shown.
         (r"( ·|:)? [0-9]+ B/s", ""),
         ("request [0-9]+", "request N"),
         (r"space:\s+[0-9.]+ .iB\s+of\s+[0-9.]+ .iB\s+are\s+free", "space: SPACE"),

@@ -1,5 +1,5 @@
-//! `config/schema.json`, for editors: made of the keys that the program reads and of what
-//! `config/default.toml` says of each. `DROPFERRY_WRITE_SCHEMA=1` writes it.
+//! `config/schema.json`, for editors: made from the keys that the program reads and from their
+//! descriptions in `config/default.toml`. `DROPFERRY_WRITE_SCHEMA=1` writes it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 #[path = "../../src/config/tests/rows.rs"]
 mod rows;
 
-/// Tables of a destination, by the platforms whose keys they are.
+/// Tables of a destination, by the platforms that their keys belong to.
 const PLATFORMS: [(&str, &[&str]); 4] = [
     ("SevenBridgesKeys", &["sevenbridges", "cavatica", "cgc", "bdc"]),
     ("BaseSpaceKeys", &["basespace"]),
@@ -38,7 +38,7 @@ fn tables() -> BTreeMap<String, Vec<(String, String)>> {
     tables
 }
 
-/// What `config/default.toml` says of a key, by the last name of its table and the key.
+/// The description of a key in `config/default.toml`, by the last name of its table and the key.
 fn descriptions() -> BTreeMap<(String, String), String> {
     let (mut table, mut said, mut found) = (String::new(), Vec::new(), BTreeMap::new());
     for line in read("config/default.toml").lines() {
@@ -66,7 +66,7 @@ fn of(kind: &str) -> Value {
     let inner = kind.trim_start_matches("Option<").trim_matches(['<', '>']);
     let reference = |name: &str| json!({ "$ref": format!("#/$defs/{name}") });
     let list = json!({ "type": "array", "items": { "type": "string" } });
-    // One word stands for a list of one.
+    // A single word is accepted for a list of one.
     let words = json!({ "anyOf": [{ "type": "string" }, list] });
     match inner {
         "Text" | "String" => json!({ "type": "string" }),
@@ -99,7 +99,7 @@ fn of(kind: &str) -> Value {
     }
 }
 
-/// The properties of a table, with what is said of each.
+/// The properties of a table, with their descriptions.
 fn properties(
     fields: &[(String, String)],
     table: &str,
@@ -155,7 +155,7 @@ fn the_schema_has_every_key_that_is_read() {
     assert_eq!(read(file), made, "DROPFERRY_WRITE_SCHEMA=1 writes {file}");
 }
 
-/// Tells whether a value fits a schema of the kind that is made here.
+/// Returns whether a value fits a schema of the kind that is made here.
 fn fits(value: &toml::Value, schema: &Value, whole: &Value) -> Result<(), String> {
     if let Some(name) = schema["$ref"].as_str() {
         return fits(value, whole.pointer(&name[1..]).expect("a definition"), whole);
@@ -219,8 +219,8 @@ fn the_schema_takes_the_default_and_the_examples_and_no_other_key() {
     assert!(check("[transfr]\n").is_err() && check("[web]\nlisten = 8377\n").is_err());
 }
 
-/// Mistakes that an editor shows by the schema: keys and types. What depends on values, files and each other
-/// is the program's to say.
+/// Mistakes that an editor shows by the schema: keys and types. Mistakes that depend on values, on
+/// files and on each other are reported by the program.
 const SEEN: [&str; 14] = [
     "a wrong key",
     "a wrong key for one that must be there",

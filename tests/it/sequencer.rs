@@ -1,13 +1,13 @@
 //! Plays a sequencer: writes a run folder in the order and the shape of an instrument.
 //!
-//! A [`Run`] is an ordered list of steps, made from an instrument and a seed and nothing else: the
-//! same pair gives the same bytes. Paths are relative to the drop directory. Contents are small and
-//! counts are scaled down ([`Scale`]); names, order, documents and markers are those of the
-//! instrument, as far as they are published. Assumed, for want of a source: the checksums of
-//! `Manifest.tsv` are MD5, NextSeq 2000 writes the older form of `RunCompletionStatus.xml`.
+//! A [`Run`] is an ordered list of steps, made from an instrument and a seed and nothing else: the same
+//! pair gives the same bytes. Paths are relative to the drop directory. Contents are small and counts
+//! are scaled down ([`Scale`]); names, order, documents and markers are those of the instrument, as far
+//! as they are published. Two things are assumed for lack of a source: the checksums of `Manifest.tsv`
+//! are MD5, and NextSeq 2000 writes the older form of `RunCompletionStatus.xml`.
 //!
-//! [`play`] applies a run to a directory. A [`Player`] applies it step by step, so that a test stands
-//! between two steps, or at the gate of a [`Phase`], for as long as it likes and never sleeps.
+//! [`play`] applies a run to a directory. A [`Player`] applies it step by step, so that a test can
+//! stop between two steps, or at the gate of a [`Phase`], for as long as it likes and never sleeps.
 //! [`expected`] says what a profile that knows the instrument makes of it.
 
 mod aviti;
@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) use player::{Pace, Player, play};
 use script::Script;
 
-/// Whose folder it is.
+/// The instrument that writes the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Instrument {
     NovaSeq6000,
@@ -65,14 +65,14 @@ impl Instrument {
     ];
 }
 
-/// How far a run is. A step belongs to one, and they come in this order.
+/// The progress of a run. Each step belongs to one phase, and they come in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// Documents that are there before the first data.
+    /// Documents that are written before the first data.
     Start,
     /// Data.
     Running,
-    /// Reports and markers; with the last step the instrument thinks it is done.
+    /// Reports and markers; after the last step the instrument considers the run done.
     Closing,
     /// What comes after the marker.
     Late,
@@ -81,11 +81,11 @@ pub(crate) enum Phase {
 /// What one step does. Paths are relative to the drop directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// Makes a file that was not there.
+    /// Makes a file that did not exist.
     Write { path: String, bytes: Vec<u8> },
     /// Adds to the end of a file.
     Append { path: String, bytes: Vec<u8> },
-    /// Writes a file anew, in its place and inode.
+    /// Rewrites a file, in its place and inode.
     Rewrite { path: String, bytes: Vec<u8> },
     /// Renames a file.
     Rename { from: String, to: String },
@@ -101,16 +101,16 @@ pub(crate) struct Step {
     pub(crate) act: Act,
 }
 
-/// How large a run is, against the smallest one that has everything.
+/// How large a run is, relative to the smallest one that has everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scale {
-    /// Times as many cycles or data files.
+    /// Factor for the number of cycles or data files.
     pub(crate) count: usize,
-    /// Times as many bytes in each data file.
+    /// Factor for the number of bytes in each data file.
     pub(crate) bytes: usize,
 }
 
-/// What the documents of a run say of it.
+/// What the documents of a run say about it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Words {
     pub(crate) run_id: String,
@@ -121,17 +121,17 @@ pub(crate) struct Words {
     pub(crate) samples: Vec<String>,
 }
 
-/// What a profile takes as one thing: a run folder, or a cell of it.
+/// What a profile treats as one run: a run folder, or a cell of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Unit {
     /// Its directory, relative to the drop directory.
     pub(crate) name: String,
     pub(crate) words: Words,
-    /// Files that say it is done, the last one last; none where the instrument writes none.
+    /// Files that say that it is done, the last one last; empty if the instrument writes none.
     pub(crate) markers: Vec<String>,
-    /// Marker of what comes later, where something does.
+    /// Marker of the late files, if there are any.
     pub(crate) late_marker: Option<String>,
-    /// Whether the run was a success by its own word.
+    /// Whether the run failed, according to its own documents.
     pub(crate) failed: bool,
 }
 
@@ -145,14 +145,14 @@ pub(crate) struct Run {
     left_out: BTreeSet<String>,
 }
 
-/// What should come of a run.
+/// The expected result of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Expected {
     /// Every file of the finished folder.
     pub(crate) all: BTreeMap<String, Vec<u8>>,
     /// Those that must arrive under a profile that knows the instrument.
     pub(crate) arrive: BTreeMap<String, Vec<u8>>,
-    /// Paths that such a profile never uploads, also those that stood for a while only.
+    /// Paths that such a profile never uploads, including those that existed only for a while.
     pub(crate) left_out: BTreeSet<String>,
     /// Files that such a profile uploads before the others.
     pub(crate) first: Vec<String>,
@@ -183,7 +183,7 @@ impl Run {
         Self { instrument, steps, units, first, left_out }
     }
 
-    /// The folder after so many steps.
+    /// The folder after this many steps.
     pub(crate) fn folder_after(&self, count: usize) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();
         self.steps.iter().take(count).for_each(|step| apply(&mut files, &step.act));
@@ -191,7 +191,7 @@ impl Run {
     }
 }
 
-/// Does a step to a folder in memory.
+/// Applies a step to a folder in memory.
 fn apply(files: &mut BTreeMap<String, Vec<u8>>, act: &Act) {
     match act {
         Act::Write { path, bytes } | Act::Rewrite { path, bytes } => {
@@ -211,7 +211,7 @@ fn apply(files: &mut BTreeMap<String, Vec<u8>>, act: &Act) {
     }
 }
 
-/// Says what should come of a run.
+/// Returns the expected result of a run.
 pub(crate) fn expected(run: &Run) -> Expected {
     let all = run.folder_after(run.steps.len());
     let arrive = all.iter().filter(|(path, _)| !run.left_out.contains(*path));

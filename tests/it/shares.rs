@@ -1,8 +1,8 @@
 //! Drop directories that go away, come back, are replaced, refuse, fail or hang; watches that reach
 //! limits and lose events: the real binary on real file systems.
 //!
-//! Mounts are made in the daemon's own namespace, so nobody else sees them. Where namespaces are not
-//! to be had, a test is skipped.
+//! Mounts are made in the daemon's own namespace, so nobody else sees them. If namespaces are not
+//! available, a test is skipped.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,12 +18,12 @@ use super::fuse::{Fuse, Mood};
 use super::skipped::{skipped, skipped_by_machine};
 use super::stage::{Options, Stage, noise, until};
 
-/// Scans that never come by themselves: what is found, events or their loss have led to.
+/// Scans never come by themselves: whatever is found was found by events or because events were lost.
 const NO_SCANS: &str = "quiet_period = \"50ms\"\nscan_interval = \"1h\"";
-/// So slow that a file of some parts is on its way for seconds.
+/// So slow that a file of several parts takes seconds.
 const SLOW: &str = "parts_in_flight = 2\nbandwidth = \"300 KiB/s\"";
 
-/// Starts the daemon in namespaces of its own, after `prepare` ran there; false where that cannot be.
+/// Starts the daemon in namespaces of its own, after `prepare` ran there; returns false if that is not possible.
 pub(crate) fn start_apart(stage: &mut Stage, flags: &str, prepare: &str) -> bool {
     let tried = Command::new("unshare").args([flags, "true"]).output();
     match tried {
@@ -65,7 +65,7 @@ fn drop_row(stage: &Stage) -> (String, String) {
     (text(&row["watch"]), text(&row["reason"]["text"]))
 }
 
-/// Waits until the drop's row says so, and returns its reason.
+/// Waits until the drop's row shows the reason, and returns it.
 fn until_drop(stage: &Stage, watch: &str, reason: &str) -> String {
     let what = format!("the drop is {watch} because {reason:?}; the log:\n{}", stage.log());
     until(&what, || {
@@ -95,7 +95,7 @@ fn options(transfer: &'static str, drop: &'static str) -> Options {
     }
 }
 
-/// A stage whose drop directory is the mount point of a share with one file that takes seconds.
+/// A stage whose drop directory is the mount point of a share, with one file that takes seconds.
 fn with_share(transfer: &'static str, drop: &'static str) -> Stage {
     let stage = Stage::new(options(transfer, drop));
     fs::create_dir_all(stage.path("share/run")).expect("made");
@@ -108,7 +108,7 @@ fn mount_share(stage: &Stage) -> String {
     format!("mount --bind {} {}", share.display(), drop.display())
 }
 
-/// Puts the share in the place of its mount point, where the stage looks for what was to arrive.
+/// Puts the share in the place of its mount point, where the stage looks for the expected files.
 fn assert_share_arrived(stage: &Stage) {
     fs::remove_dir(stage.drop()).expect("empty");
     fs::rename(stage.path("share"), stage.drop()).expect("renamed");
@@ -128,7 +128,7 @@ fn an_empty_mount_point_is_not_a_drop_directory_whose_files_were_deleted() {
     let away = "is empty and not the directory it was: is its share mounted?";
     until_drop(&stage, "deaf", away);
     assert_eq!(check_code(&stage), Some(6));
-    // A start without the share says the same: which directory it was is in the database.
+    // A start without the share says the same: the identity of the directory is in the database.
     stage.kill();
     start_apart(&mut stage, "-rm", "true");
     until_drop(&stage, "deaf", away);
@@ -157,7 +157,7 @@ fn after_a_mount_the_watch_is_on_the_share_and_not_on_the_directory_below_it() {
     until_drop(&stage, "events", "");
     fs::write(stage.path("share/run/late"), noise(100, 8)).expect("written");
     stage.until_count("completed", 2);
-    // A file system of its own tells by an event that it was unmounted.
+    // A file system of its own reports by an event that it was unmounted.
     within(&stage, &USER, "umount \"$1\"; mount -t tmpfs share \"$1\"; echo one > \"$1/one\"");
     accept_another(&stage);
     stage.until_count("completed", 3);
@@ -232,7 +232,7 @@ fn permissions_that_are_lost_are_told_and_regained_ones_need_nobody() {
     mode(&stage.drop(), 0o700);
     stage.until_count("completed", 2);
     until_drop(&stage, "events", "");
-    // A part of it: no full scan, with the name of what is not seen, and a row that goes again.
+    // A part that cannot be read: no full scan, a row that names the part, and that goes away again.
     let closed = stage.drop().join("run/closed");
     mode(&closed, 0o000);
     let missed = "directory run/closed cannot be read";
@@ -262,7 +262,7 @@ fn events_that_the_kernel_lost_lead_to_a_scan_and_nothing_is_missed() {
     let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").expect("read");
     let limit: usize = limit.trim().parse().expect("a number");
     stage.signal(Signal::STOP);
-    // More than the queue holds, from two files in turn, for equal events in a row are one.
+    // More than the queue holds, from two files in turn, because equal consecutive events are merged.
     let noisy = ["noise-a", "noise-b"].map(|name| stage.drop().join(name));
     for n in 0..limit + 2 {
         fs::write(&noisy[n % 2], b"x").expect("written");
@@ -275,7 +275,7 @@ fn events_that_the_kernel_lost_lead_to_a_scan_and_nothing_is_missed() {
     let lost = stage.log().matches("events were lost").count();
     println!("events were lost {lost} times");
     assert!(lost >= 1, "the queue did not overflow: {}", stage.log());
-    // Directories whose making was not told are watched all the same.
+    // Directories whose creation was not reported are watched nevertheless.
     until_drop(&stage, "events", "");
     stage.write("run/9/late", b"late");
     stage.until_count("completed", FILES + 3);
@@ -306,7 +306,7 @@ fn a_limit_of_watches_is_named_with_its_cure_and_scans_find_everything_until_it_
         stage.write("run/later/file", b"later");
         stage.until_count("completed", 22);
         if limit == "max_inotify_watches" {
-            // A limit that is reached while it watches.
+            // A limit that is reached while the daemon watches.
             (0..60).for_each(|n| stage.write(&format!("more/{n}/file"), b"more"));
             until_drop(&stage, "scanning", cure);
             stage.until_count("completed", 82);
@@ -315,7 +315,7 @@ fn a_limit_of_watches_is_named_with_its_cure_and_scans_find_everything_until_it_
     }
 }
 
-/// Starts a stage whose drop directory is a FUSE share with one file of some parts.
+/// Starts a stage whose drop directory is a FUSE share with one file of several parts.
 fn with_fuse(stage: &mut Stage) -> Option<Fuse> {
     if !rustix::process::geteuid().is_root() {
         skipped("only root mounts a share into a running daemon's namespace");
@@ -354,7 +354,7 @@ fn a_share_without_events_is_scanned_and_one_that_fails_is_waited_for() {
     fuse.write("late", b"late");
     stage.until_count("completed", 2);
     assert!(stage.is_running());
-    // Its server dies: the mount stays, and nobody answers.
+    // Its server dies: the mount stays, and no call is answered.
     drop(fuse);
     until_drop(&stage, "deaf", "ransport endpoint is not connected");
     assert_eq!((stage.count("parked"), stage.count("completed")), (0, 2));
@@ -373,7 +373,7 @@ fn a_share_that_hangs_is_deaf_within_two_scan_intervals_and_recovers_by_itself()
     fuse.become_(Mood::Hanging);
     until_drop(&stage, "deaf", "does its file system answer?");
     assert_eq!(check_code(&stage), Some(6));
-    // Nor does it hold up who asks for another configuration, which looks at the directory too.
+    // Nor does it hold up a reload of the configuration, which looks at the directory too.
     stage.signal(Signal::HUP);
     until("the configuration is read again while the share hangs", || {
         stage.log().contains("the configuration was read again").then_some(())
@@ -388,7 +388,7 @@ fn a_share_that_hangs_is_deaf_within_two_scan_intervals_and_recovers_by_itself()
     assert_eq!(check_code(&stage), Some(0));
 }
 
-/// The report comes, though the share never answers, and names it.
+/// The report comes although the share never answers, and names the share.
 fn assert_doctor_names_it(stage: &Stage) {
     let doctor = stage.command("doctor");
     let mut within = Command::new("nsenter");

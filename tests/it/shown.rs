@@ -1,4 +1,4 @@
-//! What people were shown and was not so: each situation is made with the real binary, and what it says is read.
+//! Output that was wrong in the past: each situation is made with the real binary, and its output is read.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -40,7 +40,7 @@ fn of_large_files_on_a_slow_line_those_that_are_begun_are_finished_first() {
         begun_max = begun_max.max(uploads(&status).iter().filter(is_begun).count());
         (status["counts"]["completed"] == 12).then_some(())
     });
-    // Those that are begun have two parts or fewer for each of the twelve that may be in flight.
+    // The uploads that were begun have at most two parts for each of the twelve places in flight.
     assert!((1..=8).contains(&begun_max), "{begun_max} of 12 were begun at once");
     stage.assert_all_there();
 }

@@ -1,13 +1,13 @@
-//! Tests that cannot assert anything where they run. Each is named on standard error, past the capture of
-//! the test harness: the harness shows no output of tests that pass.
+//! Tests that cannot assert anything on this machine. Each is named on standard error, past the
+//! capture of the test harness: the harness shows no output of tests that pass.
 //!
 //! The unit tests of the library include this file.
 
 use std::io::Write;
 use std::panic::Location;
 
-/// Names the test that is skipped for want of what CI has: root, or a program that `tests/servers/install`
-/// installs. With `DROPFERRY_OTHERS=required` the test fails.
+/// Names a test that is skipped because something is missing that CI has: root, or a program that
+/// `tests/servers/install` installs. With `DROPFERRY_OTHERS=required` the test fails.
 #[track_caller]
 pub(crate) fn skipped(reason: &str) {
     let is_required = std::env::var_os("DROPFERRY_OTHERS").is_some_and(|word| word == "required");
@@ -15,8 +15,8 @@ pub(crate) fn skipped(reason: &str) {
     name_test(reason);
 }
 
-/// Names the test that is skipped for what no installation changes: the kernel, the file system, the speed
-/// of the machine.
+/// Names a test that is skipped for a reason that no installation changes: the kernel, the file
+/// system, the speed of the machine.
 #[track_caller]
 pub(crate) fn skipped_by_machine(reason: &str) {
     name_test(reason);

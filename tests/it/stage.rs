@@ -24,14 +24,14 @@ pub(crate) struct Stage {
     daemon: Option<Child>,
     pub(crate) address: String,
     options: Options,
-    /// Runs the daemon as somebody else, from a copy of the program that he may run.
+    /// Runs the daemon as another user, from a copy of the program that this user may run.
     owner: Option<u32>,
 }
 
 /// How a stage differs from the usual one.
 #[derive(Clone)]
 pub(crate) struct Options {
-    /// Where the drop directory goes.
+    /// Where the drop directory is sent.
     pub(crate) platforms: &'static [&'static str],
     /// A real S3 server instead of the sandbox's.
     pub(crate) outside: Option<Outside>,
@@ -39,7 +39,7 @@ pub(crate) struct Options {
     pub(crate) state: &'static str,
     /// Lines of `[network]`.
     pub(crate) network: &'static str,
-    /// In whose network namespace the sandbox runs.
+    /// The network namespace that the sandbox runs in.
     pub(crate) far: Option<u32>,
     /// Where the sandbox listens.
     pub(crate) listen: &'static str,
@@ -57,11 +57,11 @@ pub(crate) struct Options {
     pub(crate) switches: &'static str,
     /// Calls that the sandbox allows in five minutes.
     pub(crate) rate_limit: &'static str,
-    /// The smallest part that the daemon takes the sandbox to take.
+    /// The smallest part that the daemon believes the sandbox accepts.
     pub(crate) part_size_min: &'static str,
-    /// The smallest part that the sandbox takes, in bytes.
+    /// The smallest part that the sandbox accepts, in bytes.
     pub(crate) sandbox_part_size_min: &'static str,
-    /// Open uploads without an owner that a platform without a list of them may be left with.
+    /// The number of open uploads without an owner that a platform without a list of uploads may be left with.
     pub(crate) orphans_allowed: usize,
     /// Level of the daemon's log.
     pub(crate) level: &'static str,
@@ -135,7 +135,7 @@ impl Stage {
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         let place = self.drop().join(name);
         fs::create_dir_all(place.parent().expect("below the drop")).expect("made");
-        // Written beside and renamed into place, so that it is whole from the first look on.
+        // Written under another name and renamed into place, so that it is complete from the first look on.
         let beside = self.path("being-written");
         fs::write(&beside, bytes).expect("written");
         fs::rename(beside, place).expect("renamed");
@@ -242,7 +242,7 @@ impl Stage {
         self.sandbox = Some(child);
     }
 
-    /// Starts the sandbox anew at its address, with other switches.
+    /// Restarts the sandbox at its address, with other switches.
     pub(crate) fn revive(&mut self, switches: &str) {
         fs::write(self.path("switches.json"), switches).expect("written");
         if let Some(mut child) = self.sandbox.take() {
@@ -253,7 +253,7 @@ impl Stage {
         self.start_sandbox(&address);
     }
 
-    /// Gives the stage to somebody who is not root, when it is root's.
+    /// Gives the stage to a user who is not root, if it belongs to root.
     pub(crate) fn give_away(&mut self) {
         const NOBODY: u32 = 65534;
         if !rustix::process::geteuid().is_root() {
@@ -292,7 +292,7 @@ impl Stage {
         self.start_as(run);
     }
 
-    /// Starts the daemon by a command that ends in being it.
+    /// Starts the daemon with a command that ends by executing the daemon.
     pub(crate) fn start_as(&mut self, mut run: Command) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("daemon.log"));
         run.args(["--log-level", self.options.level]).stderr(log.expect("opened"));
@@ -336,12 +336,12 @@ impl Stage {
         self.status()["counts"][state].as_u64().expect("a count")
     }
 
-    /// Waits until so many uploads are in a state; patient for as long as their number grows.
+    /// Waits until this many uploads are in a state; it keeps waiting for as long as their number grows.
     pub(crate) fn until_count(&self, state: &str, count: u64) {
         let mut now = self.count(state);
         while now != count {
             now = until(&format!("more than {now} are {state}; the log:\n{}", self.log()), || {
-                // Asking is a process and a query: it must not starve what it waits for.
+                // Each question is a process and a query: it must not slow down what it waits for.
                 std::thread::sleep(Duration::from_millis(count / 20));
                 Some(self.count(state)).filter(|next| *next != now)
             });
@@ -398,8 +398,8 @@ impl Stage {
         serde_json::from_str(body).unwrap_or(Value::Null)
     }
 
-    /// Every file of the drop directory is at every far end once, byte for byte; nothing else is; the
-    /// rules were kept; each has a receipt for each destination.
+    /// Every file of the drop directory is at every destination once, byte for byte; nothing else
+    /// is there; the rules were kept; each file has a receipt for each destination.
     pub(crate) fn assert_all_there(&self) {
         let here = walk(&self.drop());
         for platform in self.options.platforms {
@@ -414,7 +414,7 @@ impl Stage {
         assert_eq!(ids.len(), receipts.len(), "one line for each upload");
     }
 
-    /// Every line of every ledger. Each chain holds; a line at its end may be under way.
+    /// Every line of every ledger. Each chain is valid; a line at its end may be incomplete.
     pub(crate) fn lines(&self) -> Vec<Value> {
         let mut lines = Vec::new();
         for ledger in ledgers(&self.path("state")).expect("listed") {
@@ -437,7 +437,7 @@ impl Stage {
         self.lines().into_iter().filter(|line| line["kind"] == kind).collect()
     }
 
-    /// The lines that prove files, those excepted that tell of runs.
+    /// The lines that prove files, without those about runs.
     pub(crate) fn receipts(&self) -> Vec<Value> {
         let is_file = |line: &Value| {
             (line["kind"] == "upload" || line["kind"] == "found-again") && line["sentinel"] != true
@@ -445,8 +445,8 @@ impl Stage {
         self.lines().into_iter().filter(is_file).collect()
     }
 
-    /// Where uploads cannot be looked up, one whose begin had no answer stays behind, and at Gjirafa
-    /// VP one of a single request, whose address cannot be had again. No byte was ever sent to it.
+    /// Where uploads cannot be listed, one whose begin was not answered stays behind, and at Gjirafa VP
+    /// one of a single request, whose address cannot be obtained again. No byte was ever sent to it.
     fn assert_few_orphans(&self, platform: &str, ledger: &Value) {
         let orphans = ledger["open_uploads"].as_array().expect("a list");
         let allowed = match platform {

@@ -1,4 +1,4 @@
-//! A start with much that is stored: what is known is not taken for new, and damage is found.
+//! A start with much stored state: known files are not taken for new ones, and damage is found.
 
 use std::fs;
 use std::net::TcpListener;
@@ -24,7 +24,7 @@ const AT: WallTime = WallTime(1_800_000_000_000_000_000);
 const KNOWN: i64 = 2_500;
 const QUEUED: i64 = 1_200;
 
-/// A state directory, a drop directory, and a destination that nobody answers at.
+/// A state directory, a drop directory, and a destination where no server answers.
 struct Place {
     directory: tempfile::TempDir,
     daemon: Option<Child>,
@@ -34,7 +34,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        // Somebody listens and never answers, so that nothing is decided about the destination.
+        // The port accepts connections and never answers, so that nothing is decided about the destination.
         let port = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = port.local_addr().expect("bound");
         let place = Self { directory, daemon: None, _port: port };
@@ -60,7 +60,7 @@ impl Place {
         Writer::open(&Settings { directory: self.path("state"), is_new: false }).expect("opens").0
     }
 
-    /// Makes a file and returns what the store knows of it.
+    /// Makes a file and returns the store's records of it.
     fn file(&self, id: i64, is_sent: bool) -> Vec<Record> {
         let name = format!("run/{id}");
         let file = self.path("drop").join(&name);
@@ -176,7 +176,7 @@ fn what_is_known_or_queued_is_not_admitted_again() {
     place.daemon = Some(place.command().spawn().expect("it starts"));
     let scanned = || place.ask("SELECT max(last_full_scan_at_ns) FROM drop_health");
     until("it is scanned", || Some(scanned()).filter(|at| *at > 0));
-    // Whatever the scan took for new has settled before this does.
+    // Any file that the scan mistakes for a new one has settled before this one does.
     fs::write(place.path("drop/run/late"), "late").expect("written");
     let late = "SELECT count(*) FROM uploads WHERE path = x'72756e2f6c617465'";
     until("a new file is admitted", || Some(place.ask(late)).filter(|count| *count == 1));

@@ -1,5 +1,5 @@
-//! The state directory of the real binary: lost, removed, shared, locked, too small; and files that no sum
-//! of lengths can hold.
+//! The state directory of the real binary: lost, removed, shared, locked, too small; and files
+//! whose lengths add up to more than a number can hold.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -10,14 +10,14 @@ use super::skipped::{skipped, skipped_by_machine};
 use super::stage::{Options, Stage, until, walk};
 
 const DATABASE: [&str; 3] = ["dropferry.db", "dropferry.db-wal", "dropferry.db-shm"];
-/// Some user that owns nothing here.
+/// A user that owns nothing here.
 const STRANGER: u32 = 54_321;
 
 fn stage() -> Stage {
     Stage::new(Options { destination: "when_name_taken = \"skip-if-same\"", ..Options::default() })
 }
 
-/// A stage of which one file was sent, and whose daemon is stopped.
+/// A stage that has sent one file, and whose daemon is stopped.
 fn sent_and_stopped() -> Stage {
     let mut stage = stage();
     stage.write("run/a", b"first");
@@ -32,7 +32,7 @@ fn stop(stage: &mut Stage) {
     assert!(stage.wait_for_end().success(), "{}", stage.log());
 }
 
-/// What a command said, and how it ended; one that hangs is ended after a while.
+/// The output of a command, and how it ended; one that hangs is ended after a while.
 fn said(stage: &Stage, command: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let plain = stage.command(command);
     let mut bounded = Command::new("timeout");
@@ -124,7 +124,7 @@ fn a_second_daemon_never_runs_beside_the_first_although_the_lock_was_removed() {
     assert!(stage.is_running());
     stage.write("run/b", b"second");
     stage.until_count("completed", 2);
-    // One that was killed holds nothing up, and neither does somebody who only reads the lock.
+    // A daemon that was killed holds nothing up, and neither does a process that only reads the lock.
     stage.kill();
     let reader = fs::File::open(stage.path("state/dropferry.lock")).expect("opened");
     let shared = rustix::fs::FlockOperation::NonBlockingLockShared;
@@ -156,7 +156,7 @@ fn what_is_made_is_not_for_others_whatever_the_umask() {
     assert_eq!(loose, [], "modes that let others in, or the group write");
     stop(&mut stage);
 
-    // The control socket lies there too, and is looked at first where everybody may write.
+    // The control socket is there too, and is checked first if everybody may write there.
     for (mode, codes) in [(0o777, [3, 4]), (0o770, [4, 4])] {
         fs::set_permissions(&state, fs::Permissions::from_mode(mode)).expect("set");
         for command in ["run", "check-config"] {

@@ -1,8 +1,8 @@
 //! The package and its service, on a machine whose first process is systemd.
 //!
-//! `DROPFERRY_PACKAGE` names the .deb that is tried, `systemd/package` makes it. Without one, or where
-//! namespaces are not to be had, the tests are skipped; so they are where `tests/servers/machine install`
-//! has not been run, unless `DROPFERRY_OTHERS=required`: then they fail.
+//! `DROPFERRY_PACKAGE` names the .deb under test, which `systemd/package` makes. Without one, or if
+//! namespaces are not available, the tests are skipped; so they are if `tests/servers/machine
+//! install` has not been run, unless `DROPFERRY_OTHERS=required`: then they fail.
 
 mod machine;
 mod readme;
@@ -17,10 +17,10 @@ use serde_json::Value;
 use super::stage::{Options, Stage, TOKEN, noise, until};
 use machine::{Machine, package};
 
-/// Bytes of a part, as the sandbox wishes it.
+/// The bytes of a part, as the sandbox wants it.
 const PART: u64 = 65536;
 const PARTS_IN_FLIGHT: u64 = 4;
-/// So slow that a file of three mebibytes is on its way for seconds.
+/// So slow that a file of three mebibytes takes seconds.
 const SLOW: &str = "bandwidth = \"500 KiB/s\"";
 const FAST: &str = "bandwidth = \"unlimited\"";
 /// What an operator writes for a token of the configuration.
@@ -33,15 +33,15 @@ struct Lab {
 }
 
 impl Lab {
-    /// A machine with the package installed and everything configured that the documents say, and
-    /// nothing started.
+    /// A machine with the package installed and everything configured as the documents say, and
+    /// with nothing started.
     fn new() -> Option<Self> {
         let package = package()?;
         let stage =
             Stage::new(Options { switches: "{\"part_size\": 65536}", ..Options::default() });
         stage.write("run/large.fastq", &noise(3 << 20, 1));
         stage.write("run/small.fastq", &noise(3000, 2));
-        // Nobody may look into it whom no ACL lets in.
+        // Nobody may enter it without an entry in its ACL.
         fs::set_permissions(stage.drop(), fs::Permissions::from_mode(0o700)).expect("set");
         let mut machine = Machine::new(stage.drop());
         fs::copy(package, machine.packages().join("dropferry.deb")).expect("copied");
@@ -60,8 +60,8 @@ impl Lab {
         self.machine.said(script)
     }
 
-    /// Writes a file of the machine that only root may read; `/etc/dropferry` lets the daemon's
-    /// group in.
+    /// Writes a file of the machine that only root may read; `/etc/dropferry` admits the daemon's
+    /// group.
     fn write(&self, place: &str, text: &str) {
         let place_here = self.machine.packages().join("written");
         fs::write(&place_here, text).expect("written");
@@ -94,7 +94,7 @@ impl Lab {
         serde_json::from_str(&self.said("dropferry status --json --all")).expect("JSON")
     }
 
-    /// A property of the unit, as systemd knows it.
+    /// A property of the unit, as systemd reports it.
     fn unit(&self, property: &str) -> String {
         self.said(&format!("systemctl show dropferry --property {property} --value"))
     }
@@ -103,7 +103,7 @@ impl Lab {
         self.said("journalctl --unit dropferry --output cat --no-pager")
     }
 
-    /// Waits until the large file is on its way, and has parts that count.
+    /// Waits until the large file is being sent, and has several finished parts.
     fn until_mid_upload(&self) {
         let what = format!("parts are accepted; the log:\n{}", self.log());
         until(&what, || {
@@ -126,7 +126,7 @@ impl Lab {
         until(&what(), || (self.status()["counts"]["completed"] == 2).then_some(()));
     }
 
-    /// Every byte is at the far end, and few went there twice.
+    /// Every byte is at the destination, and few were sent there twice.
     fn assert_there(&self, cuts: u64) {
         self.until_completed();
         let sent_again = self.status()["bytes"]["sent_again"].as_u64().expect("a count");
@@ -155,7 +155,7 @@ fn a_first_installation_is_complete_and_starts_nothing() {
     ] {
         lab.said(&format!("test -s {place}"));
     }
-    // As shipped, it does nothing and says so.
+    // As shipped, it does nothing and reports so.
     lab.said(
         "dpkg-deb --fsys-tarfile /srv/dropferry.deb | tar xO ./etc/dropferry/config.toml >/tmp/c",
     );
@@ -188,7 +188,7 @@ fn a_service_with_a_credential_uploads() {
          /proc/$(systemctl show -P MainPID dropferry)",
     );
     assert_eq!(uid, "dropferry");
-    // A member of the group, and nothing else, may look and ask.
+    // A member of the group, with no other rights, may look and ask.
     let member = "setpriv --reuid nobody --regid dropferry --clear-groups dropferry";
     for command in ["status --check", "show 1", "receipts", "pause --all", "resume --all"] {
         lab.said(&format!("{member} {command}"));
@@ -228,7 +228,7 @@ fn after_a_power_cut_it_goes_on_by_itself() {
     let Some(mut lab) = Lab::new() else { return };
     lab.said("systemctl enable --now dropferry");
     lab.until_mid_upload();
-    // What an operator wrote has reached the disk long before.
+    // In practice, what an operator wrote has reached the disk long before.
     lab.said("sync");
     lab.machine.cut_power();
     lab.machine.boot();
@@ -240,7 +240,7 @@ fn a_cause_that_passes_is_waited_for() {
     let Some(lab) = Lab::new() else { return };
     lab.said("mv /etc/dropferry/config.toml /etc/dropferry/later; echo '[drop]' >/etc/dropferry/config.toml");
     lab.said("systemctl start dropferry || true");
-    // More often than any usual limit of starts.
+    // More often than any usual limit on starts allows.
     until("it was tried again and again", || {
         let restarts: u32 = lab.unit("NRestarts").parse().expect("a number");
         (restarts > 6).then_some(())
@@ -260,7 +260,7 @@ fn a_good_configuration_is_taken_and_a_bad_one_refused() {
     let refused = lab.machine.run("systemctl reload dropferry");
     assert!(!refused.status.success(), "a bad configuration is not taken in silence");
     assert!(lab.log().contains("/etc/dropferry/config.toml:5: "), "{}", lab.log());
-    // Nobody has to ask first.
+    // A reload needs no privileges of a person.
     lab.said("systemctl kill --kill-whom main --signal HUP dropferry");
     until("the daemon refuses it itself", || {
         lab.log().contains("the configuration is refused, the old one stays").then_some(())
@@ -363,7 +363,7 @@ fn what_the_documents_say_of_restoring_and_moving_is_done_as_it_is_written() {
     let Some(lab) = Lab::new() else { return };
     lab.configure(FAST);
     lab.said("sed -i 's/^directory = .*dropferry\"$/&\\nbackup_interval = \"1s\"/' /etc/dropferry/config.toml");
-    // A token that a shell can check as well; those of systemd are there for the service alone.
+    // A token that a shell can check as well; those of systemd are available to the service only.
     lab.said(
         "sed -i 's/{ systemd = .* }/{ file = \"cavatica.token\" }/' /etc/dropferry/config.toml",
     );
@@ -391,7 +391,7 @@ fn what_the_documents_say_of_restoring_and_moving_is_done_as_it_is_written() {
 
     let troubleshooting = blocks("troubleshooting.md").concat();
     lab.said(&format!("set -e\n{troubleshooting}"));
-    // The journal has what a line says as fields of its own.
+    // The journal has the details of a line as fields of their own.
     let entries = lab.said("journalctl --unit dropferry --output json --no-pager");
     let is_verified = |entry: &Value| {
         entry["MESSAGE"].as_str().is_some_and(|line| line.contains(" is at cavatica: "))

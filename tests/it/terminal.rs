@@ -1,4 +1,4 @@
-//! A terminal that is driven: tmux, with a server of its own.
+//! A terminal under control of the test: tmux, with a server of its own.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -11,14 +11,14 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// A wait of a minute and a half.
 const LOOKS_MAX: u32 = 4500;
 
-/// Ends with the test.
+/// It ends with the test.
 pub(crate) struct Terminal {
     directory: tempfile::TempDir,
 }
 
 impl Terminal {
-    /// Runs a command line in a terminal of so many columns and rows, or says that the test is skipped. When
-    /// it has ended, its exit code and the settings of the terminal are shown.
+    /// Runs a command line in a terminal of this many columns and rows, or reports that the test is
+    /// skipped. After its end, its exit code and the settings of the terminal are shown.
     #[track_caller]
     pub(crate) fn start(columns: u16, rows: u16, command: &str) -> Option<Self> {
         if !Path::new(TMUX).exists() {
@@ -63,7 +63,7 @@ impl Terminal {
         self.run(&[&["send-keys"], keys].concat());
     }
 
-    /// Makes the terminal so large.
+    /// Sets the size of the terminal.
     pub(crate) fn resize(&self, columns: u16, rows: u16) {
         let (columns, rows) = (columns.to_string(), rows.to_string());
         self.run(&["resize-window", "-x", &columns, "-y", &rows]);
@@ -74,7 +74,7 @@ impl Terminal {
         self.run(&["capture-pane", "-p", "-e"])
     }
 
-    /// Waits until the screen is as wanted.
+    /// Waits until the screen fulfils the condition.
     pub(crate) fn until(&self, what: &str, is_so: impl Fn(&str) -> bool) -> String {
         self.until_captured(&["capture-pane", "-p"], what, is_so)
     }
@@ -96,9 +96,9 @@ impl Terminal {
         self.until(text, |screen| screen.contains(text))
     }
 
-    /// The command has ended so, and the terminal is as it was before.
+    /// The command has ended like this, and the terminal is as it was before.
     pub(crate) fn assert_restored(&self, ended: &str) -> String {
-        // What the shell says may be longer than the screen.
+        // The shell's output may be longer than the screen.
         let history = ["capture-pane", "-p", "-S", "-200"];
         let is_over = |screen: &str| screen.contains(ended) && screen.contains("icanon");
         let screen = self.until_captured(&history, ended, is_over);

@@ -1,4 +1,4 @@
-//! House rules that a look at the sources can tell. Each failure names file, line, rule and cure.
+//! House rules that can be checked in the sources. Each failure names file, line, rule and cure.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ const LAYERS: [(&str, u8); 19] = [
     ("daemon", 4),
     ("cli", 5),
 ];
-/// Imports within layer 2 that are known and meant; the crate header says why.
+/// Imports within layer 2 that are known and intended; the crate header says why.
 const EXCEPTIONS: [(&str, &str); 3] =
     [("platform", "limiter"), ("platform", "clock"), ("platform", "telemetry")];
 /// Lines before the tests of a file.
@@ -42,7 +42,7 @@ struct Source {
 impl Source {
     /// Lines before the file's own tests, numbered from 1.
     fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        // Files of tests, and what serves them alone, are declared below `#[cfg(test)]` elsewhere.
+        // Test files, and files that only serve them, are declared below `#[cfg(test)]` elsewhere.
         let is_test = ["tests.rs", "stub.rs"].iter().any(|name| self.path.ends_with(name));
         let code =
             self.text.lines().take_while(move |line| !is_test && !line.starts_with("#[cfg(test)]"));

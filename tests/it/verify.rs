@@ -1,4 +1,4 @@
-//! `verify` with the real binary: what is there as it was sent, what is not, and what cannot be told.
+//! `verify` with the real binary: what is there as it was sent, what is not, and what cannot be decided.
 
 use std::fs;
 use std::process::Output;

@@ -1,5 +1,5 @@
-//! A file that is corrected after it was sent, at every platform and by every word of `when_changed`, and one that
-//! is not written to its end yet: the real binary.
+//! A file that is corrected after it was sent, at every platform and for every value of
+//! `when_changed`, and one that is not yet completely written: the real binary.
 
 use std::fs::File;
 use std::io::Write;
@@ -15,7 +15,7 @@ const PLATFORMS: [&str; 4] = ["sevenbridges", "s3", "basespace", "gjirafa-vp"];
 const FIRST: &[u8] = b"sample,project\n";
 const CORRECTED: &[u8] = b"sample,project\nS1,lab\n";
 
-/// A stage whose sheet was sent to every platform, and corrected then.
+/// A stage whose sheet was sent to every platform, and then corrected.
 fn corrected(destination: &'static str) -> Stage {
     let platforms = &PLATFORMS;
     let mut stage = Stage::new(Options { platforms, destination, ..Options::default() });
@@ -26,7 +26,7 @@ fn corrected(destination: &'static str) -> Stage {
     stage
 }
 
-/// Names and sizes of what is at a platform.
+/// Names and sizes of the files at a platform.
 fn there(stage: &Stage, platform: &str) -> Vec<(String, u64)> {
     let size = |file: &Value| file["size"].as_u64().expect("a size");
     let name = |file: &Value| {
@@ -93,7 +93,7 @@ fn a_corrected_file_waits_where_that_is_ordered_and_the_place_has_a_name() {
     }
 }
 
-/// A decision is about names alone: what is parked for nothing of the kind is left as it is.
+/// A decision is only about names: an upload that is parked for another reason stays as it is.
 #[test]
 fn an_operator_decides_what_becomes_of_a_name_that_is_taken() {
     let replaced = files(&[("sheet.csv", CORRECTED)]);
@@ -107,7 +107,7 @@ fn an_operator_decides_what_becomes_of_a_name_that_is_taken() {
             String::from_utf8_lossy(&output.stdout).into_owned()
         };
         assert!(retry(&stage).contains("3 uploads"), "{option}");
-        // What was decided is in the rows before it is answered.
+        // The decision is in the rows before it is answered.
         stage.kill();
         stage.start();
         stage.until_count("completed", 8);
@@ -118,7 +118,7 @@ fn an_operator_decides_what_becomes_of_a_name_that_is_taken() {
     }
 }
 
-/// Killed again and again, with answers that are lost at the calls by which files change places.
+/// Killed again and again, with answers lost at the calls by which a new version takes over a name.
 #[test]
 fn kills_and_lost_answers_while_files_change_places_leave_the_corrected_one_alone() {
     let mut stage = Stage::new(Options::default());
@@ -204,7 +204,7 @@ fn assert_sent_once_closed(stage: &Stage, mut file: File) {
     assert!(stage.status()["drops"][0]["reason"].is_null());
 }
 
-/// The writer is on another machine, so that nothing shows it, and pauses for longer than the quiet period.
+/// The writer is on another machine, so that nothing reveals it, and pauses for longer than the quiet period.
 #[test]
 fn a_file_that_grows_slowly_is_there_in_its_last_version_and_waits_longer_each_time() {
     let platforms = &PLATFORMS;
@@ -233,7 +233,7 @@ fn a_file_that_grows_slowly_is_there_in_its_last_version_and_waits_longer_each_t
     assert_eq!(stage.count("parked"), 0);
 }
 
-/// It was read before it was overwritten, with the same length and time: what was sent is no version of it any more.
+/// It was read before it was overwritten, with the same length and time: what was sent is no longer a version of it.
 /// A file of up to a MiB is sent from memory, a larger one is read again as it is sent.
 #[test]
 fn a_file_that_is_overwritten_while_it_is_sent_in_one_request_counts_once_with_what_is_there() {
@@ -278,7 +278,7 @@ fn overwrite_while_sent(platform: &'static str, size: usize) {
     assert_eq!(receipts[0]["parts"][0]["md5"], md5_of(&place), "{size}");
 }
 
-/// Backups link and touch files while they are sent; two destinations read them each for itself.
+/// Backups link and touch files while they are sent; two destinations each read them separately.
 #[test]
 fn fifteen_touches_while_a_file_is_sent_cost_one_more_read_for_each_destination() {
     const SIZE: usize = 8_000_000;

@@ -20,7 +20,7 @@ fn line(stage: &Stage, command: &str, more: &str) -> String {
     format!("{} {command} --config {} {more}", env!("CARGO_BIN_EXE_dropferry"), config.display())
 }
 
-/// A stage with a file of each kind: there, parked, under way with a line that stalls.
+/// A stage with a file of each kind: arrived, parked, under way on a line that stalls.
 fn stage() -> Stage {
     let mut stage = Stage::new(Options {
         transfer: "parts_in_flight = 2\npart_size = \"1 MiB\"",
@@ -52,7 +52,7 @@ fn stage() -> Stage {
     stage
 }
 
-/// A screen with what differs from run to run replaced.
+/// A screen in which everything that differs from run to run is replaced.
 pub(crate) fn filtered(screen: &str) -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let mut text = screen.replace(&host, "HOST");
@@ -64,7 +64,7 @@ pub(crate) fn filtered(screen: &str) -> String {
         (r"(receipt line +[0-9]+ of )[^ \n]+", "${1}LEDGER"),
         (r"(?m)^( HOST: .*?)  +([0-9]+ of)", "$1   $2"),
         ("1 settling, ", ""),
-        // Which of the parts are first is left to chance.
+        // Which of the parts come first is chance.
         (r"(?m)^    [#>.]{6}$", "    PARTS"),
         ("[0-9a-f]{64}", "ID"),
         (r"(?m) +$", ""),
@@ -91,7 +91,7 @@ fn screens(terminal: &Terminal) -> String {
     let mut all = String::new();
     for (keys, title, what) in steps {
         terminal.press(keys);
-        // A screen may be seen while it is drawn: the same is to be seen twice.
+        // A screen may be read while it is drawn: it must be the same twice.
         let before = RefCell::new(String::new());
         let screen = terminal.until(what, |screen| {
             let is_drawn = before.replace(screen.to_owned()) == screen;

@@ -31,7 +31,7 @@ fn stage_with(listen: &str, more: &str) -> (Stage, String) {
     (stage, address)
 }
 
-/// Returns where a daemon serves its page that has just started.
+/// Returns the address of the page of a daemon that has just started.
 pub(crate) fn address_of(stage: &Stage) -> String {
     until("the page is served", || {
         let log = stage.log();
@@ -60,7 +60,7 @@ pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
     ask(address, "GET", path, address)
 }
 
-/// Sends a request as it stands, and returns the status of its answer.
+/// Sends a request as it is, and returns the status of its answer.
 fn raw(address: &str, request: &str) -> u16 {
     answer_to(address, request).0
 }
@@ -69,7 +69,7 @@ fn answer_to(address: &str, request: &str) -> (u16, String) {
     try_answer_to(address, request).expect("it answers")
 }
 
-/// As [`answer_to`]; none where nobody answers, or the connection is cut.
+/// As [`answer_to`]; `None` if there is no answer, or if the connection is cut.
 fn try_answer_to(address: &str, request: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.write_all(request.as_bytes()).ok()?;
@@ -101,7 +101,7 @@ fn the_page_says_what_status_says_and_changes_nothing() {
         let told = stage.status();
         let keys =
             ["schema", "host", "daemon", "counts", "bytes", "destinations", "uploads", "runs"];
-        // Runs go on and rates fall between the two.
+        // Runs continue and rates fall between the two.
         keys.iter().all(|key| shown[key] == told[key] && !told[key].is_null()).then_some(())
     });
     assert_eq!(ask(&address, "POST", "/api/status", &address).0, 405);

@@ -1,4 +1,4 @@
-//! WHAT at the boundary: each form of the word, in each command that takes one.
+//! The WHAT argument of commands: each form of it, in each command that takes one.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -30,7 +30,7 @@ const FORMS: &[(&str, &[&str])] = &[
     ("**/deep/*", DEEP),
 ];
 
-/// A stage whose uploads begin, and send nothing until they may.
+/// A stage whose uploads begin, and send nothing until they are released.
 fn stage() -> Stage {
     let transfer = "parts_in_flight = 4\npart_size = \"64 KiB\"\nbandwidth = \"0\"";
     let mut stage = Stage::new(Options { transfer, ..Options::default() });
@@ -178,7 +178,7 @@ fn status_check_of_a_thing_judges_that_thing_alone() {
     let mut stage = Stage::new(Options::default());
     stage.write("run/a", b"a");
     stage.write("alone", b"b");
-    // Root reads everything, so a stage that root has set is given to another user.
+    // Root reads everything, so a stage that belongs to root is given to another user.
     stage.give_away();
     let unreadable = std::fs::Permissions::from_mode(0o000);
     std::fs::set_permissions(stage.drop().join("run/a"), unreadable).expect("set");

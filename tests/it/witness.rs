@@ -1,7 +1,7 @@
-//! Bears witness to what stood on disk, and holds against it what ever was completed at a far end.
+//! Records which versions were on disk, and checks everything that was ever completed at a destination against them.
 //!
-//! Stages of these tests give a taken name another one, so that no completed object replaces
-//! another: what stands at the far end is everything that was ever completed there.
+//! The stages of these tests give a taken name another one, so that no completed object replaces
+//! another: the objects at the destination are everything that was ever completed there.
 
 use std::fs;
 use std::path::Path;
@@ -10,18 +10,18 @@ use serde_json::{Value, json};
 
 use super::stage::{Options, Stage, noise, until};
 
-/// Length of a part at the far end.
+/// Length of a part at the destination.
 pub(crate) const PART: usize = 64 * 1024;
 /// Settles at once.
 pub(crate) const QUICK: &str = "quiet_period = \"50ms\"\nscan_interval = \"500ms\"";
 /// Settles after some time in which a test can act.
 pub(crate) const PATIENT: &str = "quiet_period = \"2s\"\nscan_interval = \"500ms\"";
 
-/// Every version of a file that ever stood on disk, oldest first.
+/// Every version of a file that was ever on disk, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Witness(Vec<Vec<u8>>);
 
-/// A stage whose parts are small and go one after the other.
+/// A stage whose parts are small and are sent one after the other.
 pub(crate) fn stage_with(drop: &'static str) -> Stage {
     Stage::new(options(drop))
 }
@@ -53,7 +53,7 @@ pub(crate) fn objects(stage: &Stage) -> Vec<(String, Vec<u8>)> {
     objects
 }
 
-/// Lets so many parts through and refuses all others, until [`release`].
+/// Lets this many parts through and refuses all others, until [`release`].
 pub(crate) fn hold_after(stage: &Stage, parts: u64) {
     let action = json!({"answer": {"status": 500, "body": {}}});
     let rule = json!([{"operation": "put", "nth": parts + 1, "times": 0, "action": action}]);
@@ -65,7 +65,7 @@ pub(crate) fn release(stage: &Stage) {
     stage.tell("faults", "[]");
 }
 
-/// Writes a file of so many parts, starts the daemon, and waits until it has sent two of them.
+/// Writes a file of several parts, starts the daemon, and waits until it has sent two of them.
 pub(crate) fn begin_and_hold(stage: &mut Stage, name: &str, bytes: &[u8]) {
     let before = stage.ledger()["calls"]["put"].as_u64().unwrap_or(0);
     hold_after(stage, 2);
@@ -94,8 +94,8 @@ pub(crate) fn change_after_upload(make: impl FnOnce(&Path), change: impl FnOnce(
     stage
 }
 
-/// Does something to a file in the middle of its upload: what is there in the end is sent whole, whether the
-/// upload goes on with what differs or begins anew.
+/// Does something to a file in the middle of its upload: the final content is sent whole, whether
+/// the upload continues with what differs or starts again.
 pub(crate) fn change_during_upload(change: impl FnOnce(&Stage, &Path)) {
     let mut stage = stage_with(QUICK);
     let place = stage.drop().join("run/a");
@@ -112,7 +112,7 @@ pub(crate) fn change_during_upload(change: impl FnOnce(&Stage, &Path)) {
     assert_eq!(stage.count("completed"), 1);
 }
 
-/// Waits until the daemon watches: what comes from here on is told by events.
+/// Waits until the daemon watches: later changes are reported by events.
 pub(crate) fn until_it_runs(stage: &Stage) {
     until("it watches", || {
         let drop = &stage.status()["drops"][0];
@@ -120,7 +120,7 @@ pub(crate) fn until_it_runs(stage: &Stage) {
     });
 }
 
-/// Waits until a file is known to settle; or has, on a machine that stood still meanwhile.
+/// Waits until the daemon knows a file that has to settle; or has settled, if the machine was suspended meanwhile.
 pub(crate) fn until_it_settles(stage: &Stage) {
     until("it settles", || {
         let is_begun = stage.ledger()["begun_count"].as_u64() > Some(0);
@@ -128,7 +128,7 @@ pub(crate) fn until_it_settles(stage: &Stage) {
     });
 }
 
-/// Waits until nothing is on its way any more.
+/// Waits until nothing is in flight any more.
 pub(crate) fn until_still(stage: &Stage) {
     until("nothing moves any more", || {
         let counts = &stage.status()["counts"];
@@ -139,13 +139,13 @@ pub(crate) fn until_still(stage: &Stage) {
 }
 
 impl Witness {
-    /// Notes what stands there.
+    /// Records the file's present content.
     pub(crate) fn see(&mut self, place: &Path) {
         self.0.push(fs::read(place).expect("it stands there"));
     }
 
-    /// Waits until the newest version is there and nothing moves; then everything that was ever
-    /// completed must be a version that stood on disk, and never a mix of two.
+    /// Waits until the newest version is there and nothing is in progress; then everything that was
+    /// ever completed must be a version that was on disk, and never a mix of two.
     pub(crate) fn until_whole(&self, stage: &Stage) {
         let newest = self.0.last().expect("a version");
         until(&format!("the newest version is there; the log:\n{}", stage.log()), || {
@@ -156,7 +156,7 @@ impl Witness {
         assert_eq!(stage.ledger()["breaches"], json!([]));
     }
 
-    /// Everything that was ever completed is a version that stood on disk.
+    /// Everything that was ever completed is a version that was on disk.
     pub(crate) fn assert_whole(&self, stage: &Stage) {
         for (path, bytes) in objects(stage) {
             let is_one = self.0.contains(&bytes);

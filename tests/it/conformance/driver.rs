@@ -14,7 +14,7 @@ use md5::{Digest, Md5 as Hasher};
 use super::PART;
 use super::sites::Site;
 
-/// Faults come one at a time; more tries than this mean that something goes in circles.
+/// Faults come one at a time; more tries than this mean that the driver goes in circles.
 const TRIES_MAX: usize = 30;
 
 /// A file to be sent.
@@ -61,7 +61,7 @@ pub(super) fn request(site: &Site, sent: &Sent, overwrite: bool) -> BeginRequest
     }
 }
 
-/// Another for each content, and the same each time.
+/// A token that differs for each content and is the same each time.
 fn token(sent: &Sent) -> String {
     let name = format!("{:?}", sent.target);
     Md5(Hasher::digest([name.as_bytes(), &sent.content].concat()).into()).to_string()
@@ -107,7 +107,7 @@ pub(super) async fn try_put(
     Ok(RemotePart { number: part.part, etag, note: None })
 }
 
-/// Uploads a file, whatever goes wrong once.
+/// Uploads a file, even if anything fails once.
 pub(super) async fn drive(site: &Site, sent: &Sent) -> RemoteFile {
     let request = request(site, sent, false);
     let since = now();
@@ -143,7 +143,7 @@ pub(super) async fn finish(
     send(site, remote, put, sent).await.expect("the upload is there")
 }
 
-/// As [`finish`]; `None` when the upload is gone and must be begun anew.
+/// As [`finish`]; `None` if the upload is gone and a new one must be begun.
 async fn send(
     site: &Site,
     remote: &RemoteUpload,
@@ -200,7 +200,7 @@ async fn find(site: &Site, asked: &CompleteRequest) -> Completion {
     panic!("{}: what became of a complete is not told", site.name)
 }
 
-/// Uploads a file without any second try.
+/// Uploads a file without a second try.
 pub(super) async fn upload_once(
     site: &Site,
     sent: &Sent,
@@ -220,7 +220,7 @@ pub(super) async fn upload_once(
     give_up(site, &remote, done).await
 }
 
-/// Removes an upload that came to nothing.
+/// Removes an upload that failed.
 async fn give_up<T>(
     site: &Site,
     remote: &RemoteUpload,

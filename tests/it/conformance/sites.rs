@@ -18,17 +18,17 @@ use dropferry::testing::sandbox::{Sandbox, Settings, Vendor};
 use super::super::stage::TOKEN;
 use super::driver::{Sent, now};
 
-/// One platform, and what can be seen and done at its far side.
+/// One platform, and what can be seen and done on its side.
 pub(super) struct Site {
     pub(super) name: &'static str,
     pub(super) platform: SharedPlatform,
     /// Files can be found by their name.
     pub(super) looks_up: bool,
-    /// A file can be replaced, and is not unless asked for.
+    /// A file can be replaced, but only if that is asked for.
     pub(super) overwrites: bool,
     pub(super) faults: Option<Faults>,
     far: Far,
-    /// Where a stand-in keeps its objects, for as long as they are looked at.
+    /// Where a stand-in keeps its objects, for as long as the test looks at them.
     _home: Option<tempfile::TempDir>,
 }
 
@@ -107,7 +107,7 @@ impl Site {
         }
     }
 
-    /// The file is there once, with its content.
+    /// The file is there exactly once, with its content.
     pub(super) fn assert_holds(&self, sent: &Sent) {
         let contents = match &self.far {
             Far::Fake(fake) => {

@@ -1,4 +1,4 @@
-//! What stands between here and a destination.
+//! What is between this machine and a destination.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -22,7 +22,7 @@ fn add_destination(stage: &Stage, base_url: &str) {
     );
 }
 
-/// Answers every connection alike, for as long as the test runs.
+/// Answers every connection in the same way, for as long as the test runs.
 fn serve(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -143,7 +143,7 @@ fn a_proxy_that_wants_to_know_who_asks_is_told() {
     );
 }
 
-/// A proxy that knows us and lets us nowhere is asked with the login: without it, it would ask for one.
+/// A proxy that knows our login and forbids every address: the login is sent, or else the proxy would ask for it.
 #[test]
 fn a_proxy_that_knows_the_login_is_quoted_with_why_it_refuses() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -191,7 +191,7 @@ fn a_proxy_that_knows_the_login_is_quoted_with_why_it_refuses() {
 #[test]
 fn a_far_side_that_says_nothing_does_not_hold_the_report_back() {
     let stage = Stage::new(Options::default());
-    // Accepts, by its backlog alone, and never says a word.
+    // Accepts connections (by its backlog alone) and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let config = std::fs::read_to_string(stage.path("config.toml")).expect("read");
     let patient = config.replace("inactivity_timeout = \"2s\"", "inactivity_timeout = \"1h\"");

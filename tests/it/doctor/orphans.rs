@@ -17,7 +17,7 @@ fn open_uploads(stage: &Stage) -> Vec<String> {
     open.iter().map(|id| id.as_str().expect("an id").to_owned()).collect()
 }
 
-/// Lets two parts through; whoever removes an upload is told that it is gone, and it is not.
+/// Lets two parts through; answers a removal as if the upload were gone, and it is not.
 fn hold(stage: &Stage, put: &str, gone: &Value) {
     let refuse = json!({"answer": {"status": 500, "body": {}}});
     let rules = json!([
@@ -27,8 +27,8 @@ fn hold(stage: &Stage, put: &str, gone: &Value) {
     stage.tell("faults", &rules.to_string());
 }
 
-/// Beside a foreign one: one upload that was ours and was removed as far as the platform said, and one
-/// that is ours and goes on; the daemon is down. Returns both.
+/// Next to a foreign upload, leaves one upload of ours that the platform only claimed to have
+/// removed, and one of ours that is still being sent; the daemon is down. Returns both.
 fn leave_two(stage: &mut Stage, foreign: &str, (put, gone): (&str, &Value)) -> (String, String) {
     hold(stage, put, gone);
     stage.write("run/a", &noise(LENGTH, 1));
@@ -40,7 +40,7 @@ fn leave_two(stage: &mut Stage, foreign: &str, (put, gone): (&str, &Value)) -> (
         let status = stage.status();
         (status["uploads"][0]["accepted_part_count"].as_u64() >= Some(1)).then_some(())
     });
-    // Of the same length it would be read again, and go on.
+    // A file of the same length would be read again, and its upload continued.
     stage.write("run/a", &noise(LENGTH - 1, 2));
     stage.until_count("abandoned", 1);
     until("it was removed, as they say", || {
@@ -61,7 +61,7 @@ fn leave_two(stage: &mut Stage, foreign: &str, (put, gone): (&str, &Value)) -> (
     (first, second)
 }
 
-/// What is ours is told, and removed only when it is old enough and was agreed to.
+/// Our uploads are listed, and removed only if they are old enough and the operator agreed.
 fn assert_removes_one(stage: &Stage, ours: &str, others: &[&str]) {
     let found = doctor(stage, &[]);
     found.assert_code(0);
@@ -86,7 +86,7 @@ fn assert_removes_one(stage: &Stage, ours: &str, others: &[&str]) {
     found.assert_says(("orphans", "ok"), "there is nothing to remove", "");
 }
 
-/// Without `--yes` it asks, and takes anything but a yes for a no.
+/// Without `--yes` it asks, and takes every answer but a yes for a no.
 fn refuse_to_agree(stage: &Stage) {
     let mut asks = stage.command("doctor");
     asks.args(["--abort-orphans", "--older-than", "0s"]);

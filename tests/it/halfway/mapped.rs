@@ -1,13 +1,13 @@
-//! Writers that write through a mapping, where the modification time tells less.
+//! Writers that write through a mapping, whose modification time shows less.
 //!
-//! Linux moves the time when a store makes a clean page dirty, at once, and not again: later stores
-//! into a dirty page are not told, neither at `msync`, nor at `munmap`, nor when the kernel writes
-//! the page back. Writing back (by the kernel some 30 s later, or by anybody's `fdatasync`) makes the
-//! page clean, and the next store is told. On tmpfs pages are never clean again.
+//! Linux updates the time when a store makes a clean page dirty, at once, and then not again: later
+//! stores into a dirty page do not update it, neither at `msync`, nor at `munmap`, nor when the kernel
+//! writes the page back. Writing back (by the kernel about 30 s later, or by any process's `fdatasync`)
+//! makes the page clean, and the next store updates the time. On tmpfs pages are never clean again.
 //!
-//! So a file of more than one read is written back before it is read: from there on every store
-//! moves the time, and no upload is a mix. What cannot be promised: that on tmpfs; and that a store
-//! into a page that was dirty already is sent at all when it comes after the upload of a small file.
+//! So a file that takes more than one read is written back before it is read: from then on every store
+//! updates the time, and no upload is a mix. Two things cannot be promised: the same on tmpfs; and that
+//! a store into an already dirty page is sent at all if it comes after the upload of a small file.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::MetadataExt;
@@ -22,7 +22,7 @@ use super::super::witness::{
 };
 use super::{PATIENT, QUICK, keep_changing, preallocate};
 
-/// A whole file, mapped to be written.
+/// A whole file, mapped for writing.
 struct Mapping {
     start: *mut u8,
     length: usize,
@@ -34,7 +34,7 @@ impl Mapping {
         let file = OpenOptions::new().read(true).write(true).open(place).expect("opened");
         let length = usize::try_from(file.metadata().expect("seen").len()).expect("small");
         let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a fresh mapping at an address of the kernel's choice, of a file that stays as long.
+        // SAFETY: a fresh mapping at an address that the kernel chooses, of a file that keeps its length.
         let start = unsafe {
             rustix::mm::mmap(std::ptr::null_mut(), length, access, MapFlags::SHARED, &file, 0)
         };
@@ -66,7 +66,7 @@ fn time_of(place: &Path) -> (i64, i64) {
     (seen.mtime(), seen.mtime_nsec())
 }
 
-/// Whether a store into a page that was written back moves the time, in this file system.
+/// Whether a store into a page that was written back updates the time, in this file system.
 fn stores_are_told(directory: &Path) -> bool {
     let place = directory.join("probe");
     fs::write(&place, [0; 4096]).expect("written");
@@ -82,7 +82,7 @@ fn stores_are_told(directory: &Path) -> bool {
     is_told
 }
 
-/// Stores, and tells whether the time moves; a coarse clock may need more than one look at it.
+/// Stores, and returns whether the time changes; a coarse clock may need more than one look.
 fn until_moved(place: &Path, before: (i64, i64), store: impl Fn()) -> bool {
     (0..20).any(|_| {
         store();

@@ -1,4 +1,4 @@
-//! Mail, by a server of others that wants STARTTLS and a login, with kills between.
+//! Mail, through a real server that wants STARTTLS and a login, with kills in between.
 
 use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
@@ -25,7 +25,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Starts a server that gives these replies to messages, then 250.
+    /// Starts a server that gives these replies to messages, and then 250.
     fn start(replies: &str) -> Option<Self> {
         program("aiosmtpd")?;
         let directory = tempfile::tempdir().expect("a directory");
@@ -75,7 +75,7 @@ fn header<'a>(mail: &'a Value, name: &str) -> &'a str {
     content.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or("")
 }
 
-/// Which of forty machines it comes from.
+/// The name of this machine, which tells a reader which of forty machines a message is from.
 fn node() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

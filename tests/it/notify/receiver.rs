@@ -1,4 +1,4 @@
-//! A receiver of webhooks and heartbeats that fails as it is told to.
+//! A receiver of webhooks and heartbeats that fails on request.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,11 +13,11 @@ pub(super) enum Reply {
     Status(u16),
     /// Answers 200 with the page of a captive portal.
     Portal,
-    /// Takes it, and never answers.
+    /// Accepts the request, and never answers.
     Hang,
 }
 
-/// One request, and what became of it.
+/// One request, and its outcome.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     pub(super) line: String,
@@ -36,7 +36,7 @@ impl Request {
         serde_json::from_str(&self.body).expect("JSON")
     }
 
-    /// The receiver has it: it was answered with success, or the answer was lost.
+    /// Whether the receiver has it: it was answered with success, or the answer was lost.
     pub(super) fn is_taken(&self) -> bool {
         matches!(self.reply, Reply::Status(200..=299) | Reply::Hang)
     }
@@ -51,7 +51,7 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// Starts; what becomes of a request is decided by its number and its body.
+    /// Starts; `plan` decides the outcome of a request by its number and its body.
     pub(super) fn new(plan: impl Fn(usize, &str) -> Reply + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("bound").port();

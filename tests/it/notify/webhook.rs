@@ -73,7 +73,7 @@ fn is_signed(signature: &str, body: &str) -> bool {
 
 #[test]
 fn kills_between_taking_and_marking_give_each_fact_one_id() {
-    // Of each message the first try is taken and never answered.
+    // The first try of each message is received and never answered.
     let seen = std::sync::Mutex::new(BTreeSet::new());
     let receiver = Receiver::new(move |_, body| {
         match seen.lock().expect("not poisoned").insert(body.to_owned()) {

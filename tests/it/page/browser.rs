@@ -1,4 +1,4 @@
-//! A browser that is driven over WebDriver: Debian's Chromium by its chromedriver.
+//! A browser controlled over WebDriver: Debian's Chromium with its chromedriver.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -27,7 +27,7 @@ const SWITCHES: [&str; 10] = [
     "--disable-dev-shm-usage",
 ];
 
-/// Ends with the test.
+/// It ends with the test.
 pub(crate) struct Browser {
     driver: Child,
     address: String,
@@ -36,7 +36,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Starts one, or says that the test is skipped.
+    /// Starts one, or reports that the test is skipped.
     #[track_caller]
     pub(crate) fn start() -> Option<Self> {
         if !Path::new(CHROMIUM).exists() || !Path::new(CHROMEDRIVER).exists() {
@@ -64,7 +64,7 @@ impl Browser {
         let mut browser = Self { driver, address, session: String::new(), _profile: profile };
         let made = browser.send("POST", "/session", Some(&wanted));
         browser.session = made["sessionId"].as_str().expect("a session").to_owned();
-        // On a machine that is busy a judgement of the page takes long.
+        // On a busy machine the audit of the page takes long.
         browser.ask("timeouts", &json!({ "script": 90_000 }));
         browser.size(1400, 900);
         Some(browser)
@@ -115,7 +115,7 @@ impl Browser {
         self.ask("url", &json!({ "url": url }));
     }
 
-    /// Makes the window so large, in pixels of the page.
+    /// Sets the size of the window, in pixels of the page.
     pub(crate) fn size(&self, width: u32, height: u32) {
         let size =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
@@ -132,7 +132,7 @@ impl Browser {
         self.ask("execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// Types into what has the focus.
+    /// Types into the element that has the focus.
     pub(crate) fn press(&self, keys: &str) {
         let keys = keys.chars().flat_map(|key| {
             [json!({ "type": "keyDown", "value": key }), json!({ "type": "keyUp", "value": key })]
@@ -152,7 +152,7 @@ impl Browser {
         std::fs::write(file, picture.expect("base64")).expect("written");
     }
 
-    /// What axe-core finds wrong with the page; none where it is not installed.
+    /// The faults that axe-core finds on the page; `None` if it is not installed.
     #[track_caller]
     pub(crate) fn violations(&self) -> Option<Vec<String>> {
         let axe: PathBuf = root().join("target/servers/axe/node_modules/axe-core/axe.min.js");
@@ -169,7 +169,7 @@ impl Browser {
         Some(found.map(|one| one.as_str().expect("a text").to_owned()).collect())
     }
 
-    /// What the page's main thread has computed since it started, in seconds.
+    /// The CPU time of the page's main thread since it started, in seconds.
     pub(crate) fn task_seconds(&self) -> f64 {
         self.devtools("Performance.enable", &json!({ "timeDomain": "threadTicks" }));
         let metrics = self.devtools("Performance.getMetrics", &json!({}));
@@ -180,7 +180,7 @@ impl Browser {
 }
 
 impl Drop for Browser {
-    /// Ends the browser by its driver, whatever the test came to.
+    /// Ends the browser by its driver, whatever the outcome of the test.
     fn drop(&mut self) {
         if let Ok(mut stream) = TcpStream::connect(&self.address) {
             let (session, host) = (&self.session, &self.address);

@@ -1,4 +1,4 @@
-//! What the page shows where its looks are tried: JSON of `status` with large numbers.
+//! The content of the page in tests of its appearance: JSON of `status` with large numbers.
 
 use serde_json::{Value, json};
 
@@ -48,7 +48,7 @@ fn upload(id: u64, path: &str, state: &str, reason: Value) -> Value {
     })
 }
 
-/// A daemon with one run that is all there.
+/// A daemon with one run that has arrived completely.
 pub(super) fn well() -> Value {
     let there = json!([
         run_at("cavatica", (5492, 5492), (102 * GB, 102 * GB)),

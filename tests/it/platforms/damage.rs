@@ -1,4 +1,4 @@
-//! Bytes that are stored damaged, and ETags that are no digests: what is receipted is what was sent.
+//! Bytes that are stored damaged, and ETags that are no digests: a receipt is written only for what was sent.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::{calm, stage_at, upload_of};
 const LARGE: &str = "run/large";
 const SMALL: &str = "run/small";
 
-/// A stage where calls of an operation store damaged bytes: from the `nth` on, so often.
+/// A stage where calls of an operation store damaged bytes: `times` calls from the `nth` on.
 fn damaging(platform: &str, operation: &str, (nth, times): (u64, u64)) -> Stage {
     let stage = stage_at(platform, calm());
     let rule = json!([{"operation": operation, "nth": nth, "times": times, "action": "corrupt"}]);
@@ -28,7 +28,7 @@ fn arrives(mut stage: Stage, name: &str, bytes: &[u8]) -> Stage {
     stage
 }
 
-/// Parks, with a reason that says what is wrong, and without a receipt.
+/// Asserts that the upload parks, with a reason that names the fault, and without a receipt.
 fn parks(mut stage: Stage, name: &str, bytes: &[u8]) -> Stage {
     stage.write(name, bytes);
     stage.start();
@@ -81,7 +81,7 @@ fn a_damaged_object_of_one_part_is_replaced_by_its_own_upload() {
     }
 }
 
-/// A file of that size is stored, its answer is held back, the daemon killed; the next one completes it.
+/// A file of that size is stored, its answer is held back, and the daemon is killed; the next one completes it.
 fn is_killed_once_it_is_stored(stage: &mut Stage, size: usize) {
     stage.write(SMALL, &noise(size, 1));
     stage.start();
@@ -127,7 +127,7 @@ fn a_file_that_arrived_just_before_a_kill_ends_proved_whatever_its_etag_is() {
 
 #[test]
 fn what_is_stored_damaged_again_and_again_parks_and_has_no_receipt() {
-    // Where it can be read back that was done once: two different ETags might have been no digests.
+    // Where the file can be read back, that is done once: two different ETags might not have been digests.
     for (platform, operation, name, size, sent) in [
         ("s3", "put-object", SMALL, 5, 6..=6),
         ("s3", "upload-part", LARGE, 3 << 20, 6..=20),

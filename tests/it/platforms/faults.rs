@@ -46,7 +46,7 @@ fn faults_before_and_after_every_call_lose_nothing(platform: &str) {
         (json!("reset"), json!("reset")),
         (answer(500), answer(503)),
         (json!({"html": 502}), json!({"html": 502})),
-        // These spoil an answer: before the work they are nothing.
+        // These spoil an answer: before the work is done there is none to spoil.
         (Value::Null, json!("truncate")),
         (Value::Null, json!("wrong_etag")),
     ] {
@@ -64,7 +64,7 @@ fn faults_before_and_after_every_call_lose_nothing(platform: &str) {
         for operation in always.iter().filter(|_| before != Value::Null) {
             assert!(calls[operation].as_u64() >= Some(2), "{after}: {operation} met both: {calls}");
         }
-        // What is called only when something went wrong goes wrong too from now on.
+        // Calls that are made only after a fault are hit by faults too from now on.
         operations.extend(calls_of(&stage));
     }
 }
@@ -76,7 +76,7 @@ fn a_silence_beyond_the_inactivity_timeout_loses_nothing(platform: &str) {
     run(platform, &rules, 0);
 }
 
-/// An answer of the storage that is an error, with any status.
+/// An error answer of the storage, with any status.
 fn error(status: u16, code: &str) -> Value {
     let body = format!("<Error><Code>{code}</Code><Message>once</Message></Error>");
     json!({"answer": {"status": status, "body": body}})

@@ -23,7 +23,7 @@ const NAMES: [&[u8]; 10] = [
     "\u{202e}\u{1f9ec}\u{2028}".as_bytes(),
 ];
 
-/// Decodes what a reader of mail would.
+/// Decodes a header as a mail reader would.
 fn decoded(header: &str) -> String {
     if !header.starts_with("=?UTF-8?B?") {
         return header.to_owned();

@@ -32,7 +32,7 @@ mod sevenbridges {
         super::a_refusal_or_time_out_without_a_pause_is_one_requests_own("sevenbridges");
     }
 
-    /// What the other platforms' tests begin with.
+    /// The options that the other platforms' tests start from.
     pub(super) fn options(options: Options) -> Options {
         Options { platforms: &["sevenbridges"], ..options }
     }

@@ -19,7 +19,7 @@ fn project() -> Stage {
     stage
 }
 
-/// Each directory has one AppResult: of its name there are files, and none was made besides.
+/// Each directory has one AppResult: files have its name, and no other one was made.
 fn assert_one_each(stage: &Stage) {
     stage.assert_all_there();
     assert_eq!(
@@ -76,7 +76,7 @@ fn the_session_of_an_app_result_is_complete_when_all_of_the_drop_is_there() {
         let statuses = statuses(&stage);
         (statuses.len() == 3 && statuses.iter().all(|s| s == "Complete")).then_some(())
     });
-    // What comes later is uploaded all the same: into another AppResult of that name.
+    // What comes later is uploaded nevertheless: into another AppResult of that name.
     stage.write("run one/late", b"late");
     stage.until_count("completed", 7);
     until("the session of the late file is complete", || {

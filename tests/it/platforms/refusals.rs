@@ -1,8 +1,8 @@
-//! A storage that refuses some requests because it is busy: each is repeated a little later, the rest goes on.
+//! A storage that refuses some requests because it is busy: each is repeated a little later, and the rest continues.
 //!
-//! Ratios of one run: the time with refusals over the time without, at the same stand-in. By default
-//! with fewer and smaller files than a whole measurement takes, and with [`BESIDE`] allowed, for other tests
-//! run at the same time; `DROPFERRY_REFUSALS=full` has all of it and allows nothing.
+//! The figures are ratios of one run: the time with refusals over the time without, at the same stand-in. By
+//! default with fewer and smaller files than in a whole measurement, and with [`BESIDE`] allowed for other
+//! tests that run at the same time; `DROPFERRY_REFUSALS=full` runs the whole measurement and allows nothing.
 
 #![expect(clippy::print_stdout, reason = "the ratios, shown when a test fails or by --nocapture")]
 
@@ -38,7 +38,7 @@ fn is_full() -> bool {
     std::env::var("DROPFERRY_REFUSALS").is_ok_and(|asked| asked == "full")
 }
 
-/// What a busy storage answers, in its own form.
+/// The answer of a busy storage, in its own form.
 fn busy(platform: &str) -> Value {
     match platform {
         "s3" => json!({"answer": {"status": 503, "body":
@@ -47,8 +47,8 @@ fn busy(platform: &str) -> Value {
     }
 }
 
-/// Has files of that length sent while one request in so many is refused; returns how long it took from
-/// the moment at which they were admitted.
+/// Has files of that length sent while one request in `every` is refused; returns the time from the
+/// moment at which they were admitted.
 fn time_of(platform: &str, files: (usize, usize), every: Option<u32>) -> Duration {
     let (count, length) = files;
     let drop = "quiet_period = \"50ms\"\nscan_interval = \"1s\"";
@@ -80,7 +80,7 @@ fn assert_once(stage: &Stage, platform: &str) {
 }
 
 fn assert_ratios(platform: &str, files: (usize, usize), bounds: &[(u32, f64)]) {
-    // What a scan and a start take is no transfer.
+    // The time of a scan and of a start is not transfer time.
     let base = time_of(platform, files, None);
     for (every, bound) in bounds {
         let time = time_of(platform, files, Some(*every));

@@ -1,19 +1,19 @@
-//! Failures have a scope: what one answer is evidence of, and nothing more, is held up by it. Each refusal is
-//! met by one request, by every request of one upload, by all of a destination, by an account and by a run;
-//! `status` says what waits and for what, and all else goes on.
+//! Failures have a scope: an answer holds up what it is evidence about, and nothing more. Each refusal
+//! is met by one request, by every request of one upload, by all requests of a destination, by an
+//! account and by a run; `status` says what waits and for what, and everything else continues.
 
 use serde_json::{Value, json};
 
 use super::super::stage::{Options, Stage, noise, until};
 use super::{calm, slow, stage_at, upload_of};
 
-/// So many files are refused nothing.
+/// The number of files that meet no refusal.
 const OTHERS: u64 = 20;
 /// A file that is too large for one request: it goes in two parts.
 const TOO_LARGE: &str = "413";
 
-/// Refusals by the names of the files that meet them, and what `status` shows of an upload that meets nothing
-/// else: that it waits, and the kind of its failure.
+/// Refusals by the names of the files that meet them, and the kind of failure that `status` shows
+/// for an upload that waits and meets nothing else.
 fn refusals() -> Vec<(&'static str, Value, &'static str)> {
     let answer = |status: u16, code: &str| {
         let body = format!("<Error><Code>{code}</Code><Message>no</Message></Error>");
@@ -34,7 +34,7 @@ fn refusals() -> Vec<(&'static str, Value, &'static str)> {
     ]
 }
 
-/// A stage at S3 with files that are refused, so often each, and others.
+/// A stage at S3 with files that are refused, `times` times each, and others.
 fn refusing(times: u64) -> Stage {
     let mut stage = stage_at("s3", calm());
     let too_large = json!({"answer": {"status": 413, "body": null}});
@@ -54,7 +54,7 @@ fn refusing(times: u64) -> Stage {
     stage
 }
 
-/// The destination was never said to be anything but in order.
+/// The destination was never reported as anything but in order.
 fn assert_destination_in_order(stage: &Stage) {
     assert_eq!(stage.status()["destinations"][0]["state"], "ok");
     for word in ["throttled", "unreachable", "halted"] {
@@ -96,7 +96,7 @@ fn an_upload_that_is_refused_for_ever_says_why_and_the_others_go_on() {
     stage.assert_all_there();
 }
 
-/// A stage at two platforms, the first of which answers everything so.
+/// A stage at two platforms, of which the first gives every request this answer.
 fn closed(platforms: &'static [&'static str], action: &Value) -> Stage {
     let mut stage = Stage::new(Options { platforms, ..calm() });
     let rule = json!([{"operation": "any", "times": 0, "action": action}]);
@@ -108,7 +108,7 @@ fn closed(platforms: &'static [&'static str], action: &Value) -> Stage {
     stage
 }
 
-/// The first destination is closed, and says so; its files wait for it; those of the second are there.
+/// The first destination is closed and reported so; its files wait for it; those of the second have arrived.
 fn assert_closed(stage: &Stage, first: &str, state: &str) -> Value {
     stage.until_count("completed", 3);
     let of = |is_first: bool| {

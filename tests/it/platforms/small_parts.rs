@@ -1,4 +1,4 @@
-//! Parts that a storage finds too small: this machine's rules are those of everybody.
+//! Parts that a storage finds too small: a storage on this machine gets parts of the same least size as any other.
 
 use serde_json::json;
 

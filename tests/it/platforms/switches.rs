@@ -1,4 +1,4 @@
-//! Every way in which a stand-in may differ from its documents leads to the same end.
+//! However a stand-in may differ from its documents, the outcome is the same.
 
 use serde_json::json;
 
@@ -23,7 +23,7 @@ fn stage_with(platform: &str, (switches, destination): Row) -> Stage {
     stage_at(platform, Options { switches, destination, orphans_allowed, ..calm() })
 }
 
-/// Files of each kind arrive, the first as ever, the second though the answer is lost.
+/// Files of each kind arrive: the first undisturbed, the second although the answer is lost.
 #[expect(clippy::print_stdout, reason = "what fails is shown with its row")]
 fn all_arrives(platform: &str, rows: &[Row]) {
     for row in rows {
@@ -44,7 +44,7 @@ fn write_three(stage: &Stage, seed: u64) {
     stage.write(&format!("run/empty {seed}"), b"");
 }
 
-/// What cannot be sent parks and says why; everything else arrives, and nothing of it is there
+/// What cannot be sent parks with its reason; everything else arrives, and nothing of it is there
 /// twice. `there` counts the files at the platform.
 fn parks(platform: &str, row: Row, paths: &[&str], (why, there): (&str, usize)) {
     let mut stage = stage_with(platform, row);

@@ -1,9 +1,9 @@
-//! A storage that answers one request in ten at random: in a form of its own, in that of somebody else, or
-//! not at all. Everything arrives, nobody is asked for, and little is sent again.
+//! A storage that answers one request in ten wrongly, at random: with an error in its own form, with one in a
+//! foreign form, or not at all. Everything arrives, no operator is asked for, and little is sent again.
 //!
-//! The faults are drawn by a seed, `DROPFERRY_WEATHER_SEED`. By default some files are sent;
-//! `DROPFERRY_WEATHER_SECONDS` has more of them come for so long, and `DROPFERRY_WEATHER_FILES` until they are so
-//! many; then it waits for all.
+//! The faults are drawn from a seed, `DROPFERRY_WEATHER_SEED`. By default a few files are sent;
+//! `DROPFERRY_WEATHER_SECONDS` adds more for that long, and `DROPFERRY_WEATHER_FILES` until there
+//! are that many; then the test waits for all of them.
 
 #![expect(clippy::print_stdout, reason = "what was sent again, shown by --nocapture")]
 
@@ -26,9 +26,9 @@ mod sevenbridges {
     }
 }
 
-/// Files that come at a time.
+/// Files that are added at a time.
 const ROUND: u64 = 30;
-/// Each of the faults hits so many calls of a thousand: one call in ten in all.
+/// Each of the faults hits this many calls of a thousand: one call in ten in all.
 const PER_MILLE: u64 = 8;
 
 /// A number from the environment.
@@ -97,7 +97,7 @@ fn what_answers_at_random_gets_everything_once(platform: &str) {
     }
     stage.tell("faults", "[]");
     if platform == "s3" || platform == "sevenbridges" {
-        // What was begun in vain is known there, and removed.
+        // Uploads that were begun and abandoned are known to the daemon, and removed.
         until("clean-ups that failed are done", || {
             stage.ledger()["open_uploads"].as_array().is_some_and(Vec::is_empty).then_some(())
         });

@@ -1,4 +1,4 @@
-//! AVITI: `RunParameters.json` before all else, `RunUploaded.json` after it, with the outcome.
+//! AVITI: `RunParameters.json` before all other files, `RunUploaded.json` after them, with the outcome.
 
 use serde_json::json;
 

@@ -6,14 +6,14 @@ use super::script::Script;
 /// Filters are known after this cycle.
 pub(super) const FILTER_CYCLE: usize = 26;
 
-/// One read as `RunInfo.xml` has it.
+/// One read, as in `RunInfo.xml`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Read {
     pub(super) cycles: usize,
     pub(super) is_index: bool,
 }
 
-/// What `RunInfo.xml` says.
+/// The contents of `RunInfo.xml`.
 #[derive(Debug)]
 pub(super) struct RunInfo {
     pub(super) version: u32,
@@ -21,12 +21,12 @@ pub(super) struct RunInfo {
     pub(super) number: u64,
     pub(super) flowcell: String,
     pub(super) instrument: String,
-    /// In the form of the family.
+    /// In the form of the instrument family.
     pub(super) date: String,
     pub(super) reads: Vec<Read>,
     pub(super) lanes: usize,
     pub(super) surfaces: usize,
-    /// Of each lane and surface.
+    /// The number of tiles of each lane and surface.
     pub(super) tiles: usize,
 }
 
@@ -142,7 +142,7 @@ const INTEROP: [&str; 5] = [
     "InterOp/CorrectedIntMetricsOut.bin",
 ];
 
-/// Makes the InterOp files, or writes them anew, longer with each cycle.
+/// Makes the InterOp files, or rewrites them, longer with each cycle.
 pub(super) fn interop(script: &mut Script, cycle: usize) {
     for path in INTEROP {
         let bytes = script.data(&[3, 38], 200 * (cycle + 1));
@@ -153,7 +153,7 @@ pub(super) fn interop(script: &mut Script, cycle: usize) {
     }
 }
 
-/// A line for the log that is written all through the run.
+/// A line for the log that is written throughout the run.
 pub(super) fn log(script: &mut Script, path: &str, cycle: usize) {
     let line = format!("2026-03-01 17:{:02}:00,Info,cycle {cycle} is done\r\n", cycle % 60);
     match cycle {
@@ -162,14 +162,14 @@ pub(super) fn log(script: &mut Script, path: &str, cycle: usize) {
     }
 }
 
-/// Pictures of one cycle, which nobody wants.
+/// Thumbnails of one cycle, which are not uploaded.
 pub(super) fn thumbnail(script: &mut Script, cycle: usize) {
     let picture = script.data(&[0xff, 0xd8, 0xff, 0xe0], 1500);
     let path = format!("Thumbnail_Images/L001/C{cycle}.1/s_1_1101_green.jpg");
     script.write_left_out(&path, picture);
 }
 
-/// One cycle of the patterned flow cells: one file a lane and surface.
+/// One cycle of the patterned flow cells: one file for each lane and surface.
 pub(super) fn cbcl(script: &mut Script, info: &RunInfo, cycle: usize) {
     for lane in 1..=info.lanes {
         for surface in 1..=info.surfaces {

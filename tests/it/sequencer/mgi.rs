@@ -1,4 +1,4 @@
-//! DNBSEQ: reads by lane and barcode, reports a lane, and no file that says it is done.
+//! DNBSEQ: reads by lane and barcode, one report for each lane, and no file that says that the run is done.
 
 use super::script::Script;
 use super::{Phase, Words};

@@ -1,4 +1,4 @@
-//! MiSeq: a file a tile and cycle, `runParameters.xml` in small letters, local analysis at the end.
+//! MiSeq: a file for each tile and cycle, `runParameters.xml` in lower case, local analysis at the end.
 
 use super::Phase;
 use super::illumina::{self, Read, RunInfo};

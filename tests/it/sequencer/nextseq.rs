@@ -1,4 +1,4 @@
-//! NextSeq 2000: one lane of cbcl, the run's end told in `RunCompletionStatus.xml`.
+//! NextSeq 2000: one lane of cbcl, the end of the run recorded in `RunCompletionStatus.xml`.
 
 use super::Phase;
 use super::illumina::{self, RunInfo};

@@ -1,4 +1,4 @@
-//! NovaSeq X: a manifest at the top, `CopyComplete.txt`, and then the wave of on-board analysis.
+//! NovaSeq X: a manifest at the top, `CopyComplete.txt`, and then the files of on-board analysis.
 
 use md5::{Digest, Md5};
 

@@ -1,4 +1,4 @@
-//! Does the steps of a run to a directory.
+//! Applies the steps of a run to a directory.
 
 use std::fs;
 use std::io::Write;
@@ -47,7 +47,7 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// Begins at the first step of a phase: those before it were done.
+    /// Begins at the first step of a phase: those before it count as done.
     pub(crate) fn skip_to(&mut self, phase: Phase) {
         let is_before = |step: &super::Step| step.phase < phase;
         self.done = self.run.steps.iter().take_while(|step| is_before(step)).count();

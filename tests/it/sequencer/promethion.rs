@@ -1,11 +1,11 @@
-//! PromethION: a file a tick, renamed into place; the hashes, and the final summary after all else.
+//! PromethION: one file per tick, renamed into place; then the hashes, and the final summary after all other files.
 
 use sha2::{Digest, Sha256};
 
 use super::script::{Script, hex};
 use super::{Phase, Words};
 
-/// What stands in the names of all files of an acquisition.
+/// The parts of the names of all files of an acquisition.
 struct Names {
     flowcell: String,
     run: String,
@@ -64,7 +64,7 @@ fn start(script: &mut Script, names: &Names) {
     script.mkdir("other_reports");
 }
 
-/// One tick: reads that wait, and one file more of data, made elsewhere and renamed into place.
+/// One tick: waiting reads, and one more data file, which is made elsewhere and renamed into place.
 fn run_tick(script: &mut Script, names: &Names, tick: usize) {
     let waiting = format!("queued_reads/batch_{tick}.bin");
     let bytes = script.data(&[], 800);

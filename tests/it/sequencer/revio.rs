@@ -1,4 +1,4 @@
-//! Revio: a unit a cell, each with a list of what was transferred, by the instrument's own paths.
+//! Revio: each cell is a run, with a list of the transferred files by the instrument's own paths.
 
 use super::script::Script;
 use super::{Phase, Unit, Words};
@@ -38,7 +38,7 @@ impl Cell {
         format!("{}/{}", self.run, self.well)
     }
 
-    /// Its data files, relative to the cell, with the first bytes of their format, or all of a text.
+    /// Its data files, relative to the cell, with the first bytes of their format, or, for a text, all of it.
     fn files(&self, count: usize) -> Vec<(String, &'static [u8])> {
         let movie = &self.movie;
         let mut files = Vec::new();
@@ -78,7 +78,7 @@ fn start(script: &mut Script, cell: &Cell, instrument: &str) {
     script.write_first(&format!("metadata/{}.metadata.xml", cell.movie), metadata);
 }
 
-/// Transferred one after the other, each under a temporary name first.
+/// Transferred one after the other, each first under a temporary name.
 fn data(script: &mut Script, cell: &Cell) {
     script.enter(&cell.folder());
     for (path, magic) in cell.files(script.scale.count) {

@@ -1,4 +1,4 @@
-//! A finished folder that comes by rsync: in the order of names, so that the marker is there first.
+//! A finished folder that arrives by rsync: in the order of names, so that the marker comes first.
 
 use super::script::Script;
 use super::{Phase, novaseq};

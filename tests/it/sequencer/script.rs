@@ -1,11 +1,11 @@
-//! Writes down what an instrument does, step after step.
+//! Records the steps of an instrument, one after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::stage::noise;
 use super::{Act, Phase, Scale, Step, Unit, Words};
 
-/// A run that is being written down. Paths given to it are relative to the run folder.
+/// A run that is being recorded. Paths given to it are relative to the run folder.
 #[derive(Debug)]
 pub(super) struct Script {
     pub(super) steps: Vec<Step>,
@@ -34,13 +34,13 @@ impl Script {
         }
     }
 
-    /// Names the folder of the run, and itself as the one unit.
+    /// Names the folder of the run, which is also its one unit.
     pub(super) fn open(&mut self, folder: &str, words: Words) {
         self.enter(folder);
         self.units.push(Unit { name: folder.to_owned(), words, ..Unit::default() });
     }
 
-    /// Names the folder that paths are relative to from here on.
+    /// Sets the folder that paths are relative to from then on.
     pub(super) fn enter(&mut self, folder: &str) {
         folder.clone_into(&mut self.folder);
     }
@@ -62,7 +62,7 @@ impl Script {
         noise(length, mixed ^ (mixed >> 31))
     }
 
-    /// Data of about so many bytes, behind the first bytes of its format.
+    /// Data of about this many bytes, after the first bytes of its format.
     pub(super) fn data(&mut self, magic: &[u8], about: usize) -> Vec<u8> {
         let about = about * self.scale.bytes;
         let more = self.below(about as u64 / 4 + 1);
@@ -125,7 +125,7 @@ impl Script {
         self.step(Act::Remove { path });
     }
 
-    /// Writes a file that goes before the others.
+    /// Writes a file that is sent before the others.
     pub(super) fn write_first(&mut self, path: &str, bytes: impl Into<Vec<u8>>) {
         self.first.push(self.place(path));
         self.write(path, bytes);
@@ -145,14 +145,14 @@ impl Script {
         self.rename(aside, path);
     }
 
-    /// Writes a file that says the newest unit is done.
+    /// Writes a file that says that the newest unit is done.
     pub(super) fn write_marker(&mut self, path: &str, bytes: impl Into<Vec<u8>>) {
         let place = self.place(path);
         self.units.last_mut().expect("a unit").markers.push(place);
         self.write(path, bytes);
     }
 
-    /// Writes a file that says what came late is done.
+    /// Writes a file that says that the late files are done.
     pub(super) fn write_late_marker(&mut self, path: &str, bytes: impl Into<Vec<u8>>) {
         let place = self.place(path);
         self.units.last_mut().expect("a unit").late_marker = Some(place);

@@ -1,4 +1,4 @@
-//! The generator itself: deterministic, in order, valid, and on disk what it says.
+//! The generator itself: deterministic, in order, valid, and the same on disk as in memory.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ fn every_run() -> impl Iterator<Item = (Instrument, Run, Expected)> {
     })
 }
 
-/// The path that stands after a step, when it makes or changes one.
+/// The path that exists after a step, if the step makes or changes one.
 fn path_of(act: &Act) -> Option<&str> {
     match act {
         Act::Write { path, .. } | Act::Append { path, .. } | Act::Rewrite { path, .. } => {

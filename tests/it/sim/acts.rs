@@ -1,4 +1,4 @@
-//! Acts, done in the simulated world: what the daemon's `perform` does in the real one.
+//! Acts, done in the simulated world, as the daemon's `perform` does them in the real one.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use super::world::World;
 
 pub(super) type Reply = Result<Outcome, Setback>;
 
-/// Kinds of failure that the policy tries again by itself.
+/// Kinds of failure that the policy retries by itself.
 pub(super) const PASSING: [FailureKind; 8] = [
     FailureKind::Unreachable,
     FailureKind::Broken,
@@ -35,14 +35,14 @@ pub(super) const PASSING: [FailureKind; 8] = [
     FailureKind::Unauthorized,
 ];
 
-/// Refusals that pass: the platform's own word, so what was asked for was not done.
+/// Temporary refusals: the platform itself says that the request was not carried out.
 pub(super) const REFUSING: [FailureKind; 3] =
     [FailureKind::Forbidden, FailureKind::NotFound, FailureKind::Quota];
-/// Acts without which an upload cannot go on, that a platform may refuse.
+/// Acts that an upload needs in order to continue, and that a platform may refuse.
 pub(super) const REFUSABLE: [&str; 6] =
     ["locate", "begin", "put part", "put whole", "list parts", "complete"];
 
-/// What an act does wrong without the process dying.
+/// A fault of an act that the process survives.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fault {
     pub(super) act: &'static str,
@@ -54,20 +54,20 @@ pub(super) struct Fault {
 }
 
 impl World {
-    /// Does an act, with the fault that is due. What was observed on the way comes first.
+    /// Does an act, with the fault that is due. Observations on the way come first.
     pub(super) fn perform(&mut self, act: Act) -> (Vec<Event>, Reply) {
         let Some(fault) = self.fault_for(name_of(&act)) else { return self.act(act) };
         let mut setback = setback(fault.kind);
         if fault.after {
             setback.failure.message = "its answer was lost".to_owned();
             self.explaining_bytes(|world| drop(world.act(act)));
-            // A run's line may be there, and nobody knows of it.
+            // A run's line may be there without anybody knowing of it.
             self.receipts.forget();
         }
         (Vec::new(), Err(setback))
     }
 
-    /// Counts an act, and returns the fault that is planned for it or hits it by chance.
+    /// Counts an act, and returns the fault that is planned for it or that hits it by chance.
     pub(super) fn fault_for(&mut self, act: &'static str) -> Option<Fault> {
         let count = self.act_counts.entry(act).or_default();
         *count += 1;
@@ -144,7 +144,7 @@ impl World {
         (Vec::new(), outcome.map_err(|failure| Setback { failure, sent: ByteCount(0) }))
     }
 
-    /// The drop directory is the one in which the files are.
+    /// Whether the drop directory is the one with the files.
     fn is_here(&self) -> bool {
         self.settings.drops.first().is_some_and(|drop| drop.directory == "/drop")
     }
@@ -161,7 +161,7 @@ impl World {
         Observation { place, path: path.clone(), seen }
     }
 
-    /// Tells whether another directory is at the path than the one that has to.
+    /// Returns whether a directory other than the expected one is at the path.
     fn is_other_root(&self) -> bool {
         self.expects.as_ref().is_some_and(|root| *root != self.root)
     }
@@ -258,7 +258,7 @@ impl World {
         (vec![Event::Observed { drop, observations, known }], Ok(outcome))
     }
 
-    /// Holds a file against its rows, as the daemon does.
+    /// Compares a file with its rows, as the daemon does.
     fn compare(&self, source: ReadFrom, against: Option<UploadId>) -> Result<Outcome, Failure> {
         let snapshot = self.rows();
         let (drop, path) = (&source.drop, &source.path);
@@ -329,7 +329,7 @@ impl World {
     }
 }
 
-/// What an act meets in an empty drop directory.
+/// The failure of an act in an empty drop directory.
 fn away() -> Failure {
     Failure::new(FailureKind::SourceAway, "it is empty")
 }

@@ -1,4 +1,4 @@
-//! A run whose name comes again, and ledgers that a check found damaged, cut at every effect.
+//! A run whose name is used again, and ledgers that a check found damaged, cut at every effect.
 
 use dropferry::testing::engine::event::Event;
 use dropferry::testing::model::{LedgerFinding, LedgerPath};
@@ -15,7 +15,7 @@ impl World {
         assert_eq!(self.receipts.ledgers_of(path), [expected], "the ledger of {path}");
     }
 
-    /// Says which ledgers do not hold and are not known not to, as the check of a daemon does.
+    /// Reports the ledgers that are not valid and not yet known to be invalid, as the check of a daemon does.
     fn check_ledgers(&mut self, life: &mut Life) {
         let found = self.receipts.damaged().into_iter().filter_map(|(ledger, why)| {
             let known = self.rows().known_ledger(&ledger).expect("read");
@@ -92,7 +92,7 @@ fn what_a_check_of_the_ledgers_found_is_noted_wherever_it_is_cut() {
             told(format!("seed {seed}, checked after {at}"), || {
                 let mut life = world.start();
                 world.check_ledgers(&mut life);
-                // What was found is decided, and not durable.
+                // The finding is decided, and not yet durable.
                 let mut world = world.crashed(&life, None);
                 let mut life = world.start();
                 world.check_ledgers(&mut life);

@@ -19,7 +19,7 @@ use super::world::{Life, Step, World};
 const TEN: &[u8] = b"0123456789";
 /// As the simulated drop is configured.
 const SCAN_INTERVAL: Duration = Duration::from_mins(5);
-/// Steps after which something that was waited for does not come.
+/// The number of steps after which an awaited event is held not to come.
 const STEPS_MAX: u32 = 10_000;
 
 fn drop_name() -> DirectoryName {
@@ -173,7 +173,7 @@ fn another_directory_is_the_drop_directory_once_an_operator_accepts_it() {
     assert!(is_parked(&life));
 }
 
-/// An engine without a world: what it says of its drop, and the scan it asked for last.
+/// An engine without a world: its report about its drop, and the scan that it asked for last.
 struct Alone {
     engine: Engine,
     now: Now,
@@ -221,7 +221,7 @@ impl Alone {
         }
     }
 
-    /// Lets time pass, in steps as the engine asks for them.
+    /// Lets time pass, in the steps that the engine asks for.
     fn pass(&mut self, time: Duration) {
         let end = self.now.monotonic.after(time);
         loop {

@@ -1,4 +1,4 @@
-//! What the engine decides does not depend on how what it is told is cut into events.
+//! The engine's decisions do not depend on how its input is divided into events.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn observation() -> impl Strategy<Value = Observation> {
     })
 }
 
-/// An engine, and everything it decided.
+/// An engine, and everything that it decided.
 struct Told {
     engine: Engine,
     now: Now,

@@ -1,4 +1,4 @@
-//! What must hold after every run, however often it was cut.
+//! What must hold after every run, however often it was interrupted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use dropferry::testing::store::snapshot::Status;
 use super::receipts::PowerCut;
 use super::world::{Life, World};
 
-/// Every file is there once, whole, receipted; nothing else is; rows and memory agree.
+/// Every file is there once, whole, with a receipt; there is nothing else; rows and memory agree.
 pub(super) fn all_arrived(world: &World, life: &Life) {
     for (path, (_, bytes)) in &world.files {
         let name = String::from_utf8_lossy(path.file_name()).into_owned();
@@ -26,7 +26,7 @@ pub(super) fn all_arrived(world: &World, life: &Life) {
     at_rest(world, life);
 }
 
-/// What holds at every rest, whatever arrived.
+/// What holds whenever the world is quiet, whatever arrived.
 pub(super) fn at_rest(world: &World, life: &Life) {
     little_sent_again(world);
     receipts_prove_completion(world);
@@ -34,9 +34,9 @@ pub(super) fn at_rest(world: &World, life: &Life) {
     rows_and_memory_agree(world, life);
 }
 
-/// What completed has exactly one line, durable, where its row says, in a chain that holds; and no line that was
-/// answered ever went. An upload that was given up after it was verified may have one: it was being written
-/// just then, and what it says is true.
+/// Each completed upload has exactly one line, durable, where its row says, in a valid chain; and
+/// no acknowledged line was ever lost. An upload that was given up after it was verified may have a
+/// line: it was being written just then, and its statement is true.
 fn receipts_prove_completion(world: &World) {
     world.receipts.assert_kept();
     let completed = completed(world);
@@ -78,18 +78,18 @@ fn no_orphans(world: &World, life: &Life) {
     assert!(open.is_empty(), "orphans {open:?}");
 }
 
-/// No more was sent again than crashes explain, and answers that were lost.
+/// No more was sent again than crashes and lost answers explain.
 fn little_sent_again(world: &World) {
-    // What was on its way, and as much again that was accepted and not written down.
+    // What was in flight, and as much again that was accepted and not recorded.
     let bound = world.crash_count * 2 * world.in_flight_max() + world.allowance;
     let state = world.fake.state();
-    // Within one remote upload, and over all of those that a file had.
+    // Within one remote upload, and over all uploads that a file had.
     for again in [state.bytes_received_again, state.bytes_beyond_files()] {
         assert!(again <= bound, "{again} bytes again, bound {bound}");
     }
 }
 
-/// What is loaded from the rows is what lived on, and breaks no invariant.
+/// The state that is loaded from the rows equals the state in memory, and breaks no invariant.
 fn rows_and_memory_agree(world: &World, life: &Life) {
     drop(world.crashed(life, Some(PowerCut::Lost)).start());
 }

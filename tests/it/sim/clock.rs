@@ -1,4 +1,4 @@
-//! A wall clock that is set while the daemon runs, in both directions.
+//! A wall clock that is set while the daemon runs, forwards and backwards.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn jumped(wall: WallTime, is_forward: bool) -> WallTime {
     WallTime(if is_forward { wall.0 + year } else { wall.0 - year })
 }
 
-/// At every point of a run, with a start behind it: what waits by the wall clock waits no longer than
+/// At every point of a run, followed by a start: what waits by the wall clock waits no longer than
 /// it would have, and everything arrives.
 #[test]
 fn a_clock_that_jumps_a_year_holds_nothing_up() {

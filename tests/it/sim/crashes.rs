@@ -16,8 +16,8 @@ fn small_world(seed: u64) -> World {
     world
 }
 
-/// Runs a world until it is quiet, and shows what a crash would leave, after every effect: without
-/// and, where a receipt is not synced, with a power cut of one kind after another.
+/// Runs a world until it is quiet, and visits what a crash would leave after every effect: without
+/// a power cut and, where a receipt is not synced, with power cuts of each kind.
 pub(super) fn each_crash(world: &mut World, mut visit: impl FnMut(u32, World)) -> (u32, Life) {
     let mut life = world.start();
     let mut count = 0;
@@ -26,7 +26,7 @@ pub(super) fn each_crash(world: &mut World, mut visit: impl FnMut(u32, World)) -
         let step = world.step(&mut life);
         match step {
             Step::Quiet => break,
-            // What is read leaves the disk as it is: a crash then is a crash before.
+            // A read changes nothing on disk: a crash then equals a crash before.
             Step::Waited | Step::Loaded => continue,
             Step::Act(_) | Step::Committed => {}
         }
@@ -41,14 +41,14 @@ pub(super) fn each_crash(world: &mut World, mut visit: impl FnMut(u32, World)) -
     (count + 1, life)
 }
 
-/// Returns the seeds of a story: so many, or that many times `DROPFERRY_SIM_TIMES`.
+/// Returns the seeds of a story: this many, or that many times `DROPFERRY_SIM_TIMES`.
 pub(super) fn seeds_from(first: u64, count: u64) -> std::ops::Range<u64> {
     let times =
         std::env::var("DROPFERRY_SIM_TIMES").map_or(1, |text| text.parse().expect("a number"));
     first..first + count * times
 }
 
-/// Shows that everything arrives, whether there is a crash and where.
+/// Checks that everything arrives, wherever a crash comes, and without one.
 fn each_crash_arrives(world: &mut World, story: &str) -> u32 {
     let (count, life) = each_crash(world, |at, mut world| {
         told(format!("{story}, crash {at}"), || {
@@ -116,7 +116,7 @@ fn every_crash_point_with_useless_etags_loses_nothing() {
         each_crash_arrives(&mut world, &format!("with opaque ETags, seed {seed}"));
         let mut world = small_world(seed);
         world.fake.state().faults.is_unlike = true;
-        // A part goes once more to learn what its ETag is worth; again, when that was not noted.
+        // One part is sent again to learn whether its ETag is a digest; and once more if that was not recorded.
         world.allowance = 3 * PART;
         each_crash_arrives(&mut world, &format!("with other ETags each time, seed {seed}"));
     }
@@ -132,7 +132,7 @@ fn every_crash_point_with_damage_on_the_way_ends_with_what_was_sent() {
             let mut world = World::with(seed, NamePolicy::SkipIfSame, traits);
             world.fake.state().faults.damages = 2;
             world.fake.state().faults.is_unlike = is_unlike;
-            // Without digests damage is found when the file is read back: then all of it goes again.
+            // Without digests, damage is found when the file is read back: then all of it is sent again.
             world.allowance = 12 * 14;
             world.write("run/large", b"0123456789");
             world.write("run/small", b"0123");
@@ -144,8 +144,8 @@ fn every_crash_point_with_damage_on_the_way_ends_with_what_was_sent() {
     assert!(points > 240, "only {points} crash points were found");
 }
 
-/// Runs a world of one file until it is quiet. What was given up must not be removed before another upload
-/// is begun.
+/// Runs a world of one file until it is quiet. An abandoned remote upload must not be removed
+/// before another upload is begun.
 fn run_keeping(world: &mut World, life: &mut Life) {
     loop {
         match world.step(life) {
@@ -186,7 +186,7 @@ fn what_was_given_up_is_kept_until_another_upload_is_begun_wherever_it_is_cut() 
 
 #[test]
 fn every_crash_point_loses_nothing_where_the_width_is_found_by_trial() {
-    // The width that parts which end at once may reach without any measure.
+    // The width that parts which end at once may reach without any measurement.
     const WIDEST: u64 = 8;
     let mut points = 0;
     for seed in seeds_from(500, 4) {
@@ -260,7 +260,7 @@ fn every_pair_of_crash_points_loses_nothing() {
     assert!(pairs > 1_000, "only {pairs} pairs were found");
 }
 
-/// Does something, and says which run it was when it fails.
+/// Runs something, and names the run if it fails.
 pub(super) fn told<T>(story: String, run: impl FnOnce() -> T) -> T {
     struct Teller(String);
     impl Drop for Teller {

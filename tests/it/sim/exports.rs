@@ -17,7 +17,7 @@ fn exporting_world(seed: u64) -> World {
     world
 }
 
-/// Each file has one job that did not fail, and a receipt only after that ended well.
+/// Each file has one job that did not fail, and a receipt only after that job ended well.
 fn one_job_each(world: &World, life: &Life) {
     check::all_arrived(world, life);
     let state = world.fake.state();
@@ -152,7 +152,7 @@ fn random_faults_and_crashes_make_one_job_for_each_file() {
             }
         }
         world.fault_rate = 0;
-        // An answer that was lost on the way costs its part again.
+        // An answer that was lost costs its part again.
         world.allowance = 1 << 20;
         told(format!("seed {seed}"), || {
             world.settle(&mut life);

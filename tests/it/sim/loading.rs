@@ -1,10 +1,10 @@
-//! What is stored comes into memory bit by bit, and nothing is taken for what it is not meanwhile.
+//! Stored state comes into memory piece by piece, and meanwhile nothing is mistaken for something else.
 
 use super::check;
 use super::crashes::each_crash;
 use super::world::{Step, World};
 
-/// Files that are drops of their own and a drop of several, so that all but the first are queued.
+/// Files that are runs of their own and a run of several files, so that all but the first are queued.
 fn slow_world(seed: u64) -> World {
     let mut world = World::new(seed);
     world.load_rate = 60;

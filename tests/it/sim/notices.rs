@@ -1,4 +1,4 @@
-//! Notices, cut at every effect: none is sent under two ids, and none is lost.
+//! Notices, interrupted at every effect: none is sent under two ids, and none is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::receipts::PowerCut;
 use super::scenarios::put_there;
 use super::world::{Life, Step, World, traits};
 
-/// Longer than closing a run and every retry.
+/// More steps than the closing of a run and every retry take.
 const STEPS_MAX: usize = 20_000;
 
 impl World {
@@ -117,7 +117,7 @@ fn every_crash_point_tells_of_each_completed_drop_under_one_id() {
     assert!(points > 100, "only {points} crash points were found");
 }
 
-/// The reports that were sent, by the end of their period: the runs that each names.
+/// The reports that were sent, by the end of their period: the runs that each of them names.
 fn reports(world: &World) -> BTreeMap<String, Vec<(Value, Value)>> {
     let messages = messages(world);
     let mut reports = BTreeMap::new();
@@ -212,7 +212,7 @@ fn a_destination_that_halts_is_told_once_and_once_that_it_is_back_also_by_the_ne
     world.write("run/a", b"0123456789");
     let kind = FailureKind::Unauthorized;
     let fault = |act, nth| Fault { act, nth, after: false, kind };
-    // Some minutes of a credential that is refused.
+    // Some minutes in which a credential is refused.
     world.faults = (1..=12).map(|nth| fault("locate", nth)).collect();
     let mut life = world.start();
     while !world.told.iter().any(|notice| notice.kind == NoticeKind::DestinationHalted) {
@@ -281,7 +281,7 @@ fn an_outage_that_lasts_is_told_once_and_once_that_it_is_over_also_by_the_next_l
     let kind = FailureKind::Unreachable;
     let fault = |act, nth| Fault { act, nth, after: false, kind };
     world.faults = (1..=40).map(|nth| fault("locate", nth)).collect();
-    // It is asked before there is a file as well.
+    // The platform is also asked before there is a file.
     world.faults.extend((1..=40).map(|nth| fault("check access", nth)));
     let mut life = world.start();
     let is_told = |world: &World| {

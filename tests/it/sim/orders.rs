@@ -1,4 +1,4 @@
-//! What operators order, at every point of a run and with a crash behind it.
+//! The orders of operators, at every point of a run and followed by a crash.
 
 use dropferry::testing::engine::event::Event;
 use dropferry::testing::engine::orders::{Order, OrderAnswer, OrderId};
@@ -30,16 +30,16 @@ impl World {
         }
     }
 
-    /// Gives an order, and returns what it is answered.
+    /// Gives an order, and returns its answer.
     pub(super) fn give(&self, life: &mut Life, order: Order) -> OrderAnswer {
         self.load_all(life);
         self.tell(life, Event::Ordered { id: OrderId(0), order });
-        // Its answer leaves when all that was decided until then is durable.
+        // Its answer is sent when everything that was decided until then is durable.
         life.commit_all();
         life.answers.pop().expect("an order is answered")
     }
 
-    /// Lets land what is on its way, and what follows from it without time passing.
+    /// Lets everything in flight land, with all that follows from it without time passing.
     fn land(&mut self, life: &mut Life) {
         while !life.is_still() {
             self.step(life);
@@ -82,7 +82,7 @@ fn a_pause_holds_over_a_crash_and_a_resume_loses_nothing() {
     assert!(points > 100, "only {points} points");
 }
 
-/// A run that waits for a marker which never comes, closed by hand, with a crash behind every effect after it.
+/// A run that waits for a marker which never comes, closed by hand, with a crash after every effect that follows.
 #[test]
 fn a_run_that_is_closed_by_hand_is_completed_with_one_line_that_says_so() {
     let mut world = world(3);

@@ -1,4 +1,4 @@
-//! Two sources of ours for one place, cut at every effect: what has a receipt stays there.
+//! Two of our sources for one place, interrupted at every effect: a file with a receipt stays there.
 
 use dropferry::testing::model::{Hold, NamePolicy, ParkReason, Stage, Traits};
 
@@ -6,7 +6,7 @@ use super::check;
 use super::crashes::{each_crash, told};
 use super::world::{Life, World, traits};
 
-/// Two names that are one at the far side: what is no text there is escaped.
+/// Two names that become one at the platform: a byte that is not valid text is escaped there.
 const SOURCES: [&[u8]; 2] = [b"run/b%FF", b"run/b\xff"];
 const POLICIES: [NamePolicy; 4] =
     [NamePolicy::SkipIfSame, NamePolicy::Overwrite, NamePolicy::Rename, NamePolicy::Park];
@@ -16,7 +16,7 @@ fn world(seed: u64, policy: NamePolicy, traits: Traits) -> World {
     World::with(seed, policy, traits)
 }
 
-/// Whatever has a receipt is at the far side as it was when it was sent.
+/// Every file with a receipt is at the platform as it was when it was sent.
 fn nothing_is_lost(world: &World) -> (usize, usize) {
     let (mut completed, mut parked) = (0, 0);
     for upload in &check::status(world).uploads {
@@ -126,7 +126,7 @@ fn two_destinations_with_one_target_share_its_places() {
             let is = |word: &str| uploads.iter().filter(|upload| upload.word() == word).count();
             (is("completed"), is("parked"))
         };
-        // It is the same source: what it meets is treated by policy, and nothing is doubled at once.
+        // It is the same source: a file that it finds is treated by policy, and nothing is doubled at once.
         assert_eq!(completed + parked, 2, "{policy:?}");
         check::at_rest(&world, &life);
     }

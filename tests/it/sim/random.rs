@@ -1,4 +1,4 @@
-//! Chance that repeats: splitmix64.
+//! Repeatable chance: splitmix64.
 
 #[derive(Debug, Clone)]
 pub(super) struct Random(pub(super) u64);
@@ -17,7 +17,7 @@ impl Random {
         usize::try_from(self.next() % limit as u64).expect("below a usize")
     }
 
-    /// Tells whether something that happens `count` times in a thousand happens.
+    /// Returns true `count` times in a thousand.
     pub(super) fn per_mille(&mut self, count: usize) -> bool {
         self.below(1000) < count
     }

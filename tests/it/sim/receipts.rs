@@ -1,5 +1,5 @@
-//! Ledgers as a disk keeps them: what is appended is seen at once, and survives a power cut only once it is
-//! synced. They are files in the state directory, written by the daemon's own appender.
+//! Ledgers as a disk keeps them: a line is visible as soon as it is appended, and survives a power cut only once it
+//! is synced. They are files in the state directory, written by the daemon's own appender.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,7 +58,7 @@ impl Receipts {
         written.into_iter().next().expect("one answer")
     }
 
-    /// Makes durable all that was written to the ledger of a line, which is answered.
+    /// Makes everything in the ledger of a line durable; that line is then acknowledged.
     pub(super) fn sync(&mut self, written: &WrittenLine) {
         let name = LedgerName::parse(written.line.ledger.as_str()).expect("a name");
         let length = fs::metadata(name.path(&self.state)).map_or(0, |found| found.len());
@@ -66,7 +66,7 @@ impl Receipts {
         self.answered.push(written.line.clone());
     }
 
-    /// An append that failed may leave a part of what was to be written.
+    /// An append that failed may leave a part of the line.
     pub(super) fn fail(&mut self, written: &WrittenLine, is_torn: bool) {
         let name = LedgerName::parse(written.line.ledger.as_str()).expect("a name");
         let durable = self.durable.get(&name).copied().unwrap_or(0);
@@ -80,12 +80,12 @@ impl Receipts {
         self.forget();
     }
 
-    /// What was answered did not arrive: ledgers are read again.
+    /// An acknowledgement did not arrive: ledgers are read again.
     pub(super) fn forget(&mut self) {
         self.appender.forget();
     }
 
-    /// What a crash leaves in another state directory.
+    /// What a crash leaves behind, in another state directory.
     pub(super) fn crashed(&self, to: &Path, power_cut: Option<PowerCut>) -> Self {
         for name in ["receipts", "sentinels"] {
             copy(&self.state.join(name), &to.join(name));
@@ -102,7 +102,7 @@ impl Receipts {
         crashed
     }
 
-    /// Returns every line of every ledger, and why a ledger does not hold.
+    /// Returns every line of every ledger, and why a ledger is not valid.
     fn lines(&self) -> (Vec<OfLedger<LedgerLine>>, Vec<OfLedger<LedgerFault>>) {
         let (mut found, mut faults) = (Vec::new(), Vec::new());
         for name in ledgers(&self.state).expect("listed") {
@@ -143,13 +143,13 @@ impl Receipts {
         self.lines().0.into_iter().filter_map(ledger).collect()
     }
 
-    /// Returns the ledgers that do not hold, and why.
+    /// Returns the ledgers that are not valid, and why.
     pub(super) fn damaged(&self) -> Vec<(String, String)> {
         let faults = self.lines().1.into_iter().filter(|(_, fault)| !fault.is_torn());
         faults.map(|(name, fault)| (name.as_str().to_owned(), fault.to_string())).collect()
     }
 
-    /// Changes a ledger, and returns what it is from then on.
+    /// Changes a ledger, and returns its new content.
     pub(super) fn damage(&self, ledger: &str) -> Vec<u8> {
         let mut bytes = self.bytes(ledger);
         let at = bytes.windows(7).position(|text| text == b"\"size\":").expect("a size") + 7;
@@ -175,7 +175,7 @@ impl Receipts {
         self.lines().0.into_iter().filter_map(completed).collect()
     }
 
-    /// Returns who closed runs by hand, a line each.
+    /// Returns the operators who closed runs by hand, one for each line.
     pub(super) fn closings(&self) -> Vec<String> {
         let closed = |(_, line): (LedgerName, LedgerLine)| match line.body() {
             Ok(LineBody::ClosedByHand(line)) => Some(line.by),
@@ -184,7 +184,7 @@ impl Receipts {
         self.lines().0.into_iter().filter_map(closed).collect()
     }
 
-    /// Tells whether a line is there as it was written, and durable.
+    /// Returns whether a line is there as it was written, and durable.
     pub(super) fn holds(&self, line: Option<&LineRef>) -> bool {
         let is_durable = |line: &LineRef| {
             let name = LedgerName::parse(line.ledger.as_str()).expect("a name");
@@ -193,12 +193,12 @@ impl Receipts {
         check(&self.state, line).is_ok() && line.is_some_and(is_durable)
     }
 
-    /// Tells whether an upload has its line, durable.
+    /// Returns whether an upload has its line, durable.
     pub(super) fn proves(&self, upload: UploadId) -> bool {
         self.of_uploads().iter().any(|(id, line)| *id == upload && self.holds(Some(line)))
     }
 
-    /// Every chain holds up to what a failed append may have left; no line went that was answered.
+    /// Every chain is valid up to what a failed append may have left; no acknowledged line is lost.
     pub(super) fn assert_kept(&self) {
         for (name, fault) in self.lines().1 {
             assert!(fault.is_torn(), "{name}: {fault}");

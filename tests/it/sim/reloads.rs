@@ -1,4 +1,4 @@
-//! Other configurations in the middle of everything: taken out and put back, pointed elsewhere.
+//! New configurations at any moment: things that are removed and put back, or pointed elsewhere.
 
 use dropferry::testing::engine::orders::{Order, OrderAnswer};
 use dropferry::testing::engine::settings::Settings;
@@ -21,7 +21,7 @@ fn world(seed: u64) -> World {
     world
 }
 
-/// Configurations without something, by what is out.
+/// Configurations without something, by what is left out.
 fn without(whole: &Settings) -> Vec<(&'static str, Settings)> {
     let mut no_drop = whole.clone();
     no_drop.drops.clear();
@@ -66,7 +66,7 @@ fn what_is_taken_out_and_put_back_sends_nothing_again() {
     }
 }
 
-/// Takes some steps, unless it comes to rest.
+/// Takes some steps, unless the world is quiet before.
 fn step(world: &mut World, life: &mut Life, count: u32) -> bool {
     (0..count).all(|_| world.step(life) != Step::Quiet)
 }
@@ -158,7 +158,7 @@ fn point_elsewhere(world: &mut World, mut life: Life, restarts: bool) {
     world.reconfigure(&mut life, repointed(&old.0), Some(new.clone()));
     world.settle(&mut life);
     assert_whole(world, (&old.1, &new));
-    // Back again: what was left over at the old target is removed, and nothing is sent there again.
+    // Back again: leftovers at the old target are removed, and nothing is sent there again.
     let before = old.1.state().bytes_received;
     world.reconfigure(&mut life, old.0, Some(old.1.clone()));
     world.settle(&mut life);
@@ -211,7 +211,7 @@ fn what_was_completed_elsewhere_proves_nothing_and_is_sent_again_by_order_alone(
     let resend = Order::Resend { to: DestinationName::new("far") };
     assert_eq!(world.give(&mut life, resend), OrderAnswer::Resending);
     life.has_scanned = false;
-    // A crash on the way forgets nothing of the order.
+    // A crash in the middle does not lose the order.
     life.commit_all();
     let mut crashed = world.crashed(&life, None);
     let far_side = crashed.fake.clone();

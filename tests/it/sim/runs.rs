@@ -1,4 +1,4 @@
-//! Drops as runs, cut at every effect: completed with a receipt of all, disposed of only when proved.
+//! Drops as runs, interrupted at every effect: completed with a receipt of all files, disposed of only if proved.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use super::crashes::{each_crash, told};
 use super::receipts::PowerCut;
 use super::world::{Life, Step, World};
 
-/// Longer than the closing time, the grace and every retry.
+/// More steps than the closing time, the grace and every retry take.
 const STEPS_MAX: usize = 20_000;
 
 impl World {
-    /// Writes the line that the run is complete, as the daemon does. Every file that stands in the run must have
-    /// arrived and have its own receipt by then.
+    /// Writes the line that the run is complete, as the daemon does. By then every file in the run
+    /// must have arrived and have its own receipt.
     pub(super) fn write_run_receipt(&mut self, run: &SourcePath, generation: u32) -> Outcome {
         self.assert_proved(run, false);
         let snapshot = self.rows();
@@ -38,7 +38,7 @@ impl World {
         Outcome::RunReceiptWritten { written, sentinel: None }
     }
 
-    /// Asks about two files of a run, as the daemon asks about many; receipts are looked for.
+    /// Asks about two files of a run, where the daemon asks about many; receipts are looked for.
     pub(super) fn check_proofs(&mut self, check: &ProofCheck) -> Result<Outcome, Failure> {
         let snapshot = self.rows();
         let run = RunRef { drop: &check.drop, run: &check.run, is_file: check.is_file };
@@ -99,8 +99,8 @@ impl World {
         self.files.keys().filter(is_of).cloned().collect()
     }
 
-    /// Every file of the run is at the far end as it stands here, and has a durable receipt; one that was
-    /// given up may be missing there, unless it is to leave.
+    /// Every file of the run is at the destination as it is here, and has a durable receipt; one
+    /// that was given up may be missing there, unless the run is about to be removed.
     fn assert_proved(&self, run: &SourcePath, is_leaving: bool) {
         let status = super::check::status(self);
         for path in self.paths_of(run) {
@@ -112,7 +112,7 @@ impl World {
             };
             let mut uploads = status.uploads.iter().filter(is_it).peekable();
             if uploads.peek().is_none() {
-                // It came or changed behind the last scan: the next one makes the run go on.
+                // It came or changed after the last scan: the next scan reopens the run.
                 continue;
             }
             let is_receipted = uploads.any(|upload| {
@@ -190,7 +190,7 @@ fn every_crash_point_completes_and_disposes_of_runs_and_never_before_they_are_pr
     assert!(points > 250, "only {points} crash points were found");
 }
 
-/// Goes on until all is disposed of, and shows what a crash after each effect leads to.
+/// Continues until everything is disposed of, and checks the result of a crash after each effect.
 fn each_crash_until_disposed(world: &mut World, life: &mut Life, seed: u64) -> u32 {
     let mut count = 0;
     while !world.files.is_empty() {
@@ -292,8 +292,8 @@ fn a_run_at_rest_is_left_out_of_most_scans_and_what_is_added_to_it_is_found() {
     assert!(world.fake.state().files.values().any(|file| file.bytes == b"late"), "it is found");
 }
 
-/// The file of a closed run changes while it is sent, and the reader is the first to see it: the run
-/// is not complete before the new version is there.
+/// The file of a closed run changes while it is sent, and the reader is the first to see it: the
+/// run is not complete before the new version is there.
 #[test]
 fn a_file_that_changes_while_its_closed_unit_is_sent_holds_the_run_up() {
     let mut world = World::new(3);
@@ -326,7 +326,7 @@ fn a_file_that_changes_while_its_closed_unit_is_sent_holds_the_run_up() {
     assert_eq!((line.wave, line.file_count, line.bytes), (1, 1, 15), "{line:?}");
 }
 
-/// Lets time pass, and says whether a source went.
+/// Lets time pass, and returns whether a source was removed.
 fn any_goes_within(world: &mut World, life: &mut Life, steps: u32) -> bool {
     let count = world.files.len();
     for _ in 0..steps {
@@ -357,7 +357,7 @@ fn pass_until(world: &mut World, life: &mut Life, is_so: impl Fn(&World) -> bool
     }
 }
 
-/// A file that comes late, and another while the wave of the first waits: one wave, wherever it is cut.
+/// A late file, and another one while the wave of the first waits: one wave, wherever it is interrupted.
 #[test]
 fn late_files_are_one_wave_and_complete_their_run_once() {
     let mut world = World::new(980);
@@ -404,8 +404,8 @@ fn told_kinds(world: &World) -> Vec<(NoticeKind, bool)> {
     told.map(|notice| (notice.kind, notice.is_over)).collect()
 }
 
-/// A file that is written again and again holds its run open: after the time that runs of its kind take,
-/// people are notified of which it is, once, and once more when the run is closed.
+/// A file that is written again and again holds its run open: after the usual time for runs of its
+/// kind, a notice names the file, once, and another one when the run is closed.
 #[test]
 fn a_run_that_never_comes_to_rest_is_said_to_be_stale_with_the_file_that_holds_it_open() {
     let mut world = World::new(4);
@@ -445,8 +445,8 @@ fn channel() -> dropferry::testing::engine::settings::ChannelSettings {
     dropferry::testing::engine::settings::ChannelSettings::plain(channel)
 }
 
-/// A file that is taken away, or replaced, at the destination after it arrived: nothing of its run goes,
-/// and people are told once. When it is there again, the run goes.
+/// A file that is removed, or replaced, at the destination after it arrived: nothing of its run is
+/// removed, and one notice is sent. When the file is there again, the run is removed.
 #[test]
 fn nothing_of_a_run_goes_while_one_of_its_files_is_not_there_as_it_was_sent() {
     for (seed, replaces) in [(960, false), (961, true), (962, false)] {
@@ -481,8 +481,8 @@ fn nothing_of_a_run_goes_while_one_of_its_files_is_not_there_as_it_was_sent() {
     }
 }
 
-/// A destination that is away holds the disposal up, and one that cannot be asked is refused, unless that
-/// is said to be right.
+/// A destination that does not answer holds the disposal up, and one that cannot be asked is
+/// refused, unless the configuration allows it.
 #[test]
 fn a_destination_that_does_not_answer_keeps_the_source() {
     let mut world = world(970);
@@ -502,7 +502,7 @@ fn a_destination_that_does_not_answer_keeps_the_source() {
     }
 }
 
-/// A run that is not to be disposed of any more after a kill: what the act had set aside is put back.
+/// A run that is no longer to be disposed of after a kill: what the act had set aside is put back.
 #[test]
 fn a_disposal_that_was_intended_and_is_not_wanted_any_more_puts_back_what_it_set_aside() {
     let mut world = world(980);
@@ -520,8 +520,8 @@ fn a_disposal_that_was_intended_and_is_not_wanted_any_more_puts_back_what_it_set
     assert_eq!(world.act_counts.get("put back"), Some(&2), "each of the two runs");
 }
 
-/// What was read from another directory than the one that is to be emptied, or was not asked about,
-/// proves nothing.
+/// Rows that were read for another directory than the one to be emptied, or about other uploads,
+/// prove nothing.
 #[test]
 fn rows_of_another_root_or_of_uploads_that_were_not_asked_about_let_nothing_go() {
     let mut world = world(990);

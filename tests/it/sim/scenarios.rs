@@ -37,7 +37,7 @@ fn calls(world: &World, operation: &str) -> u64 {
 
 #[test]
 fn a_lost_answer_makes_no_second_upload_and_sends_no_more_than_its_part_again() {
-    // Whose answer is lost, how often something is called in all, and the bytes that are sent again.
+    // The lost answer, the total number of its calls, and the bytes that are sent again.
     let cases = [
         ("begin", vec![("begin", 1), ("find begun", 1)], 0),
         ("put part", vec![], 4),
@@ -359,7 +359,7 @@ fn a_drop_is_finished_when_all_of_it_is_there_and_again_when_it_goes_on() {
     }
 }
 
-/// Lets the time pass after which drops are at their end, and looks at what was told.
+/// Lets the time pass after which runs are over, and checks the notices.
 fn finish(world: &mut World, life: &mut Life) {
     for _ in 0..700 {
         world.step(life);
@@ -375,8 +375,8 @@ fn finish(world: &mut World, life: &mut Life) {
     assert_eq!(few, None, "finished before it was there: {finished:?}");
 }
 
-/// Puts a file at the far end under the name that `run/a` will have, with the digest that dropferry
-/// leaves there or without.
+/// Puts a file at the destination under the name that `run/a` will have, with or without the digest
+/// that dropferry leaves there.
 pub(super) fn put_there(world: &World, bytes: &[u8], is_marked: bool) {
     let target = Target::new(["runs", "run"], "a");
     let part_size = dropferry::testing::model::PartSize::new(1 << 20).expect("not zero");
@@ -612,7 +612,7 @@ fn ignored_and_unreadable_files_have_a_reason_and_recover() {
     let mut world = World::new(13);
     world.write("run/a", TEN);
     let mut life = world.start();
-    // Until then nothing that is seen is taken.
+    // Until then, no file that is found is taken in.
     while !life.engine.view().is_loaded() {
         world.step(&mut life);
     }

@@ -1,5 +1,5 @@
-//! A random run as a text: what its world is like, and what happens before which step. Made of a seed,
-//! run again, shrunk when it fails, and kept in `scripts/` when it found something.
+//! A random run as a text: what its world is like, and what happens before which step. It is made from a
+//! seed, can be run again, is shrunk when it fails, and is kept in `scripts/` if it found something.
 //!
 //! A line that begins with a number happens before that step; the others are about the world. The order
 //! of everything else follows from the seed in the first line.
@@ -21,7 +21,7 @@ use super::receipts::PowerCut;
 use super::story;
 use super::world::{Life, World, traits};
 
-/// Files below it are handed in, and in no drop directory.
+/// Files below it are handed in, and are in no drop directory.
 pub(super) const HANDED: &[u8] = b"home/";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl Script {
     }
 }
 
-/// Lets a line of a script happen; `whole` are the settings that it began with.
+/// Carries out a line of a script; `whole` are the settings that the script began with.
 pub(super) fn happen(line: &str, world: &mut World, mut life: Life, whole: &Settings) -> Life {
     story::line(&world.now, || format!("** {line}"));
     let words: Vec<&str> = line.split(' ').collect();
@@ -162,7 +162,7 @@ pub(super) fn happen(line: &str, world: &mut World, mut life: Life, whole: &Sett
     life
 }
 
-/// Ends a life as a stop of the daemon does: nothing more begins, and what is in flight lands.
+/// Ends a life as a stop of the daemon does: nothing more begins, and everything in flight lands.
 fn stop(world: &mut World, mut life: Life) -> Life {
     world.tell(&mut life, Event::Drain);
     while !life.is_still() {
@@ -170,7 +170,7 @@ fn stop(world: &mut World, mut life: Life) -> Life {
     }
     let crash_count = world.crash_count;
     *world = world.crashed(&life, None);
-    // Nothing was cut, so nothing may be sent again for it.
+    // Nothing was interrupted, so nothing may be sent again because of it.
     world.crash_count = crash_count;
     world.start()
 }
@@ -180,8 +180,8 @@ fn write(world: &mut World, path: &str, length: usize) {
     world.write(path, &dice.content(length));
 }
 
-/// The platform forgets the oldest upload that is open: all of it has to go again, and what is under way
-/// goes in vain.
+/// The platform forgets the oldest open upload: all of it has to be sent again, and what is under
+/// way is lost.
 fn lose_upload(world: &mut World) {
     let lost = world.fake.state().uploads.pop_first();
     if lost.is_some() {

@@ -1,8 +1,8 @@
 //! Random runs: platforms of every kind, faults, outages, crashes, power cuts, stops, files that change,
-//! orders, reloads, files that are handed in, exports, notices and disposal, all by a seed.
+//! orders, reloads, files that are handed in, exports, notices and disposal, all from a seed.
 //!
-//! `DROPFERRY_SIM_SEEDS=20000` runs more of them, `DROPFERRY_SIM_FIRST=1234` from there. One that fails is
-//! shrunk, and `DROPFERRY_SIM_SAVE=NAME` writes what is left of it to `scripts/`.
+//! `DROPFERRY_SIM_SEEDS=20000` runs more of them, `DROPFERRY_SIM_FIRST=1234` starts there. A script
+//! that fails is shrunk, and `DROPFERRY_SIM_SAVE=NAME` writes the shrunk script to `scripts/`.
 
 use std::collections::BTreeSet;
 
@@ -21,9 +21,9 @@ use super::shrink::{self, holds};
 use super::world::{Life, World};
 
 const SEED_COUNT: u64 = 1000;
-/// One seed in so many is replayed as it goes: that costs as much again.
+/// One seed in this many is also replayed as it runs: that costs as much again.
 const REPLAYED: u64 = 10;
-/// So many tests share the seeds, for they run side by side.
+/// The number of tests that share the seeds, because they run side by side.
 const TEST_COUNT: u64 = 4;
 const PATHS: [&str; 4] = ["run/a", "run/b.txt", "other/c", "alone"];
 const SCOPES: [&str; 6] = ["all", "far", "second", "drop", "run", "other"];
@@ -32,7 +32,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|text| text.parse().ok())
 }
 
-/// Runs the seeds that are one test's.
+/// Runs the seeds that belong to one test.
 fn each_seed_of(test: u64) {
     let first = number("DROPFERRY_SIM_FIRST").unwrap_or(0);
     for seed in first..first + number("DROPFERRY_SIM_SEEDS").unwrap_or(SEED_COUNT) {
@@ -95,7 +95,7 @@ fn a_script_is_its_text_and_shrinks_to_the_lines_that_it_takes() {
 fn script_of(seed: u64) -> Script {
     let mut dice = Random(seed ^ 0x5eed);
     let mut world = Vec::new();
-    // Files are written anew under every policy but the last, where it only parks.
+    // Files are rewritten under every policy but the last, which would only park them.
     world.push(format!("policy {}", dice.choose(&["skip", "overwrite", "rename", "park"])));
     for (line, per_mille) in [
         ("reports-no-parts", 500),
@@ -141,7 +141,7 @@ fn script_of(seed: u64) -> Script {
     Script { seed, steps, world, events }
 }
 
-/// Chooses something that happens.
+/// Chooses an event.
 fn event(dice: &mut Random) -> String {
     let path = dice.choose(&PATHS);
     match dice.below(20) {
@@ -183,7 +183,7 @@ fn run(script: &Script, slot: &mut Option<World>) {
     verify(world, &life);
 }
 
-/// Ends every disturbance, and lets a fresh scan see what there is.
+/// Ends every disturbance, and lets a fresh scan see the present files.
 fn come_to_rest(world: &mut World, life: &mut Life) {
     (world.fault_rate, world.delay_rate) = (0, 0);
     let mut state = world.fake.state();
@@ -237,13 +237,13 @@ fn verify(world: &World, life: &Life) {
     far_side_holds(world, &uploads, completed);
 }
 
-/// A file that was handed in goes to one destination, and all others to each.
+/// A file that was handed in is sent to one destination, and all others to each.
 fn destinations_of<'a>(world: &'a World, path: &SourcePath) -> Vec<&'a DestinationName> {
     let all = world.settings.destinations.iter().map(|far| &far.name);
     all.take(if path.as_bytes().starts_with(HANDED) { 1 } else { usize::MAX }).collect()
 }
 
-/// The version that stands there has one upload that did not end without a file, unless it was given up.
+/// The current version of the file has one upload that did not end without a file, unless it was given up.
 fn assert_one_end(world: &World, uploads: &[UploadShown], key: (&SourcePath, &DestinationName)) {
     let version = world.files[key.0].0;
     let is_it = |u: &&UploadShown| {
@@ -293,7 +293,7 @@ fn far_side_holds(world: &World, uploads: &[UploadShown], completed: usize) {
             let named = far.files.values().filter(|file| file.target.name() == name).count();
             let count = destinations_of(world, path).len();
             assert_eq!(named, count, "{path} at the far end");
-            // Where the earlier version may not be replaced, the newer one has another name: `b.v2.txt`.
+            // If the earlier version may not be replaced, the newer one has another name: `b.v2.txt`.
             let beside = format!("{}.v", name.split('.').next().unwrap_or_default());
             let newest = far.files.values().filter(|file| {
                 let is_its = file.target.name() == name || file.target.name().starts_with(&beside);
@@ -302,10 +302,10 @@ fn far_side_holds(world: &World, uploads: &[UploadShown], completed: usize) {
             assert!(newest.count() >= count, "{path} is not there in its newest version");
         }
     } else {
-        // What is given up when it is there already stays there.
+        // A file that is given up when it is already there stays there.
         let given_up = |u: &&UploadShown| u.state.stage == Stage::Ended(EndReason::Abandoned);
         let given_up = uploads.iter().filter(given_up).count();
-        // A newer version of a file takes the place of the one that was sent of it before.
+        // A newer version of a file takes the place of the one that was sent before.
         let replaces = |u: &&UploadShown| {
             matches!(u.state.stage, Stage::Receipted { .. }) && u.state.supersedes.is_some()
         };

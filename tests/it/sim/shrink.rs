@@ -1,5 +1,5 @@
-//! What becomes of a script that fails: it is cut down to the lines that it takes, told step by step,
-//! and written to a file where that is asked for.
+//! Shrinks a script that fails to the lines that it needs to fail, prints it step by step, and
+//! writes it to a file if that is asked for.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,10 +17,10 @@ thread_local! {
 /// Runs of a script while it is shrunk: each takes some ten milliseconds.
 const RUNS_MAX: u32 = 500;
 
-/// Runs a script in the world that it makes, which stays behind in the second argument.
+/// Runs a script in the world that it makes, which is left in the second argument.
 pub(super) type Run = fn(&Script, &mut Option<World>);
 
-/// Runs a script, and fails with its shortest form that fails.
+/// Runs a script; if it fails, reports the shortest form that fails.
 #[expect(clippy::print_stdout, reason = "captured unless the test fails")]
 pub(super) fn holds(script: &Script, run: Run) {
     if failure(script, run).is_none() {
@@ -68,7 +68,7 @@ fn failure(script: &Script, run: Run) -> Option<String> {
     )
 }
 
-/// Drops one line at a time, from the end, for as long as what is left still fails.
+/// Drops one line at a time, from the end, for as long as the rest still fails.
 pub(super) fn shrunk(script: &Script, fails: impl Fn(&Script) -> bool) -> Script {
     let (mut small, mut runs) = (script.clone(), 0);
     loop {
@@ -93,7 +93,7 @@ pub(super) fn shrunk(script: &Script, fails: impl Fn(&Script) -> bool) -> Script
     }
 }
 
-/// How every upload stands.
+/// The state of every upload.
 fn table(world: &World) -> String {
     let mut lines = vec![format!("{:>4}  {:<8}  {:<12}  state", "id", "to", "path")];
     for upload in check::status(world).uploads {

@@ -1,6 +1,6 @@
 //! One line for each step of a simulated run: `t=12.3s  u7 put part 2 -> done`.
 //!
-//! Printed when `DROPFERRY_SIM_TRACE` is set, and in the last run of a script that was shrunk.
+//! They are printed if `DROPFERRY_SIM_TRACE` is set, and in the last run of a script that was shrunk.
 
 use std::cell::Cell;
 use std::sync::LazyLock;
@@ -41,7 +41,7 @@ pub(super) fn line(now: &Now, what: impl FnOnce() -> String) {
     }
 }
 
-/// Returns which upload an act is for, its name, and which part.
+/// Returns which upload an act is for, the name of the act, and which part.
 pub(super) fn label(act: &Act) -> String {
     let upload = act.upload().map_or(String::new(), |id| format!("u{} ", id.0));
     let part = part_of(act).map_or(String::new(), |part| format!(" {part}"));

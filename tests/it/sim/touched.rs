@@ -1,6 +1,6 @@
-//! Files that were touched or moved: the same inode, length and time of modification, and perhaps
-//! another content. It is compared where it was sent, and never mixed where it is being sent; cut at
-//! every effect.
+//! Files that were touched or moved: the same inode, length and modification time, and perhaps a
+//! different content. The content is compared if the file was sent, and never mixed if it is being
+//! sent; interrupted at every effect.
 
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ fn files_with_other_inodes_or_times_are_read_and_not_sent_wherever_it_is_cut() {
     }
 }
 
-/// A world that was cut while a file of it was sent, and whose file is another one by now.
+/// A world that was interrupted while one of its files was sent; that file is a different one by now.
 fn half_sent(seed: u64, reports_parts: bool, bytes: Option<&[u8]>) -> World {
     let traits = Traits { reports_parts, ..traits() };
     let mut world = World::with(seed, NamePolicy::SkipIfSame, traits);
@@ -135,7 +135,7 @@ fn an_upload_whose_file_is_touched_goes_on_and_costs_one_look_wherever_it_is_cut
 fn an_upload_whose_file_is_overwritten_ends_with_what_is_there_wherever_it_is_cut() {
     for (seed, reports_parts) in (240..244).flat_map(|seed| [(seed, true), (seed, false)]) {
         let mut world = half_sent(seed, reports_parts, Some(NEW));
-        // What differs goes again; where the platform knows of it, all of it.
+        // What differs is sent again; if the platform has a list of parts, all of it.
         world.allowance = 4 * OLD.len() as u64;
         let (_, life) = each_crash(&mut world, |at, mut world| {
             told(format!("seed {seed}, reports {reports_parts}, crash {at}"), || {
@@ -208,7 +208,7 @@ fn a_comparison_that_fails_is_made_again() {
 fn a_file_that_is_overwritten_while_it_is_sent_is_never_mixed() {
     for seed in 80..100 {
         let mut world = World::with(seed, NamePolicy::Overwrite, traits());
-        // What differs goes again; where the platform knows of it, all of it.
+        // What differs is sent again; if the platform has a list of parts, all of it.
         world.allowance = OLD.len() as u64;
         world.write("run/large", OLD);
         let mut life = world.start();
@@ -237,7 +237,7 @@ fn a_file_that_is_overwritten_while_it_is_sent_is_never_mixed() {
     }
 }
 
-/// Moves what was sent: the daemon says so and begins nothing, also after the next start.
+/// Moves a file that was sent: the daemon reports so and begins nothing, also after the next start.
 fn assert_moved(world: &mut World, life: Life, begun: u64) {
     assert_eq!(calls(world, "begin"), begun, "something was sent again");
     let status = check::status(world);
@@ -299,7 +299,7 @@ fn what_was_moved_and_changes_then_is_sent_under_its_new_name() {
         world.rename_file("run/large", "run/other", true);
         drop(world.run());
         assert_eq!(far(&world, "other"), Vec::<Vec<u8>>::new());
-        // A mode changes nothing, another content does.
+        // A changed mode alone changes nothing, another content does.
         world.touch("run/other", None);
         drop(world.run());
         assert_eq!(far(&world, "other"), Vec::<Vec<u8>>::new());

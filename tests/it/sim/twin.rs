@@ -1,4 +1,4 @@
-//! A second engine beside that of a life, which receives what a recording would hold: it decides the same.
+//! A second engine beside that of a life, which receives what a recording would contain: it decides the same.
 
 use dropferry::testing::daemon::recording::{EngineStart, RecordedLine};
 use dropferry::testing::engine::Engine;

@@ -20,7 +20,7 @@ fn memory_and_rows_agree_on_what_could_not_be_stored_and_a_retry_goes_on() {
         let parked = Hold::Parked { reason: ParkReason::CannotBeStored };
         assert_eq!(holds(&life), [parked], "seed {seed}: the other file has arrived");
 
-        // A start compares what the rows hold with what memory had.
+        // A start compares the rows with what was in memory.
         let mut world = world.crashed(&life, None);
         let mut later = world.run();
         assert_eq!(holds(&later), [parked], "seed {seed}: it is no better after a start");

@@ -1,5 +1,5 @@
-//! A file that is another one after it was sent, cut at every effect: our own earlier version is replaced
-//! where that is safe, and nothing else ever is.
+//! A file that was changed after it was sent, interrupted at every effect: our own earlier version
+//! is replaced where that is safe, and nothing else ever is.
 
 use dropferry::testing::engine::event::Event;
 use dropferry::testing::model::{
@@ -44,7 +44,7 @@ fn is_parked(life: &Life) -> bool {
     life.engine.view().stored_uploads().iter().any(|upload| upload.state.hold == parked)
 }
 
-/// The newest version is there alone, and its row names the one that it replaced.
+/// Only the newest version is there, and its row names the version that it replaced.
 fn assert_replaced(world: &World, life: &Life, newer: &[u8]) {
     assert_eq!(far(world), [file("a", newer)]);
     let mut uploads = check::status(world).uploads;
@@ -67,7 +67,7 @@ fn a_newer_version_replaces_our_own_wherever_it_is_cut() {
         for (seed, newer) in (0..).zip(NEWER) {
             let traits = Traits { sends_whole, replaces, ..traits() };
             let mut world = sent(seed, ChangePolicy::Replace, traits);
-            // The far side takes the bytes of a whole file before it finds that its name is taken.
+            // The platform receives the bytes of a whole file before it finds that the name is taken.
             world.allowance = if sends_whole { 2 * newer.len() as u64 } else { 0 };
             world.write("run/a", newer);
             let story = format!("whole {sends_whole}, {replaces:?}, {} bytes", newer.len());
@@ -108,8 +108,8 @@ fn what_may_not_be_replaced_is_kept_beside_the_newer_version_wherever_it_is_cut(
     }
 }
 
-/// What stands at a place whose files change places by renaming, cut at every effect: the name may be free
-/// for a moment, and no version is gone before the newer one has it.
+/// The file at a place where a newer version takes over by renaming, interrupted at every effect:
+/// the name may be free for a moment, and no version is gone before the newer one has the name.
 #[test]
 fn no_crash_leaves_a_name_without_the_newer_version_and_without_the_earlier_one() {
     let traits = Traits { replaces: Replaces::ByRenaming, ..traits() };

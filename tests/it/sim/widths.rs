@@ -1,4 +1,4 @@
-//! Widths that the engine finds by itself, and parts whose size follows the line.
+//! Widths that the engine finds by itself, and parts whose size is adapted to the line.
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ fn width(life: &Life) -> u32 {
     life.engine.view().widths().next().expect("a destination").1
 }
 
-/// Steps until all is there; tells the widest width and the most parts that flew, and holds each
-/// moment to the other.
+/// Steps until everything is there; returns the largest width and the most parts in flight, and
+/// checks at each moment that the second keeps to the first.
 fn widest(world: &mut World, life: &mut Life) -> (u32, usize) {
     let (mut widest, mut most, mut allowed) = (0, 0, width(life));
     while world.step(life) != Step::Quiet {

@@ -1,4 +1,4 @@
-//! The world of one simulated run: files, far side, disk, clock, and what happens next.
+//! The world of one simulated run: files, platform, disk, clock, and what happens next.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -40,13 +40,13 @@ pub(super) const PARTS_IN_FLIGHT: u32 = 2;
 const STEPS_MAX: u32 = 20_000;
 /// When every run begins.
 const START: WallTime = WallTime(1_800_000_000_000_000_000);
-/// What the database consists of after a crash; the index of the log is built anew.
+/// The files of the database after a crash; the index of the log is rebuilt.
 const DATABASE: [&str; 2] = ["dropferry.db", "dropferry.db-wal"];
 
-/// What survives a crash, and the dice.
+/// What survives a crash, and the random numbers.
 pub(super) struct World {
     pub(super) fake: Fake,
-    /// Far sides that destinations were pointed away from.
+    /// Platforms that destinations no longer point to.
     pub(super) former: Vec<Fake>,
     pub(super) files: BTreeMap<SourcePath, (Fingerprint, Vec<u8>)>,
     pub(super) receipts: Receipts,
@@ -56,43 +56,43 @@ pub(super) struct World {
     pub(super) crash_count: u64,
     pub(super) act_counts: BTreeMap<&'static str, u32>,
     pub(super) faults: Vec<Fault>,
-    /// Acts in a thousand that fail by chance.
+    /// How many acts in a thousand fail by chance.
     pub(super) fault_rate: usize,
-    /// Times in a thousand that the clock moves although something is pending.
+    /// How many times in a thousand the clock moves although something is pending.
     pub(super) delay_rate: usize,
-    /// Times in a thousand that some of what is stored comes into memory before anything else happens.
+    /// How many times in a thousand some stored state comes into memory before anything else happens.
     pub(super) load_rate: usize,
-    /// The disk is slower than everything else: a commit comes when nothing else can happen.
+    /// The disk is slower than everything else: a commit comes only when nothing else can happen.
     pub(super) is_disk_slow: bool,
     /// Bytes that may be sent again without a crash.
     pub(super) allowance: u64,
-    /// What the rows must hold, where memory was not ahead of them.
+    /// What the rows must contain, where memory was not ahead of them.
     expected: Option<Vec<StoredUpload>>,
-    /// Every version that ever stood anywhere, by inode.
+    /// Every version that was ever at any path, by inode.
     pub(super) versions: BTreeMap<u64, Vec<u8>>,
-    /// Which directory stands at the drop directory's path.
+    /// The identity of the directory at the drop directory's path.
     pub(super) root: RootIdentity,
-    /// Which directory it has to be, as the last scan was told.
+    /// The identity that it must have, as the last scan was asked.
     pub(super) expects: Option<RootIdentity>,
     /// How many runs each scan left out.
     pub(super) skipped: Vec<usize>,
     /// Files that were disposed of.
     pub(super) disposed: Vec<SourcePath>,
-    /// What people were told, each time they were.
+    /// The notices that were sent, in order.
     pub(super) told: Vec<Notice>,
     /// The room for the state, in hundredths.
     pub(super) room: u64,
     /// When the credential ends.
     pub(super) expires_at: Option<WallTime>,
-    /// What a recording would hold is replayed at once.
+    /// Whether what a recording would contain is replayed at once.
     pub(super) is_replayed: bool,
-    /// Of this file the far side says a length that no row can hold.
+    /// The file for which the platform reports a length that no row can hold.
     pub(super) absurd: Option<&'static str>,
-    /// What the checks and the acts read the rows with: to open one costs more than all that is read.
+    /// The connection with which checks and acts read the rows: opening one costs more than all that is read.
     pub(super) rows: OnceCell<Snapshot>,
     directory: tempfile::TempDir,
     inode: u64,
-    /// How often anything was done to any file.
+    /// Counts the changes of all files.
     ctime: i64,
 }
 
@@ -101,35 +101,35 @@ pub(super) struct Life {
     pub(super) engine: Engine,
     twin: Option<Twin>,
     writer: Writer,
-    /// What is stored and not in memory yet, row by row.
+    /// What is stored and not yet in memory, row by row.
     rest: VecDeque<StoredRows>,
     pending: Vec<Pending>,
     desk: Desk<(), OrderAnswer>,
-    /// Submitted and not durable, in order.
+    /// Submitted and not yet durable, in order.
     writes: VecDeque<Vec<Record>>,
-    /// What the engine is to be told.
+    /// Events that the engine has not received yet.
     told: VecDeque<Event>,
-    /// What orders were answered.
+    /// The answers to orders.
     pub(super) answers: Vec<OrderAnswer>,
-    /// A life that has not scanned does not know what there is.
+    /// Whether a scan has finished: before that, a life does not know which files there are.
     pub(super) has_scanned: bool,
 }
 
 /// Something that may happen next.
 enum Pending {
     Act(ActId, Box<Act>),
-    /// The line of an upload was appended; the sync of its ledger is to come.
+    /// The line of an upload was appended; the sync of its ledger is still to come.
     Sync(ActId, UploadId, Box<WrittenLine>),
 }
 
 /// What a step was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// An act was done, and the engine was told of it.
+    /// An act was done, and the engine received its result.
     Act(&'static str),
     /// What waited for the disk is durable.
     Committed,
-    /// Some more of what is stored is in memory.
+    /// Some more of what is stored came into memory.
     Loaded,
     /// Time passed.
     Waited,
@@ -251,7 +251,7 @@ impl World {
         }
     }
 
-    /// Returns the world as a crash at this moment leaves it; a power cut takes more with it.
+    /// Returns the world as a crash at this moment leaves it; a power cut removes more.
     pub(super) fn crashed(&self, life: &Life, power_cut: Option<PowerCut>) -> Self {
         let directory = directory();
         let receipts = self.receipts.crashed(directory.path(), power_cut);
@@ -295,7 +295,7 @@ impl World {
         }
     }
 
-    /// Sends every file to a second destination as well: another folder of the same far side.
+    /// Sends every file to a second destination as well: another folder of the same platform.
     pub(super) fn add_destination(&mut self) {
         let mut second = self.settings.destinations[0].clone();
         second.name = DestinationName::new("second");
@@ -320,7 +320,7 @@ impl World {
         self.write_at(path.as_bytes(), bytes);
     }
 
-    /// Writes a file whose name may be no text.
+    /// Writes a file whose name may not be valid text.
     pub(super) fn write_at(&mut self, path: &[u8], bytes: &[u8]) {
         self.inode += 1;
         self.ctime += 1;
@@ -336,8 +336,8 @@ impl World {
         self.files.insert(path, (fingerprint, bytes.to_vec()));
     }
 
-    /// Gives a file another mode, or another content of the same length in the same inode with its
-    /// time of modification set back: what `stat` tells of either is the same.
+    /// Gives a file another mode, or a different content of the same length in the same inode with
+    /// its modification time set back: `stat` reports the same for both.
     pub(super) fn touch(&mut self, path: &str, bytes: Option<&[u8]>) {
         self.ctime += 1;
         let file = self.files.get_mut(path.as_bytes()).expect("it is there");
@@ -357,14 +357,14 @@ impl World {
         }
     }
 
-    /// Gives a file another time of modification, and another content of the same length or none.
+    /// Gives a file another modification time, and another content of the same length or none.
     pub(super) fn stamp(&mut self, path: &str, bytes: Option<&[u8]>) {
         self.touch(path, bytes);
         let file = self.files.get_mut(path.as_bytes()).expect("it is there");
         file.0.mtime_ns += 1;
     }
 
-    /// Moves a file; its own rename changes it, that of a directory above it does not.
+    /// Moves a file; its own rename changes it, the rename of a directory above it does not.
     pub(super) fn rename_file(&mut self, from: &str, to: &str, is_changed: bool) {
         let (mut fingerprint, bytes) = self.files.remove(from.as_bytes()).expect("it is there");
         if is_changed {
@@ -379,7 +379,7 @@ impl World {
         self.directory.path()
     }
 
-    /// The rows, as what was committed last leaves them.
+    /// The rows, as the last commit left them.
     pub(super) fn rows(&self) -> &Snapshot {
         self.rows.get_or_init(|| Snapshot::open(self.state()).expect("the state can be read"))
     }
@@ -388,13 +388,13 @@ impl World {
         self.settings.drops.iter().any(|drop| drop.is_scanned)
     }
 
-    /// Returns the most bytes that are on their way at a time.
+    /// Returns the largest number of bytes in flight at a time.
     pub(super) fn in_flight_max(&self) -> u64 {
         let part = self.fake.state().faults.part_size.map_or(PART, |size| size.get().max(PART));
         u64::from(PARTS_IN_FLIGHT) * part * self.settings.destinations.len() as u64
     }
 
-    /// Does something of which the engine learns nothing: all that is sent then may be sent again.
+    /// Does something that the engine does not learn of: everything that is sent meanwhile may be sent again.
     pub(super) fn explaining_bytes<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
         let before = self.fake.state().bytes_received;
         let done = act(self);
@@ -447,7 +447,7 @@ impl World {
         life
     }
 
-    /// Lets a life go on until it is quiet.
+    /// Lets a life continue until it is quiet.
     pub(super) fn settle(&mut self, life: &mut Life) {
         for _ in 0..STEPS_MAX {
             if self.step(life) == Step::Quiet {
@@ -502,10 +502,10 @@ impl World {
         Step::Loaded
     }
 
-    /// Puts other settings in force. Acts that were decided before are done at the far side as it was,
-    /// and their answers come afterwards.
+    /// Puts other settings in force. Acts that were decided before are done at the earlier
+    /// platform, and their answers come afterwards.
     pub(super) fn reconfigure(&mut self, life: &mut Life, settings: Settings, far: Option<Fake>) {
-        // Another configuration waits until all that is stored is in memory.
+        // Another configuration waits until everything that is stored is in memory.
         while !life.engine.view().is_loaded() {
             self.step(life);
         }
@@ -531,7 +531,7 @@ impl World {
         life.has_scanned = !self.has_scans();
     }
 
-    /// Brings all that is stored into memory, as the daemon does before it takes an order.
+    /// Brings everything that is stored into memory, as the daemon does before it takes an order.
     pub(super) fn load_all(&self, life: &mut Life) {
         while !life.rest.is_empty() {
             self.load(life);
@@ -551,7 +551,7 @@ impl World {
         if fault.is_none_or(|fault| fault.after) {
             self.rows();
             let rows = self.rows.get().expect("it is open");
-            // Nothing is written where the upload was given up since it was asked for.
+            // Nothing is written if the upload has been given up since the line was asked for.
             let subject = LineSubject::Upload(upload);
             written = self.receipts.append(rows, self.now.wall, subject).ok();
         }
@@ -619,7 +619,7 @@ impl World {
         Step::Waited
     }
 
-    /// Lets time pass on both clocks, and on the far side's.
+    /// Lets time pass on both clocks, and on the platform's.
     pub(super) fn pass(&mut self, time: Duration) {
         self.now.monotonic = self.now.monotonic.after(time);
         self.now.wall = self.now.wall.after(time);
@@ -637,9 +637,9 @@ impl World {
 }
 
 impl Life {
-    /// Tells whether everything decided is on disk.
+    /// Returns whether everything that was decided is on disk.
     pub(super) fn is_durable(&self) -> bool {
-        // What only says that a commit has landed changes nothing.
+        // An event that only reports a commit changes nothing.
         self.writes.is_empty() && self.told.iter().all(|event| *event == Event::Committed)
     }
 
@@ -665,13 +665,13 @@ impl Life {
         with_rest(self.engine.view().stored_uploads(), &self.rest)
     }
 
-    /// Counts the parts that are on their way.
+    /// Counts the parts that are in flight.
     pub(super) fn part_act_count(&self) -> usize {
         self.under_way().filter(|act| name_of(act) == "put part").count()
     }
 
-    /// Counts the bytes that are on their way for uploads that have ended: what was begun for them at the
-    /// far side may be removed before they arrive.
+    /// Counts the bytes in flight for uploads that have ended: what was begun for them at the
+    /// platform may be removed before they arrive.
     pub(super) fn bytes_in_vain(&self) -> u64 {
         let live = self.engine.view().stored_uploads();
         let live: BTreeSet<_> = live.iter().map(|upload| upload.admission.id).collect();
@@ -681,12 +681,12 @@ impl Life {
         ended.map(length).sum()
     }
 
-    /// Tells whether nothing is pending that was decided.
+    /// Returns whether nothing that was decided is pending.
     pub(super) fn is_still(&self) -> bool {
         self.pending.is_empty() && self.is_durable()
     }
 
-    /// Makes durable all that was decided.
+    /// Makes everything that was decided durable.
     pub(super) fn commit_all(&mut self) {
         let count = self.writes.len();
         self.commit(count);
@@ -700,7 +700,7 @@ impl Life {
         }
     }
 
-    /// Makes what waited longest durable, in one transaction, and starts what waited for it.
+    /// Makes the oldest waiting records durable, in one transaction, and starts what waited for them.
     fn commit(&mut self, count: usize) {
         let batches: Vec<_> = self.writes.drain(..count).collect();
         let applied = self.writer.apply(&batches).expect("the disk takes it");
@@ -725,7 +725,7 @@ impl Life {
     }
 }
 
-/// A directory with the database that every first start makes, made once.
+/// A directory with the database that every first start makes; it is made only once.
 fn new_state() -> tempfile::TempDir {
     static BLANK: LazyLock<Vec<u8>> = LazyLock::new(|| {
         let directory = directory();
@@ -738,7 +738,7 @@ fn new_state() -> tempfile::TempDir {
     directory
 }
 
-/// Memory-backed where there is such a thing: thousands of runs commit dozens of times each.
+/// Memory-backed if possible: thousands of runs commit dozens of times each.
 fn directory() -> tempfile::TempDir {
     let shared = PathBuf::from("/dev/shm");
     let made = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() };
@@ -768,7 +768,7 @@ fn read_rest(settings: &store::Settings, loaded: &store::Loaded) -> VecDeque<Sto
     rest
 }
 
-/// Uploads as they lived on are the uploads as they were stored.
+/// The uploads that stayed in memory equal the uploads that were stored.
 pub(super) fn assert_same(lived: &[StoredUpload], loaded: &[StoredUpload]) {
     assert_eq!(lived.len(), loaded.len(), "uploads in memory and in rows");
     for (lived, loaded) in lived.iter().zip(loaded) {

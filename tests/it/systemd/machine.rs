@@ -1,5 +1,5 @@
-//! A machine whose first process is systemd: a small Debian in namespaces of its own, with the network
-//! of the test, so that the far end outlives it.
+//! A machine whose first process is systemd: a small Debian in namespaces of its own, with the
+//! network of the test, so that the destination outlives it.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -24,7 +24,7 @@ fn script() -> PathBuf {
     root().join("tests/servers/machine")
 }
 
-/// Returns the package that is tried, unless the test is skipped.
+/// Returns the package under test, unless the test is skipped.
 pub(super) fn package() -> Option<PathBuf> {
     let Some(package) = std::env::var_os("DROPFERRY_PACKAGE") else {
         skipped_by_machine("DROPFERRY_PACKAGE names no .deb; systemd/package makes one");
@@ -63,7 +63,7 @@ impl Machine {
         let home = tempfile::Builder::new().prefix("machine-").tempdir_in(root().join("target"));
         let home = home.expect("a directory");
         let place = home.path().file_name().expect("named").to_string_lossy().into_owned();
-        // What a host may be called.
+        // The characters that a host name may have.
         let name = place.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
         fs::create_dir(home.path().join("packages")).expect("made");
         Self { home, name, drop, nspawn: None }
@@ -102,7 +102,7 @@ impl Machine {
         self.nspawn.as_ref().expect("it was booted").id()
     }
 
-    /// The process that is the machine's first, once it is systemd.
+    /// The first process of the machine, once it is systemd.
     fn init(&self) -> Option<u32> {
         let pid = self.pid();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
@@ -144,7 +144,7 @@ impl Machine {
         let Some(mut nspawn) = self.nspawn.take() else { return };
         let group = format!("/proc/{}/root/sys/fs/cgroup/{}", nspawn.id(), self.name);
         let events = fs::File::open(format!("{group}/cgroup.events"));
-        // One that did not come as far as to have a group has no other process.
+        // A machine that did not come as far as to have a group has no other process.
         if fs::write(format!("{group}/cgroup.kill"), "1").is_err() {
             nspawn.kill().ok();
         }

@@ -1,4 +1,4 @@
-//! README's five minutes, line by line as they stand there, on a Debian that has seen nothing of dropferry.
+//! README's first five minutes, line by line as they are written there, on a Debian without any trace of dropferry.
 
 use std::fs;
 
@@ -40,7 +40,7 @@ fn the_five_minutes_of_the_readme_end_with_a_service_that_is_up() {
         assert!(command.starts_with(wanted), "{commands:?}");
     }
 
-    // The account is one of the sandbox, and not of CAVATICA.
+    // The account belongs to the sandbox, and not to CAVATICA.
     let answers = format!(
         "sevenbridges\\nhttp://{}/v2\\nlab/demo\\n{TOKEN}\\n/data/novaseq\\nillumina\\n",
         stage.address

@@ -1,5 +1,5 @@
-//! The shape of the sources as a whole: measures that no look at one file shows. A bound may only fall; the
-//! cure is to give things an owner, not to move them.
+//! The shape of the sources as a whole: measures that no single file shows. A bound may only be
+//! lowered; the cure is to give things an owner, not to move them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,9 +19,9 @@ const ENGINE_FILES_MAX: usize = 1;
 const OPEN_FIELDS_MAX: usize = 131;
 /// Fields of one struct.
 const FIELDS_MAX: usize = 12;
-/// What serde reads one flat table of a file into: as wide as the table.
+/// Structs that serde reads one flat table of a file into: as wide as the table.
 const FLAT_TABLES: [&str; 2] = ["DropKeys", "ProfileKeys"];
-/// Names that several modules may define, for they are used with the module's name.
+/// Names that several modules may define, because they are used with the module's name.
 const SHARED_NAMES: [&str; 4] = ["Error", "Result", "Kind", "Settings"];
 
 /// Compiles a pattern over ASCII: the tables of other letters are not compiled in.
@@ -30,7 +30,7 @@ fn pattern(text: &str) -> Regex {
     Regex::new(&ascii.replace(r"\b", r"(?-u:\b)")).expect("a pattern")
 }
 
-/// Files of the product: not of the sandbox, and not tests.
+/// Files of the product: neither the sandbox nor tests.
 fn product() -> Vec<Source> {
     let is_test = |source: &Source| source.path.ends_with("tests.rs");
     sources().into_iter().filter(|s| s.module != "sandbox" && !is_test(s)).collect()
@@ -43,7 +43,7 @@ fn code(source: &Source) -> String {
     pattern(r"//[^\n]*").replace_all(&text, "").into_owned()
 }
 
-/// Returns what is between the brace that was opened before `text` and the one that closes it.
+/// Returns the text between the brace that was opened before `text` and its closing brace.
 fn within_braces(text: &str) -> &str {
     let mut depth = 1_usize;
     for (at, sign) in text.char_indices() {
