@@ -13,7 +13,7 @@
 //! | at the end | then |
 //! |---|---|
 //! | the size differs | parked |
-//! | it may not be looked up, and the answer to its complete has the digest of what was sent | verified |
+//! | it may not be looked up, or its size is not shown, and the answer to its complete has the digest of what was sent | verified |
 //! | it was read back and differs | it is ours and damaged: begun again, and replaced |
 //! | its digest differs, and a different one was reported fewer than [`SHOWN_MIN`] times | asked for again |
 //! | one part, proved, and the file's digest differs | the same where a file can be replaced, else parked |
@@ -243,7 +243,7 @@ impl Upload {
         is_proved.then_some(Fact::Verified { mark, there: mark, etag, at: now.wall })
     }
 
-    /// Verifies a file that may not be looked at by the answer to its complete.
+    /// Verifies a file that may not be looked at, or whose size is not shown, by the answer to its complete.
     pub(super) fn verified_unseen(&self, now: Now) -> Option<Fact> {
         let Stage::Completed { file, .. } = &self.state.stage else { return None };
         let mark = self.content_mark().filter(|_| self.state.etag_mode == ETagMode::Md5);
@@ -265,6 +265,9 @@ impl Upload {
                 Decision::park(ParkReason::SizeDiffers, detail, now.wall)
             }
             Some(RemoteFile { size: None, .. }) => {
+                if let Some(verified) = self.verified_unseen(now) {
+                    return Decision::fact(verified);
+                }
                 let failure = Failure::new(FailureKind::BadAnswer, "the answer names no size");
                 self.on_failed(failure, Tried::plain("inspect"), context)
             }
