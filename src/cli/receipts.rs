@@ -136,12 +136,12 @@ struct Chosen<'a> {
     shelf: &'a Shelf,
     runs: Vec<&'a RunLedgers>,
     filter: LineFilter<'a>,
-    /// Runs whose directories have another name: that, and the name of the run.
+    /// Runs whose directories have another name: the directory's name, and the run's.
     renamed: Vec<(NamedPath, SourcePath)>,
 }
 
 impl Chosen<'_> {
-    /// Returns the name of a run and that of its directory, where it is another one.
+    /// Returns the name of a run and that of its directory, if they differ.
     fn name_now(&self, run: &RunLedgers) -> Option<RenamedRun> {
         let own = run.run.as_ref()?;
         let mut renamed = self.renamed.iter();
@@ -441,8 +441,8 @@ impl<'a> Listing<'a> {
         record.into_inner().map(drop).map_err(csv::IntoInnerError::into_error)
     }
 
-    /// One line as the GNU programs write and check it: the name is the file's on disk; one with a backslash or
-    /// a line break is escaped, and the line begins with a backslash then.
+    /// One line as the GNU programs write and check it: the name is the file's on disk; if it
+    /// contains a backslash or a line break, it is escaped and the line begins with a backslash.
     fn add_sum(&mut self, entry: &Entry<'_>, format: SumFormat) -> io::Result<()> {
         let Some(digest) = entry.digest(format) else {
             self.found.without_digest += 1;

@@ -617,7 +617,7 @@ fn keys_that_appear_twice_in_one_file_are_said_each_with_its_line() {
     "#);
 }
 
-/// To open one would wait for who writes to it.
+/// Opening a pipe would wait for a writer.
 #[test]
 fn a_pipe_among_the_files_of_a_configuration_is_refused() {
     use rustix::fs::{CWD, Mode, mkfifoat};

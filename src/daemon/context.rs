@@ -53,7 +53,7 @@ pub(crate) struct Channels {
     pub(crate) senders: BTreeMap<Channel, Sender>,
     /// Sends their requests.
     pub(crate) client: ChannelClient,
-    /// Less free space is said.
+    /// Less free space than this is reported.
     pub(crate) disk_floor: DiskFloor,
 }
 

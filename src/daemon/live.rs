@@ -19,8 +19,8 @@ pub(super) fn read(world: &Arc<World>) -> Live {
     }
 }
 
-/// Lists file systems with little free space: of drop directories as their last scans found it, for a share may
-/// not answer. Each is listed once.
+/// Lists file systems with little free space, each once. For drop directories the result of their
+/// last scans is used, because a share may not answer.
 fn low_disks(world: &World) -> Vec<LowDisk> {
     let state = || (world.state.as_path(), None, source::space(&world.state));
     let drops = world.sources.iter();

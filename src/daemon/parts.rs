@@ -106,8 +106,8 @@ pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
     }
 }
 
-/// Returns whether what arrived may be no version of the file: it was sent whole, or the storage has other bytes than
-/// were digested before they were read again to be sent.
+/// Returns whether the content that arrived may not be a version of the file: it was sent whole, or
+/// the storage has other bytes than were digested before they were read again for sending.
 fn may_be_overwritten(
     done: &Result<Reply, Failure>,
     request: &PutRequest,
@@ -119,8 +119,8 @@ fn may_be_overwritten(
     }
 }
 
-/// Returns whether a file was overwritten while it was sent: then the next try replaces what was sent, or goes beside
-/// it where nothing can be replaced.
+/// Returns whether a file was overwritten while it was sent: then the next try replaces what was
+/// sent, or uses another name if nothing can be replaced.
 async fn is_overwritten(world: &Arc<World>, sending: &Sending, md5: Md5) -> bool {
     let (from, sent) = (sending.source.clone(), [(sending.range, md5)]);
     let (file, what) = (source_file(world, from.clone()), reading(from));

@@ -63,7 +63,7 @@ fn part_size(limits: &PartLimits, wish: PartSize, size: ByteCount) -> Result<Par
 /// Chooses the part size for a file that goes to a target.
 ///
 /// # Errors
-/// Why the platform takes no such file, or no file of that name.
+/// Why the platform does not accept a file of this size or name.
 pub(crate) fn fit(
     limits: &PartLimits,
     wish: PartSize,

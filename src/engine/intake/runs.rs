@@ -458,7 +458,7 @@ impl Runs {
     }
 }
 
-/// Returns whether runs of one id are taken for copies of each other: one's name contains the other's.
+/// Returns whether runs with the same id count as copies of each other: one's name contains the other's.
 fn are_copies(one: &SourcePath, other: &SourcePath) -> bool {
     let has = |name: &[u8], part: &[u8]| name.windows(part.len()).any(|found| found == part);
     let (one, other) = (one.file_name(), other.file_name());

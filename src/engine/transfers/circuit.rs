@@ -334,7 +334,7 @@ impl Gate {
         }
     }
 
-    /// Returns when a closed one opens, or is asked whether it does; while it is asked, when that began.
+    /// Returns when a closed gate opens or is tried; during the trial, when the trial began.
     fn next_try(&self) -> Option<Monotonic> {
         match self.state {
             GateState::Closed { until, .. } => Some(until),

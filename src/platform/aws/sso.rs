@@ -1,8 +1,8 @@
-//! Keys for a login by SSO: the login is found in the cache of AWS's tools, renewed with its refresh token
-//! before it ends, and written back for them.
+//! Keys for a login by SSO: the login is found in the cache of AWS's tools, renewed with its
+//! refresh token before it ends, and written back for those tools.
 //!
-//! *Never* renews a login whose file cannot be written: the service may give another refresh token, and
-//! the tools would not know it.
+//! *Never* renews a login whose file cannot be written: the service may issue another refresh
+//! token, which the tools would not know.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -26,7 +26,7 @@ use crate::platform::secret::read_secret;
 use crate::platform::signature::query;
 use crate::telemetry::register_secret;
 
-/// Logins that are looked through for the one of a portal.
+/// The most logins that are searched for the one of a portal.
 const LOGINS_MAX: usize = 256;
 
 #[derive(Deserialize)]
@@ -55,7 +55,7 @@ struct Renewed {
     refresh_token: Option<String>,
 }
 
-/// A login as the tools of AWS keep it.
+/// A login as AWS's tools store it.
 struct Login {
     file: PathBuf,
     fields: Value,
@@ -79,7 +79,7 @@ impl Login {
         self.fields[name].as_str()
     }
 
-    /// Returns the question for another access token, where the login came with what it takes.
+    /// Returns the request for a new access token, if the login has the fields for it.
     fn renewal(&self) -> Option<Value> {
         Some(json!({
             "grantType": "refresh_token",
@@ -91,7 +91,7 @@ impl Login {
 }
 
 impl AwsKeys {
-    /// Asks the portal for the keys of a role, with what the person got who logged in.
+    /// Asks the portal for the keys of a role, with the access token of the login.
     pub(super) async fn sso(&self, sso: &Sso) -> Result<Lease, Failure> {
         let again = format!("run: aws sso login --profile {}", sso.profile);
         let ours = |login: &Login| login.text("startUrl") == Some(sso.start_url.as_str());
@@ -103,7 +103,7 @@ impl AwsKeys {
         if login.ends_at <= now.after(AHEAD) {
             match self.renew(sso, &login).await {
                 Ok(renewed) => login = renewed,
-                // It may do: the next fetch tries again.
+                // The current token is still valid, and the next fetch tries again.
                 Err(_) if login.ends_at > now => {}
                 Err(Failure { kind: FailureKind::Unauthorized, message, .. }) => {
                     let why = format!("the login has ended: {again} ({message})");

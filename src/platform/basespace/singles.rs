@@ -39,7 +39,7 @@ enum PathPost {
     Unsent,
     /// It was sent without a clear answer.
     Unclear { from: WallTime, until: Option<Monotonic> },
-    /// It was sent, and made this file, which is not known to be what was to be sent.
+    /// It was sent, and made this file, whose content is not known to be right.
     Made { file: String, token: String },
 }
 
@@ -86,7 +86,7 @@ impl Posts {
         }
     }
 
-    /// Returns who made a file: an upload of this process that is not completed, as far as is known.
+    /// Returns which upload of this process made a file and is not known to be completed.
     pub(super) fn maker(&self, app_result: &str, path: &str, file: &str) -> Option<Maker> {
         let PathPost::Made { file: made, token } = self.get(app_result, path)? else { return None };
         (made == file).then(|| Maker { token, etag: ETag::from_header("") })

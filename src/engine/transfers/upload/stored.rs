@@ -235,8 +235,8 @@ impl Upload {
         answer
     }
 
-    /// Returns that a file is verified, if the answer that made it gave the size and the digest of what was
-    /// sent.
+    /// Returns the fact that a file is verified, if the answer that made it gave the size and the
+    /// digest of what was sent.
     fn verified_as(&self, file: &RemoteFile, mark: Option<ContentMark>, now: Now) -> Option<Fact> {
         let is_proved = mark.is_some() && file.mark == mark && file.size == Some(self.size());
         let etag = file.etag.clone();
