@@ -81,6 +81,9 @@ function uploadState(up) {
   return badge(UPLOAD_KINDS[up.state] ?? "idle", UPLOAD_WORDS[up.state] ?? up.state);
 }
 
+/** When something is tried again; a time that has passed is that of a try under way. */
+const again = (at) => (Date.parse(at) > Date.now() ? ["tried again ", moment(at)] : ["being tried again"]);
+
 function uploadLine(up, index, list) {
   // What holds many up is said once.
   const before = index ? list[index - 1].reason?.text : null;
@@ -93,7 +96,7 @@ function uploadLine(up, index, list) {
     el("div.line", null, el("a", { href: `${UP}uploads/${up.id}` }, pathOf(up.path)), uploadState(up)),
     up.state === "completed" ? null : bar(done, up.size_bytes, up.path),
     el("p.facts", null, `to ${up.destination} · ${facts.join(" · ")}`,
-      up.retry_at ? [" · tried again ", moment(up.retry_at)] : ""),
+      up.retry_at ? [" · ", ...again(up.retry_at)] : ""),
     reason ? el("p.why", null, reason.text) : null,
     reason ? cure(reason.cure) : null);
 }
@@ -125,7 +128,7 @@ function destinationCard(to) {
       to.state !== "ok" && to.since ? [" for ", since(to.since)] : ""),
     reason ? el("p.why", null, reason.text) : null,
     reason ? cure(reason.cure) : null,
-    to.next_try_at ? el("p.facts", null, "tried again ", moment(to.next_try_at)) : null,
+    to.next_try_at ? el("p.facts", null, ...again(to.next_try_at)) : null,
     el("p.facts", null, facts.join(" · ")));
 }
 
@@ -175,7 +178,7 @@ function banner(status) {
     matters.length ? null : status.runs.filter((run) => kindOf(run) !== "good" && run.state !== "gone").slice(0, 3).map((run) =>
       el("p", null, el("b", null, pathOf(run.name)), ": ", wordsOf(run), run.reason && !away.length ? `, ${run.reason.text}` : "")),
     matters.length ? null : away.filter((to) => to.reason).map((to) => el("p.why", null,
-      away.length > 1 ? `${to.name}: ` : "", to.reason.text, to.next_try_at ? [", tried again ", moment(to.next_try_at)] : "")),
+      away.length > 1 ? `${to.name}: ` : "", to.reason.text, to.next_try_at ? [", ", ...again(to.next_try_at)] : "")),
     matters.length ? el("ul", null, matters.slice(0, MATTERS_MAX).map((matter) => matterLine(matter))) : null,
     more > 0 ? el("p", null, `and ${more} more: dropferry status`) : null,
     status.notices?.failure ? el("p.why", null, `People are not told: ${status.notices.failure}`) : null)];
@@ -295,7 +298,7 @@ function uploadView({ upload: up, part_map: map }) {
     up.state === "completed" ? null : bar(up.accepted_bytes + (up.in_flight_bytes ?? 0), up.size_bytes, up.path),
     reason ? el("p.why", null, reason.text) : null,
     reason ? cure(reason.cure) : null,
-    up.retry_at ? el("p.facts", null, "tried again ", moment(up.retry_at)) : null);
+    up.retry_at ? el("p.facts", null, ...again(up.retry_at)) : null);
   const facts = [
     ["Accepted", `${bytes(up.accepted_bytes)} of ${bytes(up.size_bytes)}, ${up.accepted_part_count} of ${counted(up.part_count, "part")} of ${bytes(up.part_size_bytes)}`],
     ["Sent again", up.sent_again_bytes ? bytes(up.sent_again_bytes) : null],

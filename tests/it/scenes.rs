@@ -157,7 +157,7 @@ fn plain(text: &str) -> String {
         ("request [0-9]+", "request N"),
         (r"space:\s+[0-9.]+ .iB\s+of\s+[0-9.]+ .iB\s+are\s+free", "space: SPACE"),
         (r"/[^ \n]*/\s*state(?-u:\b)", "STATE"),
-        (r"\(broken\)[,;]\s+tried\s+again\s+in\s+TIME", "(broken)"),
+        (r"\(broken\)[,;]\s+(tried\s+again\s+in\s+TIME|being\s+tried\s+again)", "(broken)"),
         // Which of the two it is depends on how far the request was.
         (r"Connection reset by peer \(os error 104\)", "REASON"),
         ("connection closed before message completed", "REASON"),
