@@ -62,6 +62,13 @@ impl Clock {
         at.unwrap_or_default().to_zoned_datetime(jiff::tz::TimeZone::system()).datetime()
     }
 
+    /// Returns a moment for people: to the second, in the system's time zone, with its name.
+    pub fn local_text(&self, at: WallTime) -> String {
+        let at = jiff::Timestamp::from_nanosecond(i128::from(at.0)).unwrap_or_default();
+        let at = at.to_zoned_datetime(jiff::tz::TimeZone::system());
+        at.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+    }
+
     /// Returns the local time and the name of the time zone.
     ///
     /// # Errors

@@ -29,7 +29,7 @@ use crate::model::{ClosedByHand, DirectoryName, Live, OrderChange, Scope, Source
 
 pub use client::ask;
 pub(crate) use client::reach;
-pub(crate) use listener::Listener;
+pub(crate) use listener::{Answerers, Listener};
 pub(crate) use place::check_place;
 pub(crate) use users::{LocalUser, user_shown};
 pub(crate) use wire::Descriptors;

@@ -41,7 +41,7 @@ pub(super) fn execute(common: &Common, arguments: &BandwidthArguments) -> anyhow
     let rate = match bytes_per_second {
         None => "unlimited".to_owned(),
         Some(0) => "0: nothing is sent".to_owned(),
-        Some(rate) => format!("{}/s", render::bytes(rate)),
+        Some(rate) => render::rate(rate),
     };
     let source = if is_ordered { "ordered" } else { "configured" };
     render::data(&format!("bandwidth is {rate} ({source})"))?;

@@ -51,7 +51,7 @@ fn row(upload: &UploadShown, export: &ExportShown) -> Vec<String> {
         upload.admission.file.path.to_string(),
         format!("{}: {}", export.volume, export.location),
         export.state.clone(),
-        render::time(since).as_str().unwrap_or("-").to_owned(),
+        render::moment(since),
         export.error.clone().filter(|_| export.state != "completed").unwrap_or_default(),
     ]
 }

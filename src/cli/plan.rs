@@ -42,6 +42,7 @@ pub(super) fn execute(common: &Common, arguments: &PlanArguments) -> anyhow::Res
     if let (true, Some(name)) = (drops.is_empty(), &arguments.drop) {
         anyhow::bail!("there is no drop directory {name:?} in the configuration");
     }
+    let mut sum = PlanSum::default();
     for drop in drops {
         let filter = Filter::new(&drop.source)?;
         let root = DirectoryRoot::at(&drop.source.directory);
@@ -49,18 +50,68 @@ pub(super) fn execute(common: &Common, arguments: &PlanArguments) -> anyhow::Res
             daemon::read_by_first_names(rows, &drop.settings.name, &root, &filter)?;
         }
         let planner = Planner::new(drop, &filter, &targets, snapshot.as_ref());
-        walk(planner, &root, arguments.json)?;
+        walk(planner, &root, arguments.json, &mut sum)?;
+    }
+    if !arguments.json {
+        render::talk(&sum.text());
     }
     Ok(Exit::Fine)
 }
 
-fn walk(mut planner: Planner<'_>, root: &DirectoryRoot, json: bool) -> anyhow::Result<()> {
+/// What was planned, in numbers.
+#[derive(Default)]
+struct PlanSum {
+    file_count: u64,
+    bytes: u64,
+    left_out_count: u64,
+    /// Uploads to make, and those that are there.
+    upload_count: u64,
+    known_count: u64,
+}
+
+impl PlanSum {
+    /// Counts the fates of one file.
+    fn add(&mut self, lines: &[Value]) {
+        let count =
+            |is_meant: fn(&Value) -> bool| lines.iter().filter(|line| is_meant(line)).count();
+        self.upload_count += count(|line| line["fate"] == "upload") as u64;
+        self.known_count += count(|line| line["upload_id"].is_number()) as u64;
+        match lines.first() {
+            Some(line) if line["fate"] == "ignored" => self.left_out_count += 1,
+            Some(line) => {
+                self.file_count += 1;
+                self.bytes += line["size_bytes"].as_u64().unwrap_or(0);
+            }
+            None => {}
+        }
+    }
+
+    fn text(&self) -> String {
+        let Self { file_count, bytes, left_out_count, upload_count, known_count } = self;
+        let files = if *file_count == 1 { "file" } else { "files" };
+        let uploads = if *upload_count == 1 { "upload" } else { "uploads" };
+        format!(
+            "{file_count} {files}, {}: {upload_count} {uploads} to make, {known_count} made; \
+             {left_out_count} left out",
+            render::bytes(*bytes)
+        )
+    }
+}
+
+fn walk(
+    mut planner: Planner<'_>,
+    root: &DirectoryRoot,
+    json: bool,
+    sum: &mut PlanSum,
+) -> anyhow::Result<()> {
     let filter = planner.filter;
     let mut printed = Ok(());
     scan(root, filter, &BTreeSet::new(), |observations| {
         let mut lines = String::new();
         for seen in &observations {
-            for line in planner.lines_of(root, seen) {
+            let planned = planner.lines_of(root, seen);
+            sum.add(&planned);
+            for line in planned {
                 lines.push_str(&if json { json_line(&line) } else { sentence(&line) });
                 lines.push('\n');
             }

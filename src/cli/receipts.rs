@@ -112,6 +112,11 @@ pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow:
     listing.begin()?;
     chosen.runs.iter().try_for_each(|run| listing.add_run(&chosen, run))?;
     listing.end()?;
+    let found = &listing.found;
+    if arguments.format == ReceiptFormat::Table && !arguments.print && found.count > 0 {
+        let plural = if found.count == 1 { "receipt" } else { "receipts" };
+        render::talk(&format!("{} {plural}, {}", found.count, render::bytes(found.bytes)));
+    }
     let is_named = arguments.which.is_some() || arguments.destination.is_some();
     Ok(listing.found.judge(is_named))
 }
@@ -255,6 +260,7 @@ const CSV_HEADER: [&str; 11] = [
 #[derive(Debug, Default)]
 struct ListedReceipts {
     count: u64,
+    bytes: u64,
     without_digest: u64,
     damage: Vec<String>,
 }
@@ -374,6 +380,7 @@ impl<'a> Listing<'a> {
 
     fn add(&mut self, entry: &Entry<'_>, raw: &[u8]) -> anyhow::Result<()> {
         self.found.count += 1;
+        self.found.bytes += entry.size;
         if let Some(format) = self.arguments.format.sums() {
             return Ok(self.add_sum(entry, format)?);
         }
@@ -397,7 +404,7 @@ impl<'a> Listing<'a> {
             self.out,
             "{:>7}  {}  {:>10}  {}: {}  {}",
             source.id.to_string(),
-            course.completed_at.map(rfc3339).unwrap_or_default(),
+            render::moment(course.completed_at),
             render::bytes(source.size),
             Shown(&source.drop),
             Shown(&source.path),

@@ -7,6 +7,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use super::layout::{self, Sheet};
+use crate::clock::Clock;
 use crate::model::{ByteCount, Shown, WallTime, json_shown, lasted, lines_shown};
 pub(super) use crate::notify::host;
 use crate::receipt::rfc3339;
@@ -116,6 +117,26 @@ pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Formats a time for JSON: RFC 3339 in UTC, or null.
 pub(super) fn time(at: Option<WallTime>) -> serde_json::Value {
     at.map_or(serde_json::Value::Null, |at| rfc3339(at).into())
+}
+
+/// Formats a time for people: local, to the second.
+pub(super) fn moment(at: Option<WallTime>) -> String {
+    at.map_or_else(|| "-".to_owned(), |at| Clock::real().local_text(at))
+}
+
+/// Formats a rate for people: in the unit that gives a round number.
+pub(super) fn rate(bytes: u64) -> String {
+    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    let is_round = |(unit, _): &&(u64, &str)| bytes >= *unit && (bytes * 10).is_multiple_of(*unit);
+    match units.iter().find(is_round).filter(|_| !bytes.is_multiple_of(1 << 20)) {
+        Some((unit, name)) => {
+            let tenths = bytes * 10 / unit;
+            let part =
+                if tenths.is_multiple_of(10) { String::new() } else { format!(".{}", tenths % 10) };
+            format!("{}{part} {name}/s", tenths / 10)
+        }
+        None => format!("{}/s", self::bytes(bytes)),
+    }
 }
 
 /// Formats a share for people, in whole percent.

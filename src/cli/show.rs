@@ -208,7 +208,7 @@ fn disposal_of(snapshot: &Snapshot, detail: &Detail) -> anyhow::Result<Option<Di
 }
 
 fn disposal_text(disposal: &DisposalShown) -> String {
-    let due = render::time(Some(disposal.due_at)).as_str().unwrap_or("-").to_owned();
+    let due = render::moment(Some(disposal.due_at));
     match (disposal.is_done, &disposal.failure) {
         (true, _) => "disposed of".into(),
         (false, Some(failure)) => format!("stays: {}", Shown(failure)),
@@ -235,7 +235,7 @@ pub(super) fn rows(
 ) -> Vec<Vec<String>> {
     let upload = &detail.upload;
     let admission = &upload.admission;
-    let at = |time| render::time(time).as_str().unwrap_or("-").to_owned();
+    let at = render::moment;
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let size = admission.file.fingerprint.size.0;
     let mut rows = vec![

@@ -6,6 +6,7 @@
 
 mod content;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -99,12 +100,13 @@ pub(super) fn execute(common: &Common, arguments: &VerifyArguments) -> anyhow::R
     let bar = progress_bar(ids.len());
     let damage = ledger_damage(&config.state_directory, &verifier.snapshot, &what)?;
     let mut all_same = damage.is_empty();
-    let mut listed = Vec::new();
+    let (mut listed, mut counts) = (Vec::new(), BTreeMap::<&str, u64>::new());
     runtime.block_on(async {
         let mut answers = stream::iter(ids).map(|id| verifier.verify(id)).buffered(ASKED_MAX);
         while let Some(answer) = answers.next().await {
             let (detail, (verdict, found)) = answer?;
             all_same &= verdict == FileVerdict::Same;
+            *counts.entry(verdict.word()).or_default() += 1;
             bar.inc(1);
             match arguments.json {
                 true => listed.push(to_json(&detail, verdict, &found)),
@@ -117,6 +119,9 @@ pub(super) fn execute(common: &Common, arguments: &VerifyArguments) -> anyhow::R
     damage.iter().for_each(|damage| render::talk(damage));
     if arguments.json {
         render::json(&json!({ "schema": 1, "files": listed }))?;
+    } else {
+        let counts = counts.iter().map(|(word, count)| format!("{count} {word}"));
+        render::talk(&counts.collect::<Vec<_>>().join(", "));
     }
     Ok(if all_same { Exit::Fine } else { Exit::Failed })
 }

@@ -15,6 +15,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::place::{self, SocketPlace};
 use super::wire::{Wire, WireLine};
 use super::{ControlRequest, Descriptors, Error, REQUEST_MAX, ReceivedRequest, Reply};
+use crate::model::Live;
 
 /// Time in which a peer must send its line, and read its answer.
 const PEER_LIMIT: Duration = Duration::from_secs(5);
@@ -26,6 +27,21 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Time limit of an answer before its peer is dropped.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// Who answers requests.
+#[derive(Clone)]
+pub(crate) struct Answerers {
+    /// The daemon's loop.
+    pub(crate) asked: mpsc::Sender<ReceivedRequest>,
+    /// Answers what is going on at this moment, without the loop: who looks does not wait for it.
+    pub(crate) live: Arc<dyn Fn() -> Live + Send + Sync>,
+}
+
+impl std::fmt::Debug for Answerers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answerers").finish_non_exhaustive()
+    }
+}
 
 /// Listens at a path. A socket that was removed, or cannot be created, is created as soon as possible.
 #[derive(Debug)]
@@ -42,7 +58,7 @@ impl Listener {
     }
 
     /// Accepts connections until it is dropped, and passes requests on.
-    pub(crate) async fn serve(self, asked: mpsc::Sender<ReceivedRequest>) {
+    pub(crate) async fn serve(self, answerers: Answerers) {
         let Self { path, mut socket } = self;
         let mut peers = Peers::default();
         let mut problem: Option<String> = None;
@@ -52,7 +68,7 @@ impl Listener {
                     if problem.take().is_some() {
                         tracing::info!("the control socket {} is there again", path.display());
                     }
-                    let accept = peers.accept(socket, &asked);
+                    let accept = peers.accept(socket, &answerers);
                     // Only the time-out ends it.
                     tokio::time::timeout(LOOK_INTERVAL, accept).await.unwrap_or(());
                 }
@@ -115,7 +131,7 @@ struct Peer {
 
 impl Peers {
     /// Accepts connections, forever.
-    async fn accept(&mut self, socket: &Socket, asked: &mpsc::Sender<ReceivedRequest>) {
+    async fn accept(&mut self, socket: &Socket, answerers: &Answerers) {
         loop {
             self.make_room().await;
             let Ok((stream, _)) = socket.listener.accept().await else {
@@ -123,10 +139,10 @@ impl Peers {
                 continue;
             };
             let is_served = Arc::new(AtomicBool::new(false));
-            let (path, asked) = (socket.path.clone(), asked.clone());
+            let (path, answerers) = (socket.path.clone(), answerers.clone());
             let served = Arc::clone(&is_served);
             let task = self.tasks.spawn(async move {
-                if let Err(error) = converse(stream, &path, &asked, &served).await {
+                if let Err(error) = converse(stream, &path, &answerers, &served).await {
                     tracing::debug!("a conversation at the control socket broke off: {error}");
                 }
             });
@@ -153,7 +169,7 @@ impl Peers {
 async fn converse(
     stream: UnixStream,
     path: &Path,
-    asked: &mpsc::Sender<ReceivedRequest>,
+    answerers: &Answerers,
     is_served: &AtomicBool,
 ) -> io::Result<()> {
     let user = stream.peer_cred()?.uid();
@@ -175,18 +191,13 @@ async fn converse(
             }
         };
         is_served.store(true, Ordering::Relaxed);
-        let reply = answer(&line, descriptors, user, asked).await;
+        let reply = answer(&line, descriptors, user, answerers).await;
         is_served.store(false, Ordering::Relaxed);
         say(&mut wire, &reply).await?;
     }
 }
 
-async fn answer(
-    line: &[u8],
-    descriptors: Descriptors,
-    user: u32,
-    asked: &mpsc::Sender<ReceivedRequest>,
-) -> Reply {
+async fn answer(line: &[u8], descriptors: Descriptors, user: u32, answerers: &Answerers) -> Reply {
     let request: ControlRequest = match serde_json::from_slice(line) {
         Ok(request) => request,
         Err(error) => return Reply::Refused(format!("that is no request: {error}")),
@@ -194,9 +205,13 @@ async fn answer(
     if let Some(excess) = request.excess() {
         return Reply::Refused(excess);
     }
+    if request == ControlRequest::Live {
+        return Reply::Live((answerers.live)());
+    }
     let (answer, reply) = oneshot::channel();
     let exchange = async {
-        let sent = asked.send(ReceivedRequest { request, descriptors, user, answer }).await;
+        let sent =
+            answerers.asked.send(ReceivedRequest { request, descriptors, user, answer }).await;
         sent.is_ok().then_some(reply.await.ok()).flatten()
     };
     match tokio::time::timeout(ANSWER_LIMIT, exchange).await {

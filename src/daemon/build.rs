@@ -151,7 +151,7 @@ impl Daemon {
         let inputs = Inputs {
             events,
             signals: Signals::listen().map_err(Error::Signals)?,
-            control: Control::listen(config),
+            control: Control::listen(config, &world),
             web: StatusPage::new(setup.render),
             watchers: JoinSet::new(),
         };

@@ -1,16 +1,18 @@
-//! Requests of operators to the running daemon: carried out by the loop, answered after the commit.
+//! Requests of operators to the running daemon: carried out by the loop, answered after the commit. What is going on
+//! is answered without the loop.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::Daemon;
+use super::context::World;
 use super::handed::{self, Found, Protected};
 use crate::config::Config;
 use crate::control::{
-    ControlRequest, Handed, Listener, RateOrder, ReceivedRequest, Reply, user_shown,
+    Answerers, ControlRequest, Handed, Listener, RateOrder, ReceivedRequest, Reply, user_shown,
 };
 use crate::engine::event::Event;
 use crate::engine::orders::{Order, OrderAnswer, OrderId};
@@ -52,6 +54,8 @@ pub(super) struct Control {
     /// Files that may not be handed in.
     protected: Arc<Protected>,
     searches: JoinSet<Ready>,
+    /// What is asked for what is going on: another one after each reload.
+    world: Arc<Mutex<Arc<World>>>,
     /// Operators whose orders the engine has not answered.
     waiting: BTreeMap<OrderId, WaitingRequest>,
     next_order: u64,
@@ -60,22 +64,28 @@ pub(super) struct Control {
 
 impl Control {
     /// Listens where it is configured. Without a socket the daemon does its work all the same.
-    pub(super) fn listen(config: &Config) -> Self {
+    pub(super) fn listen(config: &Config, world: &Arc<World>) -> Self {
         let (sender, asked) = mpsc::channel(WAITING_MAX);
+        let world = Arc::new(Mutex::new(Arc::clone(world)));
+        let shown = Arc::clone(&world);
+        let live = move || super::live::read(&shown.lock().unwrap_or_else(PoisonError::into_inner));
+        let answerers = Answerers { asked: sender, live: Arc::new(live) };
         let mut server = JoinSet::new();
-        server.spawn(Listener::open(&config.control_socket).serve(sender));
+        server.spawn(Listener::open(&config.control_socket).serve(answerers));
         let protected = Arc::new(Protected::of(config));
         Self {
             asked,
             protected,
             searches: JoinSet::new(),
             waiting: BTreeMap::new(),
+            world,
             next_order: 0,
             _server: server,
         }
     }
 
-    pub(super) fn configure(&mut self, config: &Config) {
+    pub(super) fn configure(&mut self, config: &Config, world: &Arc<World>) {
+        *self.world.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(world);
         self.protected = Arc::new(Protected::of(config));
     }
 
@@ -165,8 +175,8 @@ impl Daemon {
                 return self.reply(answer, reply);
             }
             ControlRequest::Live => {
-                let live = super::live::read(&self.world);
-                return self.reply(answer, Reply::Live(live));
+                // It is of this moment, and of nothing that has to be durable.
+                return answer.send(Reply::Live(super::live::read(&self.world))).unwrap_or(());
             }
             ControlRequest::LogLevel { set } => {
                 return self.reply(answer, order_level(set.as_deref(), user));

@@ -42,8 +42,11 @@ pub(super) fn render(status: &Status, most: &BTreeMap<DestinationName, u32>) -> 
     failures(&mut metrics, status);
     widths(&mut metrics, most, status.process.live.as_ref());
     runs(&mut metrics, status);
-    let waiting = status.notices.waiting_count;
-    metrics.one("notices_waiting", "Notices that are not sent yet", waiting);
+    let notices = &status.notices;
+    metrics.one("notices_waiting", "Notices that are not sent yet", notices.waiting_count);
+    let help = "Notices of the last thirty days that their receivers refused";
+    metrics.one("notices_given_up", help, notices.given_up_count);
+    health(&mut metrics, status);
     metrics.one("orders", "Orders in force: pauses, mostly", status.orders.len() as u64);
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -88,6 +91,18 @@ fn drops(metrics: &mut Metrics, status: &Status) {
     });
     let help = "End of the last scan that saw the whole drop directory";
     metrics.family("drop_last_full_scan_timestamp_seconds", help, scans);
+}
+
+/// The database and its copies, and file systems with little free space.
+fn health(metrics: &mut Metrics, status: &Status) {
+    let care = &status.database.care;
+    let verdict = care.verdict.as_ref().map(|verdict| (vec![], u64::from(verdict.is_sound)));
+    metrics.family("database_sound", "1 when the last check found nothing wrong", verdict);
+    let backup = care.backup_at.map(|at| (vec![], seconds(at)));
+    metrics.family("backup_timestamp_seconds", "When the database was last copied", backup);
+    let low = status.process.live.iter().flat_map(|live| &live.low_disks);
+    let low = low.map(|low| (vec![("directory", low.directory.clone())], low.space.free.0));
+    metrics.family("low_disk_free_bytes", "Free space of a file system that has little", low);
 }
 
 /// Kinds of failures are a closed list, so there are few labels.

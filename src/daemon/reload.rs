@@ -41,7 +41,7 @@ impl Daemon {
         targets.for_each(|destination| self.tell(Event::CredentialChanged { destination }));
         self.inputs.watch(&self.world);
         self.supervisor.pulse = Pulse::new(&config.notify.heartbeats, self.clock.now().monotonic);
-        self.inputs.control.configure(&config);
+        self.inputs.control.configure(&config, &self.world);
         self.setup.config = config;
         self.note_configured();
         self.persistence.care.configure(&self.setup.config.care, self.clock.now().monotonic);

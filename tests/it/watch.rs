@@ -58,7 +58,7 @@ pub(crate) fn filtered(screen: &str) -> String {
     let mut text = screen.replace(&host, "HOST");
     for (what, name) in [
         (r"[0-9]+ (s|min|h)(?-u:\b)( [0-9]+ (s|min|h)(?-u:\b))?", "TIME"),
-        (r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z", "DATE"),
+        (r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+(Z| [A-Z+0-9-]+)", "DATE"),
         (r"pid [0-9]+", "pid PID"),
         (r"/[^ \n]*/drop", "DROP"),
         (r"(receipt line +[0-9]+ of )[^ \n]+", "${1}LEDGER"),

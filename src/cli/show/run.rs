@@ -73,7 +73,7 @@ impl NamedRun<'_> {
             text::say_matter(sheet, &matter);
         }
         runs::run(sheet, status, run);
-        let at = |at| render::time(at).as_str().unwrap_or("-").to_owned();
+        let at = render::moment;
         let ago = |at: crate::model::WallTime| render::duration(at.until(now).as_secs());
         let last = progress::last_activity(status, run);
         let mut rows = vec![
