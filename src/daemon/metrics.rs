@@ -96,13 +96,13 @@ fn drops(metrics: &mut Metrics, status: &Status) {
 /// The database and its copies, and file systems with little free space.
 fn health(metrics: &mut Metrics, status: &Status) {
     let care = &status.database.care;
-    let verdict = care.verdict.as_ref().map(|verdict| (vec![], u64::from(verdict.is_sound)));
-    metrics.family("database_sound", "1 when the last check found nothing wrong", verdict);
-    let backup = care.backup_at.map(|at| (vec![], seconds(at)));
-    metrics.family("backup_timestamp_seconds", "When the database was last copied", backup);
-    let low = status.process.live.iter().flat_map(|live| &live.low_disks);
-    let low = low.map(|low| (vec![("directory", low.directory.clone())], low.space.free.0));
-    metrics.family("low_disk_free_bytes", "Free space of a file system that has little", low);
+    let is_sound = care.verdict.as_ref().is_none_or(|verdict| verdict.is_sound);
+    metrics.one("database_sound", "0 when the last check found damage", u64::from(is_sound));
+    let backup = care.backup_at.map_or(0.0, seconds);
+    let help = "When the database was last copied, or 0";
+    metrics.family("backup_timestamp_seconds", help, [(vec![], backup)]);
+    let low = status.process.live.as_ref().map_or(0, |live| live.low_disks.len() as u64);
+    metrics.one("low_disks", "File systems with little free space", low);
 }
 
 /// Kinds of failures are a closed list, so there are few labels.

@@ -179,9 +179,8 @@ fn settled(word: &str, read: impl Fn() -> String) -> String {
 fn status_lines(stage: &Stage) -> String {
     let output = stage.command("status").env("COLUMNS", "80").output().expect("it runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let lines: Vec<_> = text.lines().take(5).collect();
-    assert!(lines.iter().all(|line| line.len() <= 80), "{text}");
-    plain(&lines.join("\n"))
+    assert!(text.lines().take(5).all(|line| line.len() <= 80), "{text}");
+    plain(&text).lines().take(5).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
