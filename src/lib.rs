@@ -57,7 +57,7 @@
 //! | put whole file | the admission, from which its token follows | the file exists, not recorded | the object under the name is asked for, or the request is refused because of it. Our token and the digest of the source: it is complete. Our token and another digest, or none: not proved, so it is sent again and replaces exactly that object |
 //! | check whether a file that was sent whole was written to meanwhile | – (local read) | the file exists, not recorded | as put whole file; where no file can be replaced, an object that this process does not know belongs to someone else: parked |
 //! | count bytes in flight | – (about once a second, while they change) | at most what one second moves is not counted | the recorded bytes count as sent |
-//! | probe a destination whose circuit is open: let one request through, or ask whether it refuses everything | – (a request like any other, or a question) | nothing changed | the circuit starts closed, until failures open it |
+//! | probe a destination that is closed: let one request through, or ask whether it refuses everything | – (a request like any other, or a question) | nothing changed | a destination starts open, until failures close it |
 //! | send larger or smaller parts | the size, with the end of the refused upload | nothing happened | begun again with that size |
 //! | report part | the checkpoint | reported, not recorded | reported again |
 //! | check that the source is still what was read, before the parts are put together | – (local read) | nothing changed | checked again |

@@ -48,7 +48,8 @@ use crate::model::{
     Traits, WallTime,
 };
 
-/// API calls in flight at one destination: each may hold an answer of a few MiB.
+/// API calls in flight at one destination, besides those that join others: each may hold an answer of a
+/// few MiB.
 const CALLS_MAX: usize = 8;
 /// A clock difference must change by more than this to be recorded again, in nanoseconds.
 const CLOCK_NEWS_NS: u64 = 30_000_000_000;

@@ -100,6 +100,9 @@ pub struct CompleteRequest {
     pub remote: RemoteUpload,
     /// Every part with its ETag, in order.
     pub parts: Vec<RemotePart>,
+    /// Those of which the platform was not notified, at most
+    /// [`Traits::report_max`](crate::model::Traits::report_max) of them.
+    pub unreported: Vec<RemotePart>,
     pub begun: BeginRequest,
     /// When we decided to complete, by our clock.
     pub since: WallTime,

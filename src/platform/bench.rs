@@ -68,7 +68,8 @@ pub(super) fn completing(
     parts: Vec<RemotePart>,
     since: WallTime,
 ) -> CompleteRequest {
-    CompleteRequest { remote: remote(&begun, id), parts, begun, since }
+    let unreported = parts.clone();
+    CompleteRequest { remote: remote(&begun, id), parts, unreported, begun, since }
 }
 
 pub(super) fn sending(begun: BeginRequest, id: &str, part: u32) -> PartRequest {

@@ -187,8 +187,7 @@ pub trait Platform: Send + Sync {
         Box::pin(ready(Ok(())))
     }
 
-    /// Asks the platform to put the parts together. With [`Traits::reports_parts`], a request of at most
-    /// [`Traits::report_max`] parts also reports them.
+    /// Asks the platform to put the parts together. Reports those of which it was not notified.
     ///
     /// Repeatable: only after asking for the state. If the answer is lost: the file may exist.
     /// Failures: also `CompleteRefused` (the upload may still exist), `UploadGone` (completed

@@ -216,11 +216,7 @@ impl Fake {
         Ok(stored)
     }
 
-    fn put_together(
-        &self,
-        request: &CompleteRequest,
-        replaces: Option<&ETag>,
-    ) -> Result<RemoteFile> {
+    fn put_together(&self, request: &CompleteRequest) -> Result<RemoteFile> {
         let mut state = self.enter("complete")?;
         if is_whole(&request.remote.id) {
             let lost = || Failure::new(FailureKind::CompleteRefused, "the file is not there");
@@ -231,9 +227,8 @@ impl Fake {
         };
         let stored = upload.stored.iter().map(|(number, (etag, _))| (*number, etag.clone()));
         let known: BTreeMap<_, _> = if self.traits.reports_parts {
-            let named = request.parts.iter().take(self.traits.report_max as usize);
-            let named = named.map(|part| (part.number, part.etag.clone()));
-            upload.reported.clone().into_iter().chain(named).collect()
+            let now = request.unreported.iter().map(|part| (part.number, part.etag.clone()));
+            upload.reported.into_iter().chain(now).collect()
         } else {
             stored.clone().collect()
         };
@@ -246,7 +241,10 @@ impl Fake {
         }
         let target = upload.request.target.clone();
         match state.find(&target) {
-            Some(old) if upload.request.overwrite || state.is_at(&old, replaces) => {
+            Some(old)
+                if upload.request.overwrite
+                    || state.is_at(&old, request.begun.replaces.as_ref()) =>
+            {
                 state.files.remove(&old);
             }
             Some(_) => return refuse(FailureKind::NameTaken, "a file of that name is there"),
@@ -434,8 +432,7 @@ impl Platform for Fake {
     }
 
     fn complete<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, RemoteFile> {
-        let replaces = request.begun.replaces.as_ref();
-        Box::pin(std::future::ready(self.put_together(request, replaces)))
+        Box::pin(std::future::ready(self.put_together(request)))
     }
 
     fn find_completed<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, Completion> {

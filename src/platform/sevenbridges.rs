@@ -98,6 +98,8 @@ pub(crate) struct SevenBridges {
     project: String,
     folders: Folders,
     bulk: Batches,
+    /// It completes uploads only once all parts are reported by calls of their own.
+    completes_reported: AtomicBool,
     /// Its answers have marks: one without comes from something else.
     gives_marks: AtomicBool,
 }
@@ -111,6 +113,7 @@ impl SevenBridges {
             project: settings.project.clone(),
             folders: Folders::default(),
             bulk: Batches::default(),
+            completes_reported: AtomicBool::new(false),
             gives_marks: AtomicBool::new(false),
         })
     }

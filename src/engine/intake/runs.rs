@@ -370,7 +370,11 @@ impl Runs {
             self.put_off(name, turn);
             return wants;
         };
-        let words = self.told_apart(name, reading.words.clone());
+        let words = match reading.is_identified {
+            true => self.told_apart(name, reading.words.clone()),
+            // A word of its path stands in until the run has written its id.
+            false => reading.words.clone(),
+        };
         let Some(run) = self.tracked.get_mut(name) else { return wants };
         let (was_named, was_wanted) = (run.reading().is_identified, run.is_wanted());
         if run.apply_reading(RunReading { words, ..*reading }) {

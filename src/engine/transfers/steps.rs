@@ -114,12 +114,18 @@ impl Transfers {
             Step::FindBegun => Call::FindBegun { request: begin()?, since: upload.admission().at },
             Step::ListParts(remote) => Call::ListParts(remote),
             Step::Report(remote, parts) => Call::ReportParts { remote, parts },
-            Step::Complete(remote, parts) => {
-                Call::Complete(upload.complete(remote, parts, begin()?)?)
-            }
-            Step::FindCompleted(remote, parts) => {
-                Call::FindCompleted(upload.complete(remote, parts, begin()?)?)
-            }
+            Step::Complete(remote, parts) => Call::Complete(upload.complete(
+                remote,
+                parts,
+                begin()?,
+                &self.gate.as_ref()?.settings().traits,
+            )?),
+            Step::FindCompleted(remote, parts) => Call::FindCompleted(upload.complete(
+                remote,
+                parts,
+                begin()?,
+                &self.gate.as_ref()?.settings().traits,
+            )?),
             Step::Describe(file) => {
                 let description = self.description(upload, &file, turn)?;
                 Call::Describe { file: file.id, description }

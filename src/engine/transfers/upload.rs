@@ -46,7 +46,7 @@ use crate::model::{
     Admission, AdmittedFile, BeginRequest, ByteCount, ByteRange, CompleteRequest, Describes,
     ETagMode, Fact, Fingerprint, FlowKey, Hold, IllegalFact, Monotonic, NamePolicy, ParkReason,
     PartNumber, PartRequest, PartSize, PartState, PutRequest, RemoteFile, RemoteFileId, RemotePart,
-    RemoteUpload, SourcePath, Stage, StoredUpload, UploadId, UploadState, WholeDigest,
+    RemoteUpload, SourcePath, Stage, StoredUpload, Traits, UploadId, UploadState, WholeDigest,
     WholeRequest,
 };
 
@@ -429,9 +429,11 @@ impl Upload {
         remote: RemoteUpload,
         parts: Vec<RemotePart>,
         begun: BeginRequest,
+        traits: &Traits,
     ) -> Option<CompleteRequest> {
         let Stage::Completing { since, .. } = self.state.stage else { return None };
-        Some(CompleteRequest { remote, parts, begun, since })
+        let unreported = self.unreported_parts(traits);
+        Some(CompleteRequest { remote, parts, unreported, begun, since })
     }
 
     pub(crate) fn source(&self) -> ReadFrom {

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    ByteCount, ContentMark, ExportId, ExportPlace, Failure, FailureKind, NameDecision, PartNumber,
-    PartSize, RemoteFileId, RemoteUploadId, TargetId,
+    ByteCount, ContentMark, ETag, ExportId, ExportPlace, Failure, FailureKind, Md5, NameDecision,
+    PartNumber, PartSize, RemoteFileId, RemoteUploadId, TargetId,
 };
 
 const AT: WallTime = WallTime(7);

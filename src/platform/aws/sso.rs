@@ -8,6 +8,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +27,8 @@ use crate::platform::secret::read_secret;
 use crate::platform::signature::query;
 use crate::telemetry::register_secret;
 
+/// Renewals of this process: each writes a file of its own before it takes the place of the login.
+static RENEWALS: AtomicU64 = AtomicU64::new(0);
 /// The most logins that are searched for the one of a portal.
 const LOGINS_MAX: usize = 256;
 
@@ -138,9 +141,10 @@ impl AwsKeys {
         let unwritable = |error: std::io::Error| {
             self.unusable(&format!("{} cannot be written: {error}", login.file.display()))
         };
-        let beside = login.file.with_extension("renewed");
+        let number = RENEWALS.fetch_add(1, Ordering::Relaxed);
+        let beside = login.file.with_extension(format!("renewed-{}-{number}", std::process::id()));
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
+        options.write(true).create_new(true).mode(0o600);
         let mut file = options.open(&beside).map_err(unwritable)?;
         let mut url = self.service("AWS_ENDPOINT_URL_SSO_OIDC", "oidc", sso)?;
         url.set_path("/token");
@@ -152,9 +156,15 @@ impl AwsKeys {
             200 => parse::<Renewed>(&answer),
             _ => Err(self.refused(&answer, "SSO does not renew the login")),
         });
-        let renewed = renewed.inspect_err(|_| {
-            std::fs::remove_file(&beside).ok();
-        })?;
+        let renewed = match renewed {
+            Ok(renewed) => renewed,
+            Err(failure) => {
+                std::fs::remove_file(&beside).ok();
+                // A refresh token counts once: another process may have used it.
+                let now = Login::read(login.file.clone());
+                return now.filter(|now| now.fields != login.fields).ok_or(failure);
+            }
+        };
         let mut fields = login.fields.clone();
         let life = Duration::from_secs(renewed.expires_in.into());
         let ends_at = self.time.now().wall.after(life);
@@ -165,6 +175,7 @@ impl AwsKeys {
             fields["refreshToken"] = next.into();
         }
         file.write_all(fields.to_string().as_bytes()).map_err(unwritable)?;
+        file.sync_all().map_err(unwritable)?;
         std::fs::rename(&beside, &login.file).map_err(unwritable)?;
         Login::read(login.file.clone()).ok_or_else(|| self.unusable("SSO gave no login"))
     }

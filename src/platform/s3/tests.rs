@@ -58,7 +58,8 @@ fn parts() -> Vec<RemotePart> {
 }
 
 fn completing() -> CompleteRequest {
-    CompleteRequest { remote: many(), parts: parts(), begun: request(25), since: WallTime(0) }
+    let (begun, since) = (request(25), WallTime(0));
+    CompleteRequest { remote: many(), parts: parts(), unreported: Vec::new(), begun, since }
 }
 
 /// Method, path and query, without the signature.

@@ -5,8 +5,8 @@
 //! call did not answer, is asked by the call for one file, whose refusals say what is wrong with that file.
 //! Where bulk calls themselves are refused, none is made any more.
 //!
-//! *Promises*: every question has exactly one answer. A bulk call that fails for the moment fails the one
-//! that made it; the others are asked once more. At a crash nothing is lost: each question may be repeated.
+//! *Promises*: every question has exactly one answer. A bulk call that fails for the moment fails its first
+//! question; the others are asked alone. At a crash nothing is lost: each question may be repeated.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,8 +29,8 @@ const BATCH_MAX: usize = 100;
 /// Files of which something is asked.
 #[derive(Debug)]
 pub(super) struct Batches {
-    inspected: Batch<String, Option<RemoteFile>>,
-    edited: Batch<FileEdit, ()>,
+    inspected: CallBatch<String, Option<RemoteFile>>,
+    edited: CallBatch<FileEdit, ()>,
     are_refused: AtomicBool,
     /// For calls about one file.
     permits: Semaphore,
@@ -39,8 +39,8 @@ pub(super) struct Batches {
 impl Default for Batches {
     fn default() -> Self {
         Self {
-            inspected: Batch::default(),
-            edited: Batch::default(),
+            inspected: CallBatch::default(),
+            edited: CallBatch::default(),
             are_refused: AtomicBool::new(false),
             permits: Semaphore::new(CALLS_MAX),
         }
@@ -49,7 +49,7 @@ impl Default for Batches {
 
 /// Questions of one kind.
 #[derive(Debug)]
-struct Batch<Q, A> {
+struct CallBatch<Q, A> {
     waiting: Mutex<VecDeque<Question<Q, A>>>,
     /// Held by whose call is under way.
     turn: tokio::sync::Mutex<()>,
@@ -58,21 +58,19 @@ struct Batch<Q, A> {
 #[derive(Debug)]
 struct Question<Q, A> {
     what: Q,
-    /// It was in a call that failed.
-    was_asked: bool,
     answer: oneshot::Sender<Batched<A>>,
 }
 
 /// What a bulk call says of one of its files.
 type Batched<A> = Result<Option<A>, Failure>;
 
-impl<Q, A> Default for Batch<Q, A> {
+impl<Q, A> Default for CallBatch<Q, A> {
     fn default() -> Self {
         Self { waiting: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 }
 
-impl<Q: Clone, A> Batch<Q, A> {
+impl<Q: Clone, A> CallBatch<Q, A> {
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Question<Q, A>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,7 +84,7 @@ impl<Q: Clone, A> Batch<Q, A> {
         one: impl FnOnce(Q) -> Answer<'a, A>,
     ) -> Batched<A> {
         let (answer, mut answered) = oneshot::channel();
-        self.waiting().push_back(Question { what: what.clone(), was_asked: false, answer });
+        self.waiting().push_back(Question { what: what.clone(), answer });
         let _turn = self.turn.lock().await;
         loop {
             match answered.try_recv() {
@@ -103,30 +101,13 @@ impl<Q: Clone, A> Batch<Q, A> {
                 return one(what).await.map(Some);
             }
             let asked = batch.iter().map(|question| question.what.clone()).collect();
-            let answers = many(asked).await;
-            self.deliver(batch, answers);
-        }
-    }
-
-    /// Gives each question its answer. Of a call that failed, the first question has the failure, and the
-    /// others are asked again, once.
-    fn deliver(&self, batch: Vec<Question<Q, A>>, answers: Result<Vec<Option<A>>, Failure>) {
-        let failure = match answers {
-            Ok(answers) => {
-                for (question, answer) in batch.into_iter().zip(answers) {
-                    // Who asked may be gone.
-                    question.answer.send(Ok(answer)).unwrap_or(());
-                }
-                return;
-            }
-            Err(failure) => failure,
-        };
-        let mut waiting = self.waiting();
-        for (index, question) in batch.into_iter().enumerate().rev() {
-            if index == 0 || question.was_asked {
-                question.answer.send(Err(failure.clone())).unwrap_or(());
-            } else {
-                waiting.push_front(Question { was_asked: true, ..question });
+            let mut answers = match many(asked).await {
+                Ok(answers) => answers.into_iter().map(Ok).collect(),
+                Err(failure) => VecDeque::from([Err(failure)]),
+            };
+            for question in batch {
+                // Who asked may be gone.
+                question.answer.send(answers.pop_front().unwrap_or(Ok(None))).unwrap_or(());
             }
         }
     }
@@ -153,12 +134,12 @@ struct FileEdits {
 }
 
 #[derive(Deserialize)]
-struct FilesTold {
-    items: Vec<FileTold>,
+struct BulkFiles {
+    items: Vec<BulkFile>,
 }
 
 #[derive(Deserialize)]
-struct FileTold {
+struct BulkFile {
     resource: Option<SevenBridgesFile>,
     error: Option<serde_json::Value>,
 }
@@ -199,18 +180,18 @@ impl SevenBridges {
         file_ids: Vec<String>,
     ) -> Result<Vec<Option<Option<RemoteFile>>>, Failure> {
         let body = FileIds { file_ids };
-        let mut told = self.tell("bulk/files/get", &body).await?;
+        let mut told = self.ask_about_many("bulk/files/get", &body).await?;
         Ok(body.file_ids.iter().map(|id| told.remove(id).map(Some)).collect())
     }
 
     async fn edit_many(&self, items: Vec<FileEdit>) -> Result<Vec<Option<()>>, Failure> {
         let body = FileEdits { items };
-        let told = self.tell("bulk/files/edit", &body).await?;
+        let told = self.ask_about_many("bulk/files/edit", &body).await?;
         Ok(body.items.iter().map(|edit| told.get(&edit.id).map(drop)).collect())
     }
 
     /// Makes a bulk call, and returns the files that it was done for: none where it was refused.
-    async fn tell(
+    async fn ask_about_many(
         &self,
         path: &str,
         body: &impl Serialize,
@@ -219,28 +200,65 @@ impl SevenBridges {
         if self.bulk.are_refused.load(Ordering::Relaxed) {
             return Ok(BTreeMap::new());
         }
-        match self.told_of_many(path, body).await {
+        match self.post_bulk(path, body).await {
             Err(failure) if failure.kind == BadAnswer => Ok(BTreeMap::new()),
             Err(failure) if matches!(failure.kind, BadRequest | Forbidden | NotFound) => {
                 self.bulk.are_refused.store(true, Ordering::Relaxed);
-                let reason = failure.message;
-                tracing::info!(reason, "bulk calls are refused: each file has calls of its own");
+                let why = failure.message;
+                tracing::info!("bulk calls are refused, each file has calls of its own: {why}");
                 Ok(BTreeMap::new())
             }
             other => other,
         }
     }
 
-    async fn told_of_many(
+    async fn post_bulk(
         &self,
         path: &str,
         body: &impl Serialize,
     ) -> Result<BTreeMap<String, RemoteFile>, Failure> {
-        let url = self.url(path, &[])?;
+        let url = self.url(path, &[("fields", "_all")])?;
         let response = self.call_json(SevenBridgesCall::Bulk, Method::POST, url, body).await?;
-        let told: FilesTold = answer::parse(&response)?;
+        let told: BulkFiles = answer::parse(&response)?;
         let done = told.items.into_iter().filter(|item| item.error.is_none());
         let files = done.filter_map(|item| item.resource?.remote().ok());
+        // A file whose size is not shown is not shown whole.
+        let files = files.filter(|file| file.size.is_some());
         Ok(files.map(|file| (file.id.as_str().to_owned(), file)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn each(ids: Vec<u32>) -> Answer<'static, Vec<Option<u32>>> {
+        Box::pin(ready(Ok(ids.into_iter().map(Some).collect())))
+    }
+
+    fn never<T: 'static>(_: T) -> Answer<'static, u32> {
+        Box::pin(pending())
+    }
+
+    #[tokio::test]
+    async fn a_question_that_is_dropped_costs_others_nothing() {
+        let batch = CallBatch::<u32, u32>::default();
+        let mut first = Box::pin(batch.ask(1, each, never));
+        assert!(first.as_mut().now_or_never().is_none(), "alone, and not answered");
+        let mut second = Box::pin(batch.ask(2, |_| Box::pin(pending()), never));
+        let mut third = Box::pin(batch.ask(3, each, never));
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(third.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(second.as_mut().now_or_never().is_none(), "it asks for the third one too");
+        drop(second);
+        assert_eq!(third.await, Ok(None), "it is to be asked alone");
+        let others = [4, 5, 6].map(|id| batch.ask(id, each, |id| Box::pin(ready(Ok(id)))));
+        let found = futures_util::future::join_all(others).await;
+        assert_eq!(found, [Ok(Some(4)), Ok(Some(5)), Ok(Some(6))]);
     }
 }

@@ -475,15 +475,33 @@ async fn only_a_file_with_an_id_means_completed() {
 }
 
 #[tokio::test]
-async fn few_parts_are_reported_by_the_call_that_completes_the_upload() {
+async fn parts_that_were_not_reported_are_reported_by_the_call_that_completes_the_upload() {
     let file = r#"{"id":"f1","name":"a","size":100,"type":"file"}"#;
-    for (count, named) in [(25, 25), (26, 0)] {
-        let bench = bench(move |_| Reply::new(201, file));
-        let parts = (1..=count).map(|number| bench::part(number, "e")).collect();
-        let request = CompleteRequest { parts, ..completing("u") };
-        bench.platform.complete(&request).await.expect("completed");
-        let body = bench.stub.seen()[0].json();
-        assert_eq!(body["parts"].as_array().map(Vec::len), Some(named), "{count}");
+    let complete = "POST upload/multipart/u/complete";
+    for (status, code) in [(201, 0), (500, 8007), (400, 8014)] {
+        let bench = bench(move |seen| {
+            let names_parts =
+                seen.json()["parts"].as_array().is_some_and(|parts| !parts.is_empty());
+            let is_refused = status != 201 && names_parts && seen.path.ends_with("/complete");
+            match is_refused {
+                true => Reply::new(status, json!({"code": code, "message": "no"}).to_string()),
+                false => Reply::new(201, file),
+            }
+        });
+        let parts = (1..=3).map(|number| bench::part(number, "e")).collect();
+        let unreported = vec![bench::part(3, "e")];
+        let request = CompleteRequest { parts, unreported, ..completing("u") };
+        for _ in 0..2 {
+            bench.platform.complete(&request).await.expect("completed");
+        }
+        let report = "POST upload/multipart/u";
+        let expected = match status {
+            201 => vec![complete, complete],
+            _ => vec![complete, report, complete, report, complete],
+        };
+        assert_eq!(bench.lines("/v2/"), expected, "{status}");
+        let seen = bench.stub.seen();
+        assert_eq!(seen[0].json()["parts"].as_array().map(Vec::len), Some(1), "of three");
     }
 }
 
@@ -491,9 +509,8 @@ async fn few_parts_are_reported_by_the_call_that_completes_the_upload() {
 async fn calls_about_many_files(bulk: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> usize {
     let shown = |id: &str| json!({"id": id, "name": id, "size": 1, "type": "file"});
     let bench = bench(move |seen| match &*seen.line().replace("/v2/", "") {
-        "POST bulk/files/get" | "POST bulk/files/edit" => bulk(seen),
+        "POST bulk/files/get?fields=_all" => bulk(seen),
         "GET files/f7?fields=_all" => Reply::new(404, refusal(5002).to_string()),
-        line if line.starts_with("PATCH files/") => Reply::new(200, "{}"),
         line => {
             let id =
                 line.strip_prefix("GET files/").and_then(|rest| rest.strip_suffix("?fields=_all"));
@@ -547,17 +564,25 @@ async fn a_platform_without_bulk_calls_is_asked_for_one_once() {
 async fn a_bulk_call_that_fails_for_the_moment_fails_one_file() {
     let asked = AtomicUsize::new(0);
     let bench = bench(move |seen| match &*seen.line().replace("/v2/", "") {
-        "POST bulk/files/get" if asked.fetch_add(1, Ordering::Relaxed) == 0 => {
+        "POST bulk/files/get?fields=_all" if asked.fetch_add(1, Ordering::Relaxed) == 0 => {
             Reply::new(502, "<html>")
         }
-        "POST bulk/files/get" => found_in(seen, |_| true),
-        _ => Reply::new(200, json!({"id": "f0", "name": "f0", "size": 1}).to_string()),
+        "POST bulk/files/get?fields=_all" => found_in(seen, |_| true),
+        line => {
+            let id =
+                line.strip_prefix("GET files/").and_then(|rest| rest.strip_suffix("?fields=_all"));
+            Reply::new(200, json!({"id": id, "name": id, "size": 1}).to_string())
+        }
     });
     let ids: Vec<_> = (0..20).map(|number| RemoteFileId::new(format!("f{number}"))).collect();
     let inspected = ids.iter().map(|id| bench.platform.inspect(id));
     let found = futures_util::future::join_all(inspected).await;
     let failed = found.iter().filter(|found| found.is_err()).count();
-    assert_eq!((failed, bench.stub.seen().len()), (1, 3));
+    assert_eq!(
+        (failed, bench.stub.seen().len()),
+        (1, 1 + 1 + 18),
+        "the others are asked about alone"
+    );
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@
 //! for the state after a lost answer. It never holds a part, and keeps a signed address only for
 //! the one request it was fetched for.
 
+use std::sync::atomic::Ordering;
+
 use reqwest::Method;
 
 use super::answers::SevenBridgesCall;
@@ -235,14 +237,35 @@ impl SevenBridges {
         self.call_json(SevenBridgesCall::Upload, Method::POST, url, &body).await.map(drop)
     }
 
-    /// Parts that were reported may be named once more, the vendor's own clients do.
+    /// The documents let the call report parts. Where it is refused with parts, they are reported by
+    /// a call of their own; where that helps, always.
     pub(super) async fn complete_upload(
         &self,
         request: &CompleteRequest,
     ) -> Result<RemoteFile, Failure> {
-        let url = self.url(&format!("upload/multipart/{}/complete", request.remote.id), &[])?;
-        let are_few = request.parts.len() <= TRAITS.report_max as usize;
-        let body = wire::PartsBody::of(if are_few { &request.parts } else { &[] });
+        use FailureKind::{BadRequest, CompleteRefused};
+        let (remote, unreported) = (&request.remote, &*request.unreported);
+        if unreported.is_empty() || self.completes_reported.load(Ordering::Relaxed) {
+            self.report(remote, unreported).await?;
+            return self.complete_with(remote, &[]).await;
+        }
+        match self.complete_with(remote, unreported).await {
+            Err(failure) if matches!(failure.kind, BadRequest | CompleteRefused) => {}
+            other => return other,
+        }
+        self.report(remote, unreported).await?;
+        let file = self.complete_with(remote, &[]).await?;
+        self.completes_reported.store(true, Ordering::Relaxed);
+        Ok(file)
+    }
+
+    async fn complete_with(
+        &self,
+        remote: &RemoteUpload,
+        parts: &[RemotePart],
+    ) -> Result<RemoteFile, Failure> {
+        let url = self.url(&format!("upload/multipart/{}/complete", remote.id), &[])?;
+        let body = wire::PartsBody::of(parts);
         let response = self.call_json(SevenBridgesCall::Complete, Method::POST, url, &body).await?;
         answer::parse::<wire::SevenBridgesFile>(&response)?.remote()
     }

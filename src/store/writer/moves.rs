@@ -8,6 +8,8 @@
 //! Only facts change an upload's state, and all of them pass here: so memory equals the rows until
 //! a transaction fails, after which nothing is written any more.
 
+mod columns;
+
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,24 +17,25 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::super::columns::at;
-use super::super::rows::{self, Cell, Columns, exact};
-use super::exports::{exported_columns, intended_columns, started_columns};
+use super::super::rows::{self, Cell, Columns};
 use super::refused::Written;
 use super::tallies::{Counted, CountedFor, Tallies};
 use super::{Result, attempts, ledgers};
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    Admission, ByteCount, ContentMark, DestinationName, DirectoryName, ETag, Fact, Failure,
-    IllegalFact, ParkReason, PartNote, PartNumber, PartState, SourcePath, Stage, Supersession,
-    TargetId, UploadId, UploadState, WallTime, WireBytes, WrittenLine,
+    Admission, ByteCount, DestinationName, DirectoryName, Fact, IllegalFact, ParkReason, PartNote,
+    PartNumber, PartState, SourcePath, Stage, TargetId, UploadId, UploadState, WallTime, WireBytes,
+    WrittenLine,
 };
 
 /// Counts the bytes that were in flight when the last process ended as sent.
 pub(super) fn land(connection: &Connection) -> Result<()> {
+    let transaction = connection.unchecked_transaction()?;
     let sql = "SELECT id FROM uploads WHERE bytes_in_flight > 0";
-    let mut statement = connection.prepare(sql)?;
-    let ids = statement.query_map([], |row| row.get(0).map(UploadId))?;
-    let ids = ids.collect::<Result<Vec<_>>>()?;
+    let ids = connection
+        .prepare(sql)?
+        .query_map([], |row| row.get(0).map(UploadId))?
+        .collect::<Result<Vec<_>>>()?;
     let mut moves = Moves::default();
     for id in ids {
         let Some(mut upload) = read(connection, id)? else { continue };
@@ -42,7 +45,8 @@ pub(super) fn land(connection: &Connection) -> Result<()> {
         moves.uploads.insert(id, upload);
         moves.behind.push(id);
     }
-    moves.write(connection)
+    moves.write(connection)?;
+    transaction.commit()
 }
 
 /// Limit of remembered uploads: many more than are sent at once. They take a MiB.
@@ -276,7 +280,7 @@ impl Moved {
     ) -> Result<()> {
         write_beside(connection, id, fact)?;
         self.accepted_bytes = self.accepted_after(fact);
-        self.columns.extend(columns(fact)?);
+        self.columns.extend(columns::columns(fact)?);
         if let Fact::Retargeted { target, .. } = fact {
             self.admitted.target = *target;
         }
@@ -405,110 +409,6 @@ fn write_part(
         }
     }
     Ok(())
-}
-
-/// Columns of what the platform reported about a verified file; the others stay unchanged.
-fn found_columns(
-    there: Option<&ContentMark>,
-    etag: Option<&ETag>,
-) -> Result<Vec<(&'static str, Value)>> {
-    let mut columns = Vec::new();
-    if there.is_some() {
-        let mark = rows::mark_columns(there)?;
-        columns.extend(["remote_mark_part_size_bytes", "remote_mark_md5"].into_iter().zip(mark));
-    }
-    if etag.is_some() {
-        columns.push(("remote_etag", rows::etag_column(etag)));
-    }
-    Ok(columns)
-}
-
-/// Returns the columns of the replaced earlier version, and of the newer file's new name.
-fn superseded_columns(
-    by: Option<&Supersession>,
-    name: Option<&String>,
-) -> Vec<(&'static str, Value)> {
-    let name = name.map(|name| ("remote_name", Value::from(name.clone())));
-    rows::superseding_columns(by).into_iter().chain(name).collect()
-}
-
-fn failed_columns(failure: &Failure) -> [(&'static str, Value); 2] {
-    [("last_error", &*failure.to_string()), ("last_error_kind", failure.kind.as_str())]
-        .map(|(column, value)| (column, Value::Text(value.to_owned())))
-}
-
-/// Returns the columns that belong to one fact alone: those in neither the upload's state nor other
-/// tables.
-fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
-    let time = |column, at: WallTime| (column, Value::from(at.0));
-    let text = |column, text: &str| (column, Value::from(text.to_owned()));
-    Ok(match fact {
-        Fact::BeginIntended { part_size, at } => {
-            let size = part_size.map(|size| exact(size.get())).transpose()?;
-            let size = size.map(|size| ("wished_part_size_bytes", Value::from(size)));
-            size.into_iter().chain([time("begin_intended_at_ns", *at)]).collect()
-        }
-        Fact::Begun { remote, at } => {
-            [&rows::remote_columns(Some(remote))?[..], &[time("begun_at_ns", *at)]].concat()
-        }
-        Fact::RemoteGone => {
-            let own = [("remote_file_id", Value::Null), ("completed_at_ns", Value::Null)];
-            [&rows::remote_columns(None)?[..], &own].concat()
-        }
-        Fact::Retargeted { target, part_size } => {
-            let own = [
-                ("target_id", i64::from(target.0).into()),
-                ("wished_part_size_bytes", exact(part_size.get())?.into()),
-                ("export_state", Value::Null),
-            ];
-            [&rows::remote_columns(None)?[..], &rows::superseding_columns(None), &own].concat()
-        }
-        Fact::CompleteIntended { at } => vec![time("complete_intended_at_ns", *at)],
-        Fact::Completed { file, at } | Fact::FoundPresent { file, at } => {
-            [&rows::file_columns(file)?[..], &[time("completed_at_ns", *at)]].concat()
-        }
-        Fact::Renamed { name } => {
-            [&rows::superseding_columns(None)[..], &[text("target_name", name)]].concat()
-        }
-        Fact::NameDecided { decision } => vec![text("name_decision", decision.as_str())],
-        Fact::Retouched { fingerprint } => rows::version_columns(fingerprint).into(),
-        Fact::Superseding { by, name } => superseded_columns(by.as_ref(), name.as_ref()),
-        Fact::PartSizeChanged { part_size } => {
-            vec![("wished_part_size_bytes", exact(part_size.get())?.into())]
-        }
-        Fact::Verified { mark, there, etag, at } => {
-            let sent = rows::mark_columns(mark.as_ref())?;
-            let mut columns = found_columns(there.as_ref(), etag.as_ref())?;
-            columns.extend(["mark_part_size_bytes", "mark_md5"].into_iter().zip(sent));
-            columns.push(time("verified_at_ns", *at));
-            columns
-        }
-        Fact::Digested { md5, sha256 } => vec![
-            ("whole_md5", md5.map(|md5| md5.0.to_vec()).into()),
-            ("whole_sha256", sha256.map(|sha256| sha256.to_vec()).into()),
-        ],
-        Fact::ExportIntended { place, at } => intended_columns(place, *at).into(),
-        Fact::ExportStarted { job, at } => started_columns(job, *at).into(),
-        Fact::ExportFailed { message } => {
-            vec![text("export_state", "failed"), text("export_error", message)]
-        }
-        Fact::Exported { job, at } => exported_columns(job, *at).into(),
-        Fact::ReceiptWritten { at, .. } => {
-            vec![time("receipted_at_ns", *at), time("ended_at_ns", *at)]
-        }
-        Fact::AttemptFailed { failure, .. } => failed_columns(failure).into(),
-        Fact::Parked { detail, .. } => vec![text("park_detail", detail)],
-        Fact::SourceChanged { at } | Fact::Abandoned { at } => vec![time("ended_at_ns", *at)],
-        Fact::PartAccepted { .. }
-        | Fact::PartsReported { .. }
-        | Fact::PartReopened { .. }
-        | Fact::ETagModeLearned { .. }
-        | Fact::CompleteWithdrawn
-        | Fact::Described
-        | Fact::InFlight { .. }
-        | Fact::SentInVain { .. }
-        | Fact::Released => Vec::new(),
-    })
 }
 
 /// Writes a fact's rows other than those of its upload and parts.

@@ -83,7 +83,7 @@ pub(super) fn complete_request(
     begun: &BeginRequest,
 ) -> CompleteRequest {
     let (remote, parts, begun) = (remote.clone(), parts.to_vec(), begun.clone());
-    CompleteRequest { remote, parts, begun, since: now() }
+    CompleteRequest { remote, parts, unreported: Vec::new(), begun, since: now() }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the stand-ins keep the real time")]

@@ -405,6 +405,7 @@ pub(super) fn put_there(world: &World, bytes: &[u8], is_marked: bool) {
     let completing = CompleteRequest {
         remote,
         parts: parts.to_vec(),
+        unreported: Vec::new(),
         begun: request,
         since: dropferry::testing::model::WallTime(0),
     };

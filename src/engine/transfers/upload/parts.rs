@@ -224,21 +224,22 @@ impl Upload {
         }
         let pending = self.state.accepted_count - self.state.reported_count;
         let overdue = memory.report_deadline().is_some_and(|deadline| deadline <= now);
+        // The call that completes the upload reports the last ones.
         let is_due = match all_accepted {
-            true => !self.completes_unreported(remote, traits),
+            true => pending > traits.report_max,
             false => pending >= traits.report_max || overdue,
         };
         if traits.reports_parts && pending > 0 && is_due {
-            let unreported = |part: &PartState| matches!(part, PartState::Accepted { .. });
-            let parts = self.remote_parts(unreported, traits.report_max as usize);
-            return Some(Step::Report(remote.clone(), parts));
+            return Some(Step::Report(remote.clone(), self.unreported_parts(traits)));
         }
         all_accepted.then(|| Step::Complete(remote.clone(), self.all_parts()))
     }
 
-    /// Returns whether the call that completes it names its parts: there are few, and no such call was refused.
-    fn completes_unreported(&self, remote: &RemoteUpload, traits: &Traits) -> bool {
-        remote.part_count <= traits.report_max && self.life.counts.refused == 0
+    /// Returns the next parts to report, as many as one call takes.
+    pub(super) fn unreported_parts(&self, traits: &Traits) -> Vec<RemotePart> {
+        let limit = if traits.reports_parts { traits.report_max } else { 0 };
+        let is_unreported = |part: &PartState| matches!(part, PartState::Accepted { .. });
+        self.remote_parts(is_unreported, limit as usize)
     }
 
     /// The source was looked at, and read where it was touched. Changed parts are sent again; all
