@@ -69,10 +69,10 @@ fn once_it_listens<T>(attempt: impl Fn() -> anyhow::Result<T>) -> anyhow::Result
     }
 }
 
-/// Returns whether a daemon runs that cannot be asked, because its socket is gone.
+/// Returns whether a daemon runs that cannot be asked: its socket is gone, also after the time that a start
+/// takes.
 pub(super) fn is_socket_gone(common: &Common) -> bool {
-    let found = reach(common, async |path| control::reach(&path).await);
-    found.as_ref().is_err_and(has_no_socket)
+    check(common).as_ref().is_err_and(has_no_socket)
 }
 
 /// Returns whether a running daemon has no socket: not yet, or not any more.

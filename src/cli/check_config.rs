@@ -115,8 +115,7 @@ pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Re
                         render::data(&format!("{name}: {}", sentence(right)))?;
                     }
                     for (what, at) in learned(&config, name) {
-                        let since = render::time(Some(at));
-                        let since = since.as_str().unwrap_or_default();
+                        let since = render::moment(Some(at));
                         render::data(&format!("{name}: {} (since {since})", what.sentence()))?;
                     }
                 }

@@ -230,7 +230,7 @@ impl<'a> Planner<'a> {
         let is_alone = seen.place.is_alone(&seen.path);
         match (seen.place.role, self.drop.settings.runs.start) {
             (Role::Marker(_), _) if !is_alone => "when all else of its drop is there",
-            (Role::Held, _) | (_, Start::WhenRunClosed) if !is_alone => "when its drop is closed",
+            (Role::Held, _) | (_, Start::WhenRunClosed) if !is_alone => "when its run is closed",
             (Role::Plain | Role::Held | Role::Marker(_), _) => "when it has settled",
         }
     }

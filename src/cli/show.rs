@@ -291,8 +291,7 @@ pub(super) fn rows(
 /// Describes when and how an attempt failed.
 pub(super) fn attempt_text(attempt: &Attempt) -> String {
     let part = attempt.part.map_or(String::new(), |part| format!(" {part}"));
-    let at = render::time(Some(attempt.at));
-    let (at, Attempt { act, message, kind, .. }) = (at.as_str().unwrap_or("-"), attempt);
+    let (at, Attempt { act, message, kind, .. }) = (render::moment(Some(attempt.at)), attempt);
     format!("{at} {}{part}: {} ({})", Shown(act), Shown(message), Shown(kind))
 }
 

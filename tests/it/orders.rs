@@ -132,7 +132,8 @@ fn what_is_parked_is_tried_again_when_told() {
     stage.start();
     stage.until_begun(1);
     let refusal = json!({"answer": {"status": 400, "body": {"message": "not allowed"}}});
-    let rule = json!([{"operation": "complete", "when": "before", "action": refusal}]);
+    // Once with its part in the call, once after that is reported.
+    let rule = json!([{"operation": "complete", "when": "before", "times": 2, "action": refusal}]);
     stage.tell("faults", &rule.to_string());
     stage.ask("bandwidth", &["unlimited"]);
     stage.until_count("parked", 1);

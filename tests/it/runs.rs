@@ -536,7 +536,7 @@ fn plan_says_the_fate_of_every_file_and_why() {
     let marker = run.markers.last().expect("it has one");
     assert_eq!(fate(marker)["when"], "when all else of its drop is there");
     let kept = expected.arrive.keys().find(|path| path.contains("InterOp")).expect("it has them");
-    assert_eq!(fate(kept)["when"], "when its drop is closed");
+    assert_eq!(fate(kept)["when"], "when its run is closed");
     let left_out: Vec<_> = planned.iter().filter(|line| line["fate"] == "ignored").collect();
     assert!(!left_out.is_empty());
     assert!(

@@ -8,6 +8,7 @@ use rustix::fs::{Access, StatVfs};
 use super::lines::Checks;
 use super::{LIMIT, bounded};
 use crate::cli::render;
+use crate::control::user_shown;
 use crate::source::network_file_system;
 
 const MIB: u64 = 1024 * 1024;
@@ -79,6 +80,7 @@ fn look(path: &Path) -> std::io::Result<Looked> {
 fn judge(checks: &mut Checks, shown: &str, looked: &Looked) {
     let (mode, owner) = (looked.meta.mode() & 0o7777, looked.meta.uid());
     let us = rustix::process::geteuid().as_raw();
+    let (owner_name, our_name) = (user_shown(owner), user_shown(us));
     if mode & 0o022 != 0 {
         let found = format!("{shown} may be written to by others (mode {mode:o})");
         checks.fail("directory", found, format!("chmod go-w {shown}"));
@@ -87,11 +89,11 @@ fn judge(checks: &mut Checks, shown: &str, looked: &Looked) {
         checks.fail("directory", found, "mount its file system for writing, or chmod u+rwx it");
     } else if us == 0 && owner != 0 {
         let found = format!(
-            "{shown} belongs to user {owner}, and root asks: what that user may not read is not seen"
+            "{shown} belongs to user {owner_name}, and root asks: what that user may not read is not seen"
         );
         checks.warn("directory", found, "run this as that user: setpriv --reuid or systemd-run");
     } else if us != owner {
-        let found = format!("{shown} belongs to user {owner}, and user {us} asks");
+        let found = format!("{shown} belongs to user {owner_name}, and user {our_name} asks");
         checks.warn("directory", found, "run this as the daemon's user");
     } else {
         checks.ok("directory", format!("{shown} is ours (mode {mode:o})"));
