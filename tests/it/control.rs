@@ -5,11 +5,21 @@ use std::io::{Read, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dropferry::testing::clock::Clock;
 
 use super::stage::{Options, Stage, until};
+
+/// Sets a flag when it goes, also by a panic.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 fn stage() -> Stage {
     let mut stage = Stage::new(Options::default());
@@ -135,14 +145,23 @@ fn a_socket_that_was_removed_is_missed_and_made_again() {
 #[test]
 fn status_and_doctor_miss_the_socket() {
     let stage = stage();
-    until("the socket was missed", || {
-        // The daemon makes it again; whoever removes it often enough sees the message in between.
-        fs::remove_file(socket(&stage)).ok();
-        let check = stage.output("status", &["--check"]);
-        let doctor = stage.output("doctor", &["--offline"]);
-        let found = String::from_utf8_lossy(&doctor.stdout).into_owned();
-        let is_missed = found.contains("control socket") && found.contains("is not there");
-        (check.status.code() == Some(6) && is_missed).then_some(())
+    let (path, is_over) = (socket(&stage), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        // The daemon makes it again, and `status` waits for that as for a daemon that starts.
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                fs::remove_file(&path).ok();
+                std::thread::yield_now();
+            }
+        });
+        let _over = SetAtEnd(&is_over);
+        until("the socket was missed", || {
+            let check = stage.output("status", &["--check"]);
+            let doctor = stage.output("doctor", &["--offline"]);
+            let found = String::from_utf8_lossy(&doctor.stdout).into_owned();
+            let is_missed = found.contains("control socket") && found.contains("is not there");
+            (check.status.code() == Some(6) && is_missed).then_some(())
+        });
     });
     until("it is there again", || socket(&stage).exists().then_some(()));
     until("all is well", || stage.output("status", &["--check"]).status.success().then_some(()));
