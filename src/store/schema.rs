@@ -36,8 +36,8 @@ const MAKING_PAUSE: Duration = Duration::from_millis(50);
 /// Cache of one reader: it reads single rows, or all of a table once.
 const READER_CACHE_KIB: i64 = 256;
 
-/// Limit of prepared statements that a connection keeps: more than it has, because those that write uploads
-/// include their triggers and take longer to prepare than to run, and those of `status` nearly as long.
+/// Statements that a connection keeps prepared: more than it has, because those of uploads and of
+/// `status` take about as long to prepare as to run.
 const STATEMENTS_MAX: usize = 64;
 
 /// Opens the database for writing, creates it when missing, and migrates it.

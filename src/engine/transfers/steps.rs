@@ -82,6 +82,10 @@ impl Transfers {
         let id = upload.id();
         let local = |name, detail, act| Some((UploadStep { upload: id, name, detail }, act));
         let begin = || self.begin(upload, turn);
+        let complete = |remote, parts| {
+            let traits = &self.gate.as_ref()?.settings().traits;
+            upload.complete(remote, parts, begin()?, traits)
+        };
         let call = match step {
             Step::FindHolder => {
                 let asked = self.find_holder(upload, turn)?;
@@ -114,18 +118,8 @@ impl Transfers {
             Step::FindBegun => Call::FindBegun { request: begin()?, since: upload.admission().at },
             Step::ListParts(remote) => Call::ListParts(remote),
             Step::Report(remote, parts) => Call::ReportParts { remote, parts },
-            Step::Complete(remote, parts) => Call::Complete(upload.complete(
-                remote,
-                parts,
-                begin()?,
-                &self.gate.as_ref()?.settings().traits,
-            )?),
-            Step::FindCompleted(remote, parts) => Call::FindCompleted(upload.complete(
-                remote,
-                parts,
-                begin()?,
-                &self.gate.as_ref()?.settings().traits,
-            )?),
+            Step::Complete(remote, parts) => Call::Complete(complete(remote, parts)?),
+            Step::FindCompleted(remote, parts) => Call::FindCompleted(complete(remote, parts)?),
             Step::Describe(file) => {
                 let description = self.description(upload, &file, turn)?;
                 Call::Describe { file: file.id, description }

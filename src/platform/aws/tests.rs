@@ -311,13 +311,13 @@ async fn a_token_in_a_file_is_read_at_each_fetch_and_a_refusal_is_said() {
     assert!(stub.seen().iter().all(|seen| seen.header("authorization").is_none()));
 }
 
+/// A profile whose keys a login by SSO gives.
+const SSO_PROFILE: &str = "[profile lab]\nsso_session = corp\nsso_account_id = 12\nsso_role_name = up\n\
+    [sso-session corp]\nsso_start_url = https://corp.example/start\nsso_region = eu-west-1\n";
+
 #[tokio::test]
 async fn a_login_by_sso_is_used_until_it_ends_and_then_a_person_is_asked_for() {
-    let home = Home::new(
-        "[profile lab]\nsso_session = corp\nsso_account_id = 12\nsso_role_name = up\n\
-         [sso-session corp]\nsso_start_url = https://corp.example/start\nsso_region = eu-west-1\n",
-        "",
-    );
+    let home = Home::new(SSO_PROFILE, "");
     let stub = Stub::start(|seen| match seen.header("x-amz-sso_bearer_token") {
         Some("planted-login") => Reply::new(
             200,
@@ -346,11 +346,7 @@ async fn a_login_by_sso_is_used_until_it_ends_and_then_a_person_is_asked_for() {
 
 #[tokio::test]
 async fn a_login_by_sso_is_renewed_before_it_ends_and_written_back() {
-    let home = Home::new(
-        "[profile lab]\nsso_session = corp\nsso_account_id = 12\nsso_role_name = up\n\
-         [sso-session corp]\nsso_start_url = https://corp.example/start\nsso_region = eu-west-1\n",
-        "",
-    );
+    let home = Home::new(SSO_PROFILE, "");
     let stub = Stub::start(|seen| match seen.header("x-amz-sso_bearer_token") {
         None if of(seen).contains("planted-refresh") => Reply::new(
             200,

@@ -1,7 +1,7 @@
 //! Questions about many files in one call: the vendor rations calls, not files.
 //!
 //! While a call is under way, the questions that come are collected; the next call takes all of them, up to
-//! the vendor's bound. Nothing waits for a batch to fill. A question that stands alone, and one that a bulk
+//! the vendor's bound. Nothing waits for a batch to fill. A lone question, and one that a bulk
 //! call did not answer, is asked by the call for one file, whose refusals say what is wrong with that file.
 //! Where bulk calls themselves are refused, none is made any more.
 //!
@@ -153,8 +153,8 @@ impl SevenBridges {
         if !self.bulk.are_refused.load(Ordering::Relaxed) {
             let many = |ids| -> Answer<'_, _> { Box::pin(self.inspect_many(ids)) };
             let one = |_| -> Answer<'_, _> { Box::pin(self.inspect_alone(file)) };
-            let told = self.bulk.inspected.ask(file.as_str().to_owned(), many, one).await?;
-            if let Some(found) = told {
+            let answer = self.bulk.inspected.ask(file.as_str().to_owned(), many, one).await?;
+            if let Some(found) = answer {
                 return Ok(found);
             }
         }
@@ -180,14 +180,14 @@ impl SevenBridges {
         file_ids: Vec<String>,
     ) -> Result<Vec<Option<Option<RemoteFile>>>, Failure> {
         let body = FileIds { file_ids };
-        let mut told = self.ask_about_many("bulk/files/get", &body).await?;
-        Ok(body.file_ids.iter().map(|id| told.remove(id).map(Some)).collect())
+        let mut files = self.ask_about_many("bulk/files/get", &body).await?;
+        Ok(body.file_ids.iter().map(|id| files.remove(id).map(Some)).collect())
     }
 
     async fn edit_many(&self, items: Vec<FileEdit>) -> Result<Vec<Option<()>>, Failure> {
         let body = FileEdits { items };
-        let told = self.ask_about_many("bulk/files/edit", &body).await?;
-        Ok(body.items.iter().map(|edit| told.get(&edit.id).map(drop)).collect())
+        let files = self.ask_about_many("bulk/files/edit", &body).await?;
+        Ok(body.items.iter().map(|edit| files.get(&edit.id).map(drop)).collect())
     }
 
     /// Makes a bulk call, and returns the files that it was done for: none where it was refused.
@@ -219,8 +219,8 @@ impl SevenBridges {
     ) -> Result<BTreeMap<String, RemoteFile>, Failure> {
         let url = self.url(path, &[("fields", "_all")])?;
         let response = self.call_json(SevenBridgesCall::Bulk, Method::POST, url, body).await?;
-        let told: BulkFiles = answer::parse(&response)?;
-        let done = told.items.into_iter().filter(|item| item.error.is_none());
+        let answered: BulkFiles = answer::parse(&response)?;
+        let done = answered.items.into_iter().filter(|item| item.error.is_none());
         let files = done.filter_map(|item| item.resource?.remote().ok());
         // A file whose size is not shown is not shown whole.
         let files = files.filter(|file| file.size.is_some());

@@ -135,10 +135,10 @@ impl Moves {
     pub(super) fn admit(&mut self, connection: &Connection, admission: &Admission) -> Result<()> {
         let state = UploadState::admitted(admission.parked);
         rows::insert(connection, admission, &state)?;
-        let size = admission.file.fingerprint.size;
-        self.tallies.admitted(admission, Counted::of(&state, size, 0));
+        let (size, counted_for) = (admission.file.fingerprint.size, CountedFor::of(admission));
+        self.tallies.admitted(&counted_for, admission, Counted::of(&state, size, 0));
         if admission.parked.is_none() && self.admitted.len() < ADMITTED_MAX {
-            let (target, counted_for) = (admission.target_id, CountedFor::of(admission));
+            let target = admission.target_id;
             self.admitted.insert(admission.id, Admitted { size, target, counted_for });
         }
         Ok(())

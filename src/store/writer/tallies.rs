@@ -109,11 +109,10 @@ fn add<const N: usize>(sums: &mut [i128; N], more: [i128; N]) {
 
 impl Tallies {
     /// Counts an upload that was admitted.
-    pub(super) fn admitted(&mut self, admission: &Admission, now: Counted) {
+    pub(super) fn admitted(&mut self, of: &CountedFor, admission: &Admission, now: Counted) {
         add(self.states.entry(now.word).or_default(), now.by_state());
-        let of = CountedFor::of(admission);
         if !of.is_sentinel {
-            let run = self.runs.entry(of).or_default();
+            let run = self.run(of);
             add(&mut run.counts, now.by_run());
             run.newest = run.newest.max(admission.id.0);
             run.last_activity_ns = run.last_activity_ns.max(admission.at.0);
@@ -135,17 +134,20 @@ impl Tallies {
         if of.is_sentinel || (was == now && at.is_none()) {
             return;
         }
-        if !self.runs.contains_key(of) {
-            self.runs.insert(of.clone(), RunAdded::default());
-        }
-        if let Some(run) = self.runs.get_mut(of) {
-            add(&mut run.counts, was.by_run().map(|count| -count));
-            add(&mut run.counts, now.by_run());
-            run.last_activity_ns = run.last_activity_ns.max(at.unwrap_or(0));
-        }
+        let run = self.run(of);
+        add(&mut run.counts, was.by_run().map(|count| -count));
+        add(&mut run.counts, now.by_run());
+        run.last_activity_ns = run.last_activity_ns.max(at.unwrap_or(0));
         if now.is_receipted && !was.is_receipted {
             *self.completed.entry((of.destination.clone(), target)).or_default() += 1;
         }
+    }
+
+    fn run(&mut self, of: &CountedFor) -> &mut RunAdded {
+        if !self.runs.contains_key(of) {
+            self.runs.insert(of.clone(), RunAdded::default());
+        }
+        self.runs.get_mut(of).expect("it is there")
     }
 
     /// Writes each row of counts to which something is added.
