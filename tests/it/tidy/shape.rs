@@ -8,7 +8,7 @@ use regex::Regex;
 use super::{Source, root, sources};
 
 /// Lines of the product, without tests and the sandbox.
-const LINES_MAX: usize = 79_252;
+const LINES_MAX: usize = 79_248;
 /// Type names that are defined more than once; see [`SHARED_NAMES`].
 const NAMES_TWICE_MAX: usize = 7;
 /// Functions that take a tuple as one parameter.
